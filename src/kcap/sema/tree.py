@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The typed tree: what semantic analysis makes of a script and code generation reads.
+
+Names are resolved, every expression has its type, implicit conversions are explicit
+:class:`Cast` nodes, macros and compile-time branches are gone, and each probe stands once for
+every set of targets that share one program.
+
+Expressions whose type is a struct, array, string, buffer or tuple stand for a *place* in some
+address space; code generation copies from it only where a value must be in BPF memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from kcap.sema.types import Aggregate, Field, Struct, Type
+
+if TYPE_CHECKING:
+    from kcap.lang.source import Span
+    from kcap.sema.function import Callable_
+    from kcap.sema.probe import ProbeContext
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """Base of the typed tree.
+
+    :param span: where in the script it comes from.
+    """
+
+    span: Span
+
+
+@dataclass(slots=True, eq=False)
+class Expr(Node):
+    """Base of expressions; ``type`` is final."""
+
+    type: Type
+
+
+# --- leaves ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class IntegerLiteral(Expr):
+    """A constant integer, boolean or enum value; ``value`` lies in the range of ``type``."""
+
+    value: int
+
+
+@dataclass(slots=True, eq=False)
+class StringLiteral(Expr):
+    """A constant string, without its terminating NUL; ``type`` is a String that holds it."""
+
+    value: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Variable:
+    """A scratch variable, after scopes are resolved: one object for one variable.
+
+    :param name: as written, with the ``$``.
+    :param type: its final type.
+    """
+
+    name: str
+    type: Type
+
+
+@dataclass(slots=True, eq=False)
+class VariableRef(Expr):
+    """The value of a scratch variable."""
+
+    variable: Variable
+
+
+@dataclass(slots=True, eq=False)
+class Map:
+    """A map variable of the script.
+
+    :param name: as written, with the ``@``.
+    :param key: the type of its key, or None for a map without keys.
+    :param value: the type of its value; an :class:`~kcap.sema.types.Aggregate` for count() etc.
+    :param kind: the kind of BPF map that a ``let @x = kind(n)`` declaration asked for, or ''.
+    :param max_entries: how many keys it holds, from a declaration or the configuration.
+    """
+
+    name: str
+    key: Type | None
+    value: Type
+    kind: str = ""
+    max_entries: int = 4096
+
+    @property
+    def per_cpu(self) -> bool:
+        """Whether each CPU has its own value."""
+        return isinstance(self.value, Aggregate) or self.kind.startswith("percpu")
+
+
+@dataclass(slots=True, eq=False)
+class MapRead(Expr):
+    """``@x`` or ``@x[key]``: zero when there is no such key."""
+
+    map: Map
+    key: Expr | None
+
+
+@dataclass(slots=True, eq=False)
+class MapRef(Expr):
+    """A map itself as the argument of a function: ``clear(@x)``. Its type is Void."""
+
+    map: Map
+
+
+@dataclass(slots=True, eq=False)
+class Args(Expr):
+    """``args``: a place in the context, its type a Struct of keyword 'args'.
+
+    For programs of type tracing, each argument takes an 8-byte slot (``Field.slot``).
+    """
+
+    type: Struct
+
+
+# --- operators ------------------------------------------------------------------------------
+
+UnaryOp = Literal["-", "~", "!"]
+BinaryOp = Literal[
+    "+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "==", "!=", "<", "<=", ">", ">="
+]
+
+
+@dataclass(slots=True, eq=False)
+class Unary(Expr):
+    """``-x``, ``~x`` (type of the operand) or ``!x`` (boolean; any scalar operand)."""
+
+    op: UnaryOp
+    operand: Expr
+
+
+@dataclass(slots=True, eq=False)
+class Binary(Expr):
+    """An operator on two operands of the same type (shifts: the left one's type counts).
+
+    Integers: signedness of the operands' type decides ``/ % >> <``. Comparisons yield boolean and
+    also take two pointers, or (== and != only) two strings, buffers, arrays or tuples of the same
+    type; strings of different size compare as C strings.
+    """
+
+    op: BinaryOp
+    left: Expr
+    right: Expr
+
+
+@dataclass(slots=True, eq=False)
+class Logical(Expr):
+    """``&&`` or ``||``, evaluated short-circuit; boolean. Operands are any scalars."""
+
+    op: Literal["&&", "||"]
+    left: Expr
+    right: Expr
+
+
+@dataclass(slots=True, eq=False)
+class Ternary(Expr):
+    """``condition ? then : otherwise``; both branches have the node's type (or Void)."""
+
+    condition: Expr
+    then: Expr
+    otherwise: Expr
+
+
+@dataclass(slots=True, eq=False)
+class Cast(Expr):
+    """A conversion to ``type``, explicit or implied.
+
+    Between integers, booleans, enums, pointers: truncation or extension by the operand's sign; to
+    boolean: ``!= 0``. Array of integers to or from an integer of the same size: the same bytes.
+    Char array to String: a C string read from the place. String to a larger String, tuple to a
+    tuple of wider elements: element by element. Aggregate to integer: the sum over all CPUs (or
+    what the aggregate's ``castable`` says).
+    """
+
+    operand: Expr
+
+
+@dataclass(slots=True, eq=False)
+class PointerOffset(Expr):
+    """``pointer + index``: ``index`` (an int64) times the size of the target."""
+
+    pointer: Expr
+    index: Expr
+
+
+@dataclass(slots=True, eq=False)
+class Deref(Expr):
+    """``*pointer``, and the left side of ``->``."""
+
+    pointer: Expr
+
+
+@dataclass(slots=True, eq=False)
+class FieldAccess(Expr):
+    """A field of a struct (or union, or ``args``) place."""
+
+    object: Expr
+    field: Field
+
+
+@dataclass(slots=True, eq=False)
+class TupleElement(Expr):
+    """An element of a tuple, or a named one of a record."""
+
+    object: Expr
+    index: int
+
+
+@dataclass(slots=True, eq=False)
+class Index(Expr):
+    """An element of an array place; ``index`` is an integer, in range if constant.
+
+    An index that is not constant and out of range at run time reads zero.
+    """
+
+    array: Expr
+    index: Expr
+
+
+@dataclass(slots=True, eq=False)
+class TupleExpr(Expr):
+    """``(a, b)``, also a map key of several parts; each element has its element type."""
+
+    elements: list[Expr]
+
+
+@dataclass(slots=True, eq=False)
+class IncDec(Expr):
+    """``++``/``--`` on a variable or map element; by the target's size for pointers."""
+
+    target: VariableRef | MapRead
+    op: Literal["++", "--"]
+    prefix: bool
+
+
+@dataclass(slots=True, eq=False)
+class Call(Expr):
+    """A call of a function, or the use of a builtin.
+
+    :param function: the object that checked it and will emit it.
+    :param args: the arguments, converted as the function wants them.
+    :param data: whatever the function's check wants to hand to its emission.
+    """
+
+    function: Callable_
+    args: list[Expr]
+    data: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class BlockExpr(Expr):
+    """``{ statements; result }``; ``result`` is None for a block of type Void."""
+
+    body: list[Stmt]
+    result: Expr | None
+
+
+# --- statements -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Stmt(Node):
+    """Base of statements."""
+
+
+@dataclass(slots=True, eq=False)
+class ExprStmt(Stmt):
+    """An expression whose value is not used."""
+
+    expr: Expr
+
+
+@dataclass(slots=True, eq=False)
+class AssignVariable(Stmt):
+    """``$x = value`` (the value has the variable's type); None: declared, set to zero."""
+
+    variable: Variable
+    value: Expr | None
+
+
+@dataclass(slots=True, eq=False)
+class AssignMap(Stmt):
+    """``@x[key] = value``."""
+
+    map: Map
+    key: Expr | None
+    value: Expr
+
+
+@dataclass(slots=True, eq=False)
+class UpdateAggregate(Stmt):
+    """``@x[key] = count()`` and its like: the call updates the map's aggregate in place."""
+
+    map: Map
+    key: Expr | None
+    call: Call
+
+
+@dataclass(slots=True, eq=False)
+class If(Stmt):
+    """Both branches are lists of statements."""
+
+    condition: Expr
+    then: list[Stmt]
+    otherwise: list[Stmt]
+
+
+@dataclass(slots=True, eq=False)
+class While(Stmt):
+    """``while (condition) { … }``."""
+
+    condition: Expr
+    body: list[Stmt]
+
+
+@dataclass(slots=True, eq=False)
+class ForRange(Stmt):
+    """``for ($i : start..end)``; the bounds have the variable's type."""
+
+    variable: Variable
+    start: Expr
+    end: Expr
+    body: list[Stmt]
+
+
+@dataclass(slots=True, eq=False)
+class ForMap(Stmt):
+    """``for ($kv : @map)``; the variable is a tuple of key and value."""
+
+    variable: Variable
+    map: Map
+    body: list[Stmt]
+
+
+@dataclass(slots=True, eq=False)
+class Unroll(Stmt):
+    """The body, ``times`` times over."""
+
+    times: int
+    body: list[Stmt]
+
+
+@dataclass(slots=True, eq=False)
+class Break(Stmt):
+    """Leave the innermost loop."""
+
+
+@dataclass(slots=True, eq=False)
+class Continue(Stmt):
+    """Go on with the next round of the innermost loop."""
+
+
+@dataclass(slots=True, eq=False)
+class Return(Stmt):
+    """Leave the probe."""
+
+    value: Expr | None
+
+
+# --- the whole ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Program:
+    """One probe block, for all the targets that can share one BPF program.
+
+    :param context: the probe that it runs in: name, program type, arguments, targets.
+    :param predicate: the filter, or None.
+    """
+
+    span: Span
+    context: ProbeContext
+    predicate: Expr | None
+    body: list[Stmt]
+
+
+@dataclass(slots=True, eq=False)
+class Script:
+    """A checked script.
+
+    :param programs: in the order of the script.
+    :param maps: by name, in the order of first use.
+    :param config: the configuration that holds for it.
+    """
+
+    programs: list[Program]
+    maps: dict[str, Map]
+    config: Any
+    warnings: list[Any] = field(default_factory=list)
+
+
+def walk(node: object) -> Iterator[Node]:
+    """Every node below and including ``node`` (a node or a list of nodes), in order."""
+    if isinstance(node, list):
+        for item in node:
+            yield from walk(item)
+    elif isinstance(node, Node):
+        yield node
+        for item in fields(node):
+            value = getattr(node, item.name)
+            if isinstance(value, Node | list):
+                yield from walk(value)
