@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading BTF lazily.
+
+A kernel's BTF holds more than 100,000 types, of which a script needs a handful. Opening one walks
+the records once to note where each begins, and does nothing else; a type is parsed when it is
+asked for. Names are not indexed either: the string's offset is found by searching the string
+section, and the records that use it by searching the type section for that offset, both at the
+speed of memory. See Documentation/bpf/btf.rst for the format.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from array import array
+from bisect import bisect_right
+from struct import Struct as Packing
+from struct import error as struct_error
+from typing import TYPE_CHECKING, TypeVar
+
+from kcap.btf import parse
+from kcap.btf import types as t
+from kcap.btf.errors import BtfError, BtfNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Buffer = bytes | memoryview
+
+SYSFS = "/sys/kernel/btf"
+
+_HEADER = Packing(parse.HEADER)
+_U32 = Packing("<I")
+
+T = TypeVar("T", bound=t.Type)
+
+
+class Btf:
+    """The types of a kernel, of a kernel module, or of a BPF object.
+
+    :param data: the whole blob, header first. It is kept (no copy of the strings is made).
+    :param base: for split BTF (a module's) the BTF it continues; its ids and strings come first.
+    :param name: what it is called in messages: ``vmlinux``, a module's name.
+    :raises BtfError: the blob is not BTF, is cut short, or has unknown kinds.
+    """
+
+    first_id: int
+    """The id of this BTF's first own type (1 unless it is split)."""
+    end_id: int
+    """The id behind the last."""
+    end_string: int
+
+    def __init__(self, data: Buffer, base: Btf | None = None, name: str = "") -> None:
+        if len(data) < parse.HEADER_SIZE:
+            raise BtfError(f"{name or 'blob'}: {len(data)} bytes are too few for BTF")
+        magic, version, _, header, type_at, type_len, str_at, str_len = _HEADER.unpack_from(data)
+        if magic != parse.MAGIC or version != 1:
+            raise BtfError(f"{name or 'blob'}: no BTF (magic {magic:#x}, version {version})")
+        type_at += header
+        str_at += header
+        if type_at + type_len > len(data) or str_at + str_len > len(data) or type_len % 4:
+            raise BtfError(f"{name or 'blob'}: BTF is cut short")
+        self.name = name
+        self.base = base
+        view = memoryview(data)
+        # bytes rather than memoryviews: these are what has find(). Two copies of some MB, ~1 ms.
+        self._records = bytes(view[type_at : type_at + type_len])
+        self._strings = bytes(view[str_at : str_at + str_len])
+        self._words = array("I")
+        self._words.frombytes(self._records)
+        if sys.byteorder != "little":
+            self._words.byteswap()
+        self.first_id = base.end_id if base is not None else 1
+        self._first_string = base.end_string if base is not None else 0
+        self.end_string = self._first_string + len(self._strings)
+        self._walk()
+        self._parsed: dict[int, t.Type] = {}
+
+    @classmethod
+    def kernel(cls) -> Btf:
+        """The running kernel's own BTF.
+
+        :raises BtfNotFoundError: the kernel has none (CONFIG_DEBUG_INFO_BTF unset).
+        """
+        return cls(_read_sysfs("vmlinux"), None, "vmlinux")
+
+    @classmethod
+    def module(cls, name: str, base: Btf) -> Btf:
+        """The BTF of a loaded kernel module (5.11 and later).
+
+        :param name: the module, such as ``nf_tables``.
+        :param base: the kernel's BTF.
+        :raises BtfNotFoundError: the module is not loaded or has no BTF.
+        """
+        return cls(_read_sysfs(name), base, name)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, base: Btf | None = None, name: str = "") -> Btf:
+        """BTF from memory; arguments as for the class."""
+        return cls(data, base, name)
+
+    def _walk(self) -> None:
+        """Note where every record begins."""
+        words, lengths = self._words, parse.RecordLengths()
+        starts = array("I")
+        note = starts.append
+        pos, end = 0, len(words)
+        try:
+            while pos < end:
+                note(pos)
+                pos += lengths[words[pos + 1]]
+        except IndexError:
+            raise BtfError(f"{self.name or 'blob'}: BTF's last type is cut short") from None
+        if pos != end:
+            raise BtfError(f"{self.name or 'blob'}: BTF's last type is cut short")
+        self._starts = starts
+        self.end_id = self.first_id + len(starts)
+        # pahole writes the sign of an enum since 1.24, which also brought ENUM64. Before, the flag
+        # was never set and values were signed.
+        self._enum_signs = any(
+            parse.kind_of(info) == t.Enum64.KIND
+            or (info >> 31 and parse.kind_of(info) == t.Enum.KIND)
+            for info in lengths
+        )
+
+    # Strings and records
+
+    def string(self, offset: int) -> str:
+        """The string at an offset of the string section.
+
+        :raises BtfError: the offset is outside.
+        """
+        local = offset - self._first_string
+        if local < 0:
+            assert self.base is not None
+            return self.base.string(offset)
+        end = self._strings.find(b"\0", local)
+        if end < 0:
+            raise BtfError(f"{self.name or 'blob'}: no string at offset {offset}")
+        return self._strings[local:end].decode("utf-8", "replace")
+
+    def type(self, type_id: int) -> t.Type:
+        """The type with an id; 0 is void.
+
+        :raises BtfError: no such id.
+        """
+        found = self._parsed.get(type_id)
+        if found is not None:
+            return found
+        if type_id == 0:
+            found = t.Void(0, "void")
+        elif type_id < self.first_id:
+            assert self.base is not None
+            return self.base.type(type_id)
+        elif type_id >= self.end_id:
+            raise BtfError(f"{self.name or 'blob'}: no type with id {type_id}")
+        else:
+            found = self._parse(type_id)
+        self._parsed[type_id] = found
+        return found
+
+    def _parse(self, type_id: int) -> t.Type:
+        pos = self._starts[type_id - self.first_id]
+        found = parse.parse(self._words, pos, type_id, self.string)
+        if self._enum_signs and found.__class__ is t.Enum and not found.signed:
+            found.values = tuple((n, v & 0xFFFFFFFF) for n, v in found.values)
+        return found
+
+    def kind(self, type_id: int) -> int:
+        """The kind number of a type, without parsing it (``Struct.KIND`` and so on)."""
+        if type_id < self.first_id:
+            return 0 if type_id == 0 or self.base is None else self.base.kind(type_id)
+        return parse.kind_of(self._words[self._starts[type_id - self.first_id] + 1])
+
+    # Finding by name
+
+    def _string_offset(self, name: str) -> int:
+        """Offset of a string, in this or the base's section; -1 if there is none."""
+        wanted = name.encode() + b"\0"
+        if self.base is not None:
+            found = self.base._string_offset(name)
+            if found >= 0:
+                return found
+        found = self._strings.find(b"\0" + wanted)
+        if found >= 0:
+            return self._first_string + found + 1
+        # A split BTF's section does not begin with the empty string.
+        return self._first_string if self._strings.startswith(wanted) else -1
+
+    def _uses(self, offset: int) -> Iterator[tuple[int, int]]:
+        """(type id, index of the word in its record) of every word that equals ``offset``."""
+        wanted, records, starts = _U32.pack(offset), self._records, self._starts
+        at = records.find(wanted)
+        while at >= 0:
+            if at & 3:
+                at = records.find(wanted, at + 1)
+                continue
+            index = bisect_right(starts, at >> 2) - 1
+            yield self.first_id + index, (at >> 2) - starts[index]
+            at = records.find(wanted, at + 4)
+
+    def find_all(self, name: str, kind: builtins.type[T]) -> Iterator[T]:
+        """Types with a name and of a kind, in the order of their ids, this BTF's own only.
+
+        :param name: without ``struct`` and the like.
+        :param kind: ``Struct``, ``Union``, ``Func``, ... A base class (``Composite``, ``Type``)
+            takes all its kinds.
+        """
+        offset = self._string_offset(name)
+        if offset <= 0:
+            return
+        for type_id, word in self._uses(offset):
+            if word == 0:
+                found = self.type(type_id)
+                if isinstance(found, kind):
+                    yield found
+
+    def find(self, name: str, kind: builtins.type[T]) -> T | None:
+        """The first type with a name and of a kind, this BTF's own before the base's, or None."""
+        for found in self.find_all(name, kind):
+            return found
+        return self.base.find(name, kind) if self.base is not None else None
+
+    def get(self, name: str, kind: builtins.type[T]) -> T:
+        """As ``find``, for what has to be there.
+
+        :raises BtfError: there is none.
+        """
+        found = self.find(name, kind)
+        if found is None:
+            raise BtfError(f"{self.name or 'BTF'} has no {kind.__name__.lower()} {name}")
+        return found
+
+    def enum_value(self, constant: str) -> tuple[t.Enum, int] | None:
+        """The enumeration that has a constant, and the constant's value; None if none has.
+
+        :param constant: such as ``SKB_DROP_REASON_NO_SOCKET``.
+        """
+        offset = self._string_offset(constant)
+        if offset > 0:
+            for type_id, word in self._uses(offset):
+                if word >= 3 and self.kind(type_id) in (t.Enum.KIND, t.Enum64.KIND):
+                    enum = self.type(type_id)
+                    assert isinstance(enum, t.Enum)
+                    for name, value in enum.values:
+                        if name == constant:
+                            return enum, value
+        return self.base.enum_value(constant) if self.base is not None else None
+
+    # Functions
+
+    def functions(self) -> Iterator[tuple[int, str]]:
+        """(id, name) of every function of this BTF (not the base's), in the order of ids."""
+        return self._named(t.Func.KIND)
+
+    def _named(self, kind: int) -> Iterator[tuple[int, str]]:
+        words, string = self._words, self.string
+        for type_id, pos in enumerate(self._starts, self.first_id):
+            if words[pos + 1] >> 24 & 0x1F == kind:
+                yield type_id, string(words[pos])
+
+    def names(self, kind: builtins.type[t.Type]) -> Iterator[str]:
+        """The names of all types of one kind, unnamed ones left out, this BTF's own."""
+        return (name for _, name in self._named(kind.KIND) if name)
+
+    def prototype(self, function: t.Func) -> t.FuncProto:
+        """The prototype of a function.
+
+        :raises BtfError: the function's type is not a prototype.
+        """
+        proto = self.type(function.type_id)
+        if not isinstance(proto, t.FuncProto):
+            raise BtfError(f"{function.name}: its type {function.type_id} is no prototype")
+        return proto
+
+
+def _read_sysfs(name: str) -> bytes:
+    if "/" in name or name.startswith("."):
+        raise BtfNotFoundError(f"{name!r} is not the name of a kernel module")
+    path = f"{SYSFS}/{name}"
+    try:
+        # Reading beats mapping: kernels before 6.16 can't map the file, and what is needed from
+        # it is a copy in any case (bytes.find and array are several times faster than on a map).
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except FileNotFoundError as error:
+        if name == "vmlinux":
+            raise BtfNotFoundError(
+                f"the kernel has no BTF: {path} does not exist",
+                hint="use a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current distributions "
+                "have it)",
+            ) from error
+        raise BtfNotFoundError(
+            f"no BTF for module {name}: {path} does not exist",
+            hint=f"load the module (modprobe {name}); module BTF needs Linux 5.11 and "
+            "CONFIG_DEBUG_INFO_BTF_MODULES=y",
+        ) from error
+    except (OSError, struct_error) as error:
+        raise BtfError(f"{path}: {error}") from error
