@@ -19,9 +19,11 @@ What the tree normalises, so that later passes see one form:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from kcap.lang.node import Node as Node
+from kcap.lang.node import children as children
+from kcap.lang.node import field_names as field_names
 from kcap.lang.source import Span
 
 BinaryOp = Literal[
@@ -33,14 +35,6 @@ StepOp = Literal["++", "--"]
 TagKind = Literal["struct", "union", "enum"]
 
 
-@dataclass(slots=True, eq=False)
-class Node:
-    """Base of all nodes."""
-
-    span: Span
-
-
-@dataclass(slots=True, eq=False)
 class Name(Node):
     """A name with its place, where it is no expression: a field, a parameter, a config key."""
 
@@ -50,12 +44,10 @@ class Name(Node):
 # --- types -------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
 class TypeNode(Node):
     """Base of types as written in casts, ``let``, ``sizeof`` and the like."""
 
 
-@dataclass(slots=True, eq=False)
 class NamedType(TypeNode):
     """``int32``, ``void``, ``uint64_t``, a macro parameter; ``string[64]`` has a ``size``.
 
@@ -67,7 +59,6 @@ class NamedType(TypeNode):
     size: Expr | None = None
 
 
-@dataclass(slots=True, eq=False)
 class TagType(TypeNode):
     """``struct NAME``, ``union NAME``, ``enum NAME``."""
 
@@ -75,14 +66,12 @@ class TagType(TypeNode):
     name: str
 
 
-@dataclass(slots=True, eq=False)
 class PointerType(TypeNode):
     """``target*``."""
 
     target: TypeNode
 
 
-@dataclass(slots=True, eq=False)
 class ArrayType(TypeNode):
     """``element[size]``; ``element[]`` (size None) takes the size from the value cast."""
 
@@ -90,7 +79,6 @@ class ArrayType(TypeNode):
     size: Expr | None
 
 
-@dataclass(slots=True, eq=False)
 class TypeofType(TypeNode):
     """``typeof(operand)`` where a type stands; the operand is a type or an expression."""
 
@@ -100,12 +88,10 @@ class TypeofType(TypeNode):
 # --- expressions -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
 class Expr(Node):
     """Base of expressions."""
 
 
-@dataclass(slots=True, eq=False)
 class Integer(Expr):
     """An integer literal.
 
@@ -129,9 +115,8 @@ class Integer(Expr):
         return self.suffix in ("ns", "us", "ms", "s", "m", "h", "d")
 
 
-@dataclass(slots=True, eq=False)
 class String(Expr):
-    """A string literal; adjacent literals are joined.
+    """A string literal.
 
     :param value: the decoded text; bytes that are not UTF-8 are ``surrogateescape`` characters.
     """
@@ -144,47 +129,40 @@ class String(Expr):
         return self.value.encode("utf-8", "surrogateescape")
 
 
-@dataclass(slots=True, eq=False)
 class Boolean(Expr):
     """``true`` or ``false``."""
 
     value: bool
 
 
-@dataclass(slots=True, eq=False)
 class Identifier(Expr):
     """A bare name: a builtin (``pid``), an enum or ``#define`` constant, a macro, its parameter."""
 
     name: str
 
 
-@dataclass(slots=True, eq=False)
 class PositionalParam(Expr):
     """``$1``, ``$2``, … (``index`` from 1)."""
 
     index: int
 
 
-@dataclass(slots=True, eq=False)
 class PositionalCount(Expr):
     """``$#``."""
 
 
-@dataclass(slots=True, eq=False)
 class Variable(Expr):
     """A scratch variable; ``name`` starts with ``$``."""
 
     name: str
 
 
-@dataclass(slots=True, eq=False)
 class Map(Expr):
     """A map without a key; ``name`` starts with ``@`` (and may be just that)."""
 
     name: str
 
 
-@dataclass(slots=True, eq=False)
 class MapAccess(Expr):
     """``@m[key]``; several keys make a :class:`Tuple` whose ``bare`` is true."""
 
@@ -192,7 +170,6 @@ class MapAccess(Expr):
     key: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Call(Expr):
     """``name(arguments)``: a function, a macro, or a C function."""
 
@@ -201,7 +178,6 @@ class Call(Expr):
     arguments: list[Expr]
 
 
-@dataclass(slots=True, eq=False)
 class Unary(Expr):
     """``!x``, ``~x``, ``-x``, ``*x`` (dereference), ``&x`` (address of)."""
 
@@ -209,7 +185,6 @@ class Unary(Expr):
     operand: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Step(Expr):
     """``++x``, ``x++``, ``--x``, ``x--``; the target is a variable or a map."""
 
@@ -218,7 +193,6 @@ class Step(Expr):
     target: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Binary(Expr):
     """``left op right``."""
 
@@ -228,7 +202,6 @@ class Binary(Expr):
     right: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Ternary(Expr):
     """``condition ? then : otherwise``; ``then`` is None in ``condition ?: otherwise``."""
 
@@ -237,7 +210,6 @@ class Ternary(Expr):
     otherwise: Expr
 
 
-@dataclass(slots=True, eq=False)
 class FieldAccess(Expr):
     """``object.field``, or ``object->field`` (``arrow``), which means the same."""
 
@@ -246,7 +218,6 @@ class FieldAccess(Expr):
     arrow: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class TupleAccess(Expr):
     """``object.0``."""
 
@@ -255,7 +226,6 @@ class TupleAccess(Expr):
     index_span: Span
 
 
-@dataclass(slots=True, eq=False)
 class ArrayAccess(Expr):
     """``object[index]``, where the object is no map."""
 
@@ -263,7 +233,6 @@ class ArrayAccess(Expr):
     index: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Cast(Expr):
     """``(type)operand``."""
 
@@ -271,14 +240,12 @@ class Cast(Expr):
     operand: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Sizeof(Expr):
     """``sizeof(type)`` or ``sizeof(expression)``."""
 
     operand: TypeNode | Expr
 
 
-@dataclass(slots=True, eq=False)
 class Offsetof(Expr):
     """``offsetof(type or expression, a.b.c)``; ``fields`` are ``a``, ``b``, ``c``."""
 
@@ -286,21 +253,18 @@ class Offsetof(Expr):
     fields: list[Name]
 
 
-@dataclass(slots=True, eq=False)
 class Typeof(Expr):
     """``typeof(type or expression)`` as an argument of a macro call."""
 
     operand: TypeNode | Expr
 
 
-@dataclass(slots=True, eq=False)
 class Typeinfo(Expr):
     """``typeinfo(type or expression)``."""
 
     operand: TypeNode | Expr
 
 
-@dataclass(slots=True, eq=False)
 class Tuple(Expr):
     """``(a, b)``, ``(a,)``, ``()``; ``bare`` when it is the key list ``a, b`` of ``@m[a, b]``."""
 
@@ -308,7 +272,6 @@ class Tuple(Expr):
     bare: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class RecordField(Node):
     """``name=value`` of a record."""
 
@@ -316,21 +279,18 @@ class RecordField(Node):
     value: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Record(Expr):
     """``(name=value, …)``."""
 
     fields: list[RecordField]
 
 
-@dataclass(slots=True, eq=False)
 class BlockExpr(Expr):
     """``{ …; value }`` used as an expression, or a bare block."""
 
     block: Block
 
 
-@dataclass(slots=True, eq=False)
 class If(Expr):
     """``if condition { … } else …``; ``otherwise`` is a block, another ``if``, or None."""
 
@@ -339,14 +299,12 @@ class If(Expr):
     otherwise: Block | If | None
 
 
-@dataclass(slots=True, eq=False)
 class Comptime(Expr):
     """``comptime expression``: evaluated at compile time."""
 
     operand: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Range(Expr):
     """``start..end`` of a ``for``: start included, end not."""
 
@@ -357,12 +315,10 @@ class Range(Expr):
 # --- statements --------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
 class Stmt(Node):
     """Base of statements."""
 
 
-@dataclass(slots=True, eq=False)
 class Block(Node):
     """``{ … }``; see the module's text for when ``value`` is set."""
 
@@ -370,21 +326,18 @@ class Block(Node):
     value: Expr | None = None
 
 
-@dataclass(slots=True, eq=False)
 class ExprStatement(Stmt):
     """An expression whose value is not used."""
 
     expression: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Discard(Stmt):
     """``_ = expression;``."""
 
     expression: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Let(Stmt):
     """``let $x;``, ``let $x: type;``, ``let $x = value;``, ``let $x: type = value;``."""
 
@@ -393,7 +346,6 @@ class Let(Stmt):
     value: Expr | None
 
 
-@dataclass(slots=True, eq=False)
 class Assign(Stmt):
     """``target op value``; the target is a :class:`Variable`, :class:`Map` or :class:`MapAccess`.
 
@@ -411,7 +363,6 @@ class Assign(Stmt):
         return self.op[:-1] or None  # type: ignore[return-value]
 
 
-@dataclass(slots=True, eq=False)
 class While(Stmt):
     """``while (condition) { … }``, deprecated in the language."""
 
@@ -419,7 +370,6 @@ class While(Stmt):
     body: Block
 
 
-@dataclass(slots=True, eq=False)
 class For(Stmt):
     """``for ($kv : @map) { … }`` (:class:`Map`) or ``for ($i : a..b) { … }`` (:class:`Range`)."""
 
@@ -428,7 +378,6 @@ class For(Stmt):
     body: Block
 
 
-@dataclass(slots=True, eq=False)
 class Unroll(Stmt):
     """``unroll (count) { … }``."""
 
@@ -436,24 +385,20 @@ class Unroll(Stmt):
     body: Block
 
 
-@dataclass(slots=True, eq=False)
 class Break(Stmt):
     """``break;``."""
 
 
-@dataclass(slots=True, eq=False)
 class Continue(Stmt):
     """``continue;``."""
 
 
-@dataclass(slots=True, eq=False)
 class Return(Stmt):
     """``return;`` or ``return value;``."""
 
     value: Expr | None
 
 
-@dataclass(slots=True, eq=False)
 class Import(Stmt):
     """``import "path";``, at the top or inside a block."""
 
@@ -463,7 +408,6 @@ class Import(Stmt):
 # --- program -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
 class CDefinition(Node):
     """A piece of C at the top, kept as raw text (``span.text``).
 
@@ -486,7 +430,6 @@ class CDefinition(Node):
         return self.span.text
 
 
-@dataclass(slots=True, eq=False)
 class ConfigEntry(Node):
     """``name = value`` of the config block; a bare word is an :class:`Identifier`."""
 
@@ -494,14 +437,12 @@ class ConfigEntry(Node):
     value: Integer | String | Boolean | Identifier
 
 
-@dataclass(slots=True, eq=False)
 class Config(Node):
     """``config = { … }``."""
 
     entries: list[ConfigEntry]
 
 
-@dataclass(slots=True, eq=False)
 class MapDeclaration(Node):
     """``let @m = hash(100);``; ``arguments`` is usually one integer."""
 
@@ -510,7 +451,6 @@ class MapDeclaration(Node):
     arguments: list[Expr]
 
 
-@dataclass(slots=True, eq=False)
 class Macro(Node):
     """``macro name(ident, $variable, @map) { … }``."""
 
@@ -519,7 +459,6 @@ class Macro(Node):
     body: Block
 
 
-@dataclass(slots=True, eq=False)
 class Parameter(Node):
     """``$a : type`` of a function."""
 
@@ -527,7 +466,6 @@ class Parameter(Node):
     type: TypeNode
 
 
-@dataclass(slots=True, eq=False)
 class Subprog(Node):
     """``fn name($a : type, …) : return_type { … }``."""
 
@@ -537,7 +475,6 @@ class Subprog(Node):
     body: Block
 
 
-@dataclass(slots=True, eq=False)
 class AttachPart(Node):
     """One colon-separated part of an attach point.
 
@@ -549,7 +486,6 @@ class AttachPart(Node):
     quoted: bool = False
 
 
-@dataclass(slots=True, eq=False)
 class AttachPoint(Node):
     """``provider:part:part``, such as ``kprobe:tcp_*`` or ``uprobe:/bin/bash:"f(int)"+4``.
 
@@ -568,7 +504,6 @@ class AttachPoint(Node):
         return ":".join([self.provider.text, *(part.text for part in self.parts)])
 
 
-@dataclass(slots=True, eq=False)
 class Probe(Node):
     """``attach_point, … /predicate/ { … }``."""
 
@@ -577,7 +512,6 @@ class Probe(Node):
     block: Block
 
 
-@dataclass(slots=True, eq=False)
 class Comment(Node):
     """A comment with its markers, ``//…`` without the line end, or ``/*…*/``."""
 
@@ -587,7 +521,6 @@ class Comment(Node):
 Item: TypeAlias = Probe | Macro | Subprog | MapDeclaration
 
 
-@dataclass(slots=True, eq=False)
 class Program(Node):
     """A whole script, in the order of its sections.
 
@@ -599,7 +532,7 @@ class Program(Node):
     c_definitions: list[CDefinition]
     preamble: list[Config | Import]
     items: list[Item]
-    comments: list[Comment] = field(default_factory=list)
+    comments: list[Comment]
 
     @property
     def config(self) -> Config | None:
@@ -633,29 +566,6 @@ class Program(Node):
 
 
 # --- traversal ---------------------------------------------------------------------------------
-
-_FIELDS: dict[type[Node], tuple[str, ...]] = {}
-
-
-def field_names(kind: type[Node]) -> tuple[str, ...]:
-    """The names of all fields of a node class but ``span``, in the order of its constructor."""
-    names = _FIELDS.get(kind)
-    if names is None:
-        names = tuple(name for name in kind.__dataclass_fields__ if name != "span")
-        _FIELDS[kind] = names
-    return names
-
-
-def children(node: Node) -> list[Node]:
-    """The direct children of ``node``, in the order of its fields."""
-    found: list[Node] = []
-    for name in field_names(type(node)):
-        value = getattr(node, name)
-        if isinstance(value, Node):
-            found.append(value)
-        elif isinstance(value, list):
-            found.extend(value)
-    return found
 
 
 def walk(node: Node) -> Iterator[Node]:
