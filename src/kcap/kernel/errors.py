@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of talking to the kernel."""
+
+from __future__ import annotations
+
+import os
+
+from kcap.errors import KernelError
+
+
+class ObjectError(KernelError):
+    """A BPF object file that is damaged or holds what kcap's own compiler never emits."""
+
+
+class SyscallError(KernelError):
+    """A system call failed.
+
+    :param message: one line: what was tried and how it failed.
+    :param errno: the error number.
+    """
+
+    def __init__(self, message: str, errno: int, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.errno = errno
+
+
+class PermissionDeniedError(SyscallError):
+    """The kernel refuses because of capabilities, lockdown or a limit."""
+
+
+class VerifierError(SyscallError):
+    """The verifier refused a program.
+
+    :param program: the program's name.
+    :param errno: what BPF_PROG_LOAD returned.
+    :param log: the verifier's whole log, lines without a final newline.
+    :param truncated: the log did not fit in the largest buffer that was tried.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        errno: int,
+        log: tuple[str, ...],
+        truncated: bool = False,
+        *,
+        hint: str | None = None,
+    ) -> None:
+        self.program = program
+        self.log = log
+        self.truncated = truncated
+        self.summary, self.omitted = summarize(log)
+        cause = self.summary or os.strerror(errno)
+        more = f" ({self.omitted} line(s) of log left out)" if self.omitted else ""
+        super().__init__(f"{program}: the kernel refused the program: {cause}{more}", errno)
+        self.hint = hint
+
+
+def summarize(log: tuple[str, ...]) -> tuple[str, int]:
+    """The line of a verifier log that says why, and how many other lines there are.
+
+    The last line is usually a count ("processed 12 insns ..."); the reason stands before it. A
+    reason that is indented or that only closes a report takes the line before it along, as in
+    ``invalid access to map value, value_size=8 off=8 size=8`` / ``R1 min value is outside ...``.
+    """
+    lines = [line for line in log if line.strip()]
+    total = len(lines)
+    while lines and _is_accounting(lines[-1]):
+        lines.pop()
+    if not lines:
+        return "", total
+    shown = [lines[-1].strip()]
+    if len(lines) > 1 and lines[-1].startswith(("R", "\t", " ")) and _is_reason(lines[-2]):
+        shown.insert(0, lines[-2].strip())
+    return ": ".join(shown), total - len(shown)
+
+
+def _is_accounting(line: str) -> bool:
+    return line.startswith(
+        ("processed ", "verification time ", "stack depth ", "insns processed ", "mark_precise:")
+    )
+
+
+def _is_reason(line: str) -> bool:
+    """Whether a line is text rather than an instruction ("12: (85) call ...") or a state."""
+    first = line.split(":", 1)[0].strip()
+    return not first.isdigit() and not line.startswith((";", "from ", "func#", "last_idx", "R"))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to load: descriptions of maps and programs, without touching the kernel.
+
+The code generator produces a CollectionSpec; ``kcap.kernel.collection`` loads one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, frozen=True)
+class MapSpec:
+    """A map to create.
+
+    :param name: how relocations refer to it; the kernel keeps the first 15 characters.
+    :param type: BPF_MAP_TYPE_*.
+    :param key_size: bytes (0 for rings).
+    :param value_size: bytes of one value (of one CPU's value in a per-CPU map).
+    :param max_entries: entries; bytes for a ring buffer (a power of two times the page size); 0
+        for a perf event array means as many as there are possible CPUs.
+    :param flags: BPF_F_* flags of BPF_MAP_CREATE.
+    :param contents: the first value of an array, written after creation, or None.
+    :param freeze: no more writing from user space after that (BPF_MAP_FREEZE), so that the
+        verifier may take read-only values for constants.
+    """
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+    contents: bytes | None = None
+    freeze: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Relocation:
+    """A place in a program that has to be filled in at loading.
+
+    :param insn: index of the instruction (in units of 8 bytes; a 64-bit load counts as two).
+    :param kind: ``map`` (a map's file descriptor), ``map_value`` (the address of an array's
+        first value) or ``func`` (a function of the same program, already resolved by the linker
+        in ``kcap.kernel.object``; kept for those who build a ProgramSpec by hand).
+    :param symbol: the map's or function's name.
+    :param addend: for ``map_value``, bytes behind the start of the value.
+    """
+
+    insn: int
+    kind: str
+    symbol: str
+    addend: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class FunctionSpec:
+    """A function of a program.
+
+    :param name: its symbol.
+    :param insn: index of its first instruction in the program.
+    """
+
+    name: str
+    insn: int
+
+
+@dataclass(slots=True, frozen=True)
+class ProgramSpec:
+    """A program to load.
+
+    :param name: for messages; the kernel keeps the first 15 characters of it.
+    :param type: BPF_PROG_TYPE_*.
+    :param insns: the instructions (``struct bpf_insn``, 8 bytes each): the program itself, then
+        the functions it calls.
+    :param expected_attach_type: BPF_TRACE_FENTRY and so on; 0 where the type has none.
+    :param relocations: what loading has to fill in.
+    :param functions: all functions in ``insns``, the program itself first; empty if it is the
+        only one. More than one makes loading supply BTF function information.
+    :param attach_btf_id: id of the function or typedef a TRACING program attaches to.
+    :param attach_btf_module: the module whose BTF that id is from; empty for the kernel itself.
+    :param license: some helpers need a GPL-compatible one.
+    :param flags: BPF_F_SLEEPABLE and so on.
+    """
+
+    name: str
+    type: int
+    insns: bytes
+    expected_attach_type: int = 0
+    relocations: tuple[Relocation, ...] = ()
+    functions: tuple[FunctionSpec, ...] = ()
+    attach_btf_id: int = 0
+    attach_btf_module: str = ""
+    license: str = "GPL"
+    flags: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class CollectionSpec:
+    """Maps and the programs that share them; names are unique."""
+
+    maps: tuple[MapSpec, ...] = ()
+    programs: tuple[ProgramSpec, ...] = ()
+    data: tuple[MapSpec, ...] = field(default=())
+    """Arrays of one value that hold the object's data sections (.rodata, .data, .bss)."""
