@@ -7,6 +7,37 @@ The code generator produces a CollectionSpec; ``kcap.kernel.collection`` loads o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+from kcap.kernel import uapi
+
+
+class MapType:
+    """enum bpf_map_type, of what kcap uses."""
+
+    HASH: Final = uapi.BPF_MAP_TYPE_HASH
+    ARRAY: Final = uapi.BPF_MAP_TYPE_ARRAY
+    PERF_EVENT_ARRAY: Final = uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY
+    PERCPU_HASH: Final = uapi.BPF_MAP_TYPE_PERCPU_HASH
+    PERCPU_ARRAY: Final = uapi.BPF_MAP_TYPE_PERCPU_ARRAY
+    STACK_TRACE: Final = uapi.BPF_MAP_TYPE_STACK_TRACE
+    LRU_HASH: Final = uapi.BPF_MAP_TYPE_LRU_HASH
+    LRU_PERCPU_HASH: Final = uapi.BPF_MAP_TYPE_LRU_PERCPU_HASH
+    CGROUP_ARRAY: Final = uapi.BPF_MAP_TYPE_CGROUP_ARRAY
+    RINGBUF: Final = uapi.BPF_MAP_TYPE_RINGBUF
+    TASK_STORAGE: Final = uapi.BPF_MAP_TYPE_TASK_STORAGE
+
+
+class ProgramType:
+    """enum bpf_prog_type, of what kcap uses."""
+
+    SOCKET_FILTER: Final = uapi.BPF_PROG_TYPE_SOCKET_FILTER
+    KPROBE: Final = uapi.BPF_PROG_TYPE_KPROBE
+    TRACEPOINT: Final = uapi.BPF_PROG_TYPE_TRACEPOINT
+    PERF_EVENT: Final = uapi.BPF_PROG_TYPE_PERF_EVENT
+    RAW_TRACEPOINT: Final = uapi.BPF_PROG_TYPE_RAW_TRACEPOINT
+    TRACING: Final = uapi.BPF_PROG_TYPE_TRACING
+    SYSCALL: Final = uapi.BPF_PROG_TYPE_SYSCALL
 
 
 @dataclass(slots=True, frozen=True)
