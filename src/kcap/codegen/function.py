@@ -12,7 +12,8 @@ from kcap.sema.function import Callable_
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
     from kcap.sema import tree
-    from kcap.sema.types import Tuple
+    from kcap.functions.environment import Environment
+    from kcap.sema.types import Buffer_, Tuple
 
 
 class Function(Callable_):
@@ -45,7 +46,11 @@ class Runtime(Protocol):
     """What the user-space half of a function may ask of the running trace.
 
     Keys and values are decoded; map parts of all CPUs are put together already.
+
+    :ivar environment: symbols, clocks, users: what opaque values are printed with.
     """
+
+    environment: Environment
 
     def read_map(self, map_: tree.Map) -> list[tuple[Any, Any]]:
         """All (key, value) pairs; the key is None for a map without keys."""
@@ -82,3 +87,10 @@ class Site(ABC):
 
         :param values: the decoded payload.
         """
+
+    def receive(self, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
+        """The same from the payload's bytes; a site that has a faster way overrides it.
+
+        :param offset: where the payload starts in ``data``.
+        """
+        return self.handle(self.payload.decode(data, offset), runtime)

@@ -12,7 +12,7 @@ own type beside itself, derived from :class:`Opaque`; nothing here needs to know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,10 +81,17 @@ class Unresolved(Type):
 
 @dataclass(frozen=True, slots=True)
 class Integer(Type):
-    """An integer of 1, 2, 4 or 8 bytes."""
+    """An integer of 1, 2, 4 or 8 bytes.
+
+    :param flexible: it comes from non-negative literals only, so that either sign would do; an
+        integer of definite sign that it meets decides. Only type inference looks at it.
+    :param space: where the value would point if it were cast to a pointer, if known.
+    """
 
     bytes: int
     signed: bool
+    flexible: bool = field(default=False, compare=False)
+    space: Space = field(default="unknown", compare=False)
 
     @property
     def size(self) -> int:
@@ -290,6 +297,8 @@ class Field:
         here, relative to the start of the context (kernel: include/trace/stages).
     :param slot: bytes of the context slot that holds it where that is wider than the type
         (8 for the arguments of BPF tracing programs), else 0.
+    :param in_union: it is a member of a union, or found through an anonymous one, so that the
+        verifier does not vouch for a pointer in it.
     """
 
     name: str
@@ -299,6 +308,7 @@ class Field:
     bit_size: int = 0
     data_loc: bool = False
     slot: int = 0
+    in_union: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +413,20 @@ class Opaque(Type):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class MapLayout:
+    """The BPF map behind a map of the script whose values are aggregates; always a per-CPU one.
+
+    :param key: type of the BPF map's key, or None: an array, indexed from 0.
+    :param value: type of one CPU's value.
+    :param entries: elements of the array; with a key, the script's limit holds instead.
+    """
+
+    key: Type | None
+    value: Type
+    entries: int = 1
+
+
 class Aggregate(Type):
     """The value of a map that only a map function (``count()``, ``hist()``…) writes.
 
@@ -419,6 +443,33 @@ class Aggregate(Type):
     def castable(self) -> Type | None:
         """The type that it turns into in an expression, or None if it cannot be read there."""
         return None
+
+    def map_layout(self, key: Type | None) -> MapLayout:
+        """The BPF map for it; an aggregate may extend the key (histograms: by the bucket).
+
+        :param key: the key of the script's map, or None for a map without keys.
+        """
+        return MapLayout(key, self)
+
+    def collect(
+        self, entries: Iterable[tuple[Any, list[Any]]], keyed: bool
+    ) -> list[tuple[Any, Any]]:
+        """The script's (key, value) pairs (key None without keys) out of the BPF map's entries.
+
+        :param entries: the BPF map's decoded key (the index in an array), and the decoded part
+            of each possible CPU.
+        :param keyed: whether the script's map has a key.
+        """
+        return [(key if keyed else None, self.reduce(parts)) for key, parts in entries]
+
+    def emit_read(self, map_: str, key: str, gen: Any) -> str:
+        """Emit reading it in an expression, over all CPUs: an i64 of type :attr:`castable`.
+
+        :param map_: operand of the BPF map.
+        :param key: pointer to the key, as :meth:`map_layout` has it.
+        :param gen: the emitter (``codegen.emitter.Emitter``).
+        """
+        raise NotImplementedError(f"{self} cannot be read in an expression")
 
 
 def round_up(value: int, multiple: int) -> int:
