@@ -526,6 +526,8 @@ class Program(Node):
 
     ``items`` has probes, macros, functions and map declarations in the order written; the
     properties pick one kind. ``config`` and ``imports`` are also in ``preamble``, as written.
+    ``comments`` and ``grouped`` (expressions that were written in parentheses) serve the
+    formatter.
     """
 
     header: Name | None
@@ -533,6 +535,7 @@ class Program(Node):
     preamble: list[Config | Import]
     items: list[Item]
     comments: list[Comment]
+    grouped: set[Node]
 
     @property
     def config(self) -> Config | None:
@@ -580,7 +583,7 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(reversed(children(current)))
 
 
-_NOT_STRUCTURE = frozenset({"comments", "arrow", "bare", "text", "quoted"})
+_NOT_STRUCTURE = frozenset({"comments", "grouped", "arrow", "bare", "text", "quoted"})
 
 
 def same_tree(left: Node, right: Node) -> bool:
