@@ -31,7 +31,7 @@ class CallSite:
     :param name_span: the name alone.
     :param span: the whole call.
     :param args: the arguments as written; empty for a bare builtin (``pid``).
-    :param target: for ``@x[k] = count()``, the map access that is assigned to, else None.
+    :param target: for ``@x[k] = count()``, the map (or its element) that is assigned to, else None.
     :param statement: whether the value is not used.
     """
 
@@ -39,7 +39,7 @@ class CallSite:
     name_span: Span
     span: Span
     args: list[ast.Expr]
-    target: ast.MapAccess | None = None
+    target: ast.Map | ast.MapAccess | None = None
     statement: bool = False
 
 
@@ -78,7 +78,9 @@ class Sema(Protocol):
         """The map that an argument names and the key, if it has one (``@x[1]``)."""
         ...
 
-    def set_map_value(self, access: ast.MapAccess, type_: Type) -> tuple[tree.Map, tree.Expr | None]:
+    def set_map_value(
+        self, access: ast.Map | ast.MapAccess, type_: Type
+    ) -> tuple[tree.Map, tree.Expr | None]:
         """Note that the map that ``access`` names has values of ``type_``; its map and key.
 
         :raises SemaError: when it has another type already.
@@ -115,6 +117,7 @@ class Callable_(ABC):
     :cvar arity: the least and the most arguments (None: any number more). (0, 0) may be used bare.
     :cvar helpers: BPF helpers (numbers) that every use of it calls; see :meth:`needs`.
     :cvar unsafe: needs ``--unsafe``.
+    :cvar discardable: no warning when its result is not used.
     """
 
     name: ClassVar[str]
@@ -124,6 +127,7 @@ class Callable_(ABC):
     arity: ClassVar[tuple[int, int | None]] = (0, 0)
     helpers: ClassVar[frozenset[int]] = frozenset()
     unsafe: ClassVar[bool] = False
+    discardable: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:

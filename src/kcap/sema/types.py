@@ -112,9 +112,7 @@ class Integer(Type):
         return (1 << (8 * self.bytes - (1 if self.signed else 0))) - 1
 
     def decode(self, data: Buffer_, offset: int = 0) -> int:
-        return int.from_bytes(
-            data[offset : offset + self.bytes], "little", signed=self.signed
-        )
+        return int.from_bytes(data[offset : offset + self.bytes], "little", signed=self.signed)
 
     def __str__(self) -> str:
         return f"{'' if self.signed else 'u'}int{8 * self.bytes}"
@@ -438,6 +436,10 @@ class Aggregate(Type):
     def reduce(self, parts: list[Any]) -> Any:
         """One value out of one decoded part for each possible CPU."""
         raise NotImplementedError
+
+    def merge(self, other: Aggregate) -> Aggregate | None:
+        """The value type of a map that both are assigned to, or None if they don't go together."""
+        return self if self == other else None
 
     @property
     def castable(self) -> Type | None:
