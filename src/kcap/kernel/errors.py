@@ -85,3 +85,29 @@ def _is_reason(line: str) -> bool:
     """Whether a line is text rather than an instruction ("12: (85) call ...") or a state."""
     first = line.split(":", 1)[0].strip()
     return not first.isdigit() and not line.startswith((";", "from ", "func#", "last_idx", "R"))
+
+
+class AttachError(SyscallError):
+    """A program was loaded but can't be attached to its probe."""
+
+
+def syscall_error(
+    what: str, error: OSError, cls: type[SyscallError] = SyscallError, hint: str | None = None
+) -> SyscallError:
+    """The typed error for a failed call.
+
+    :param what: what was tried, such as ``create map "counts"``.
+    :param error: the failure.
+    :param cls: the class to use, unless permissions are the reason.
+    :param hint: an action, where the caller knows one.
+    """
+    from kcap.kernel import permissions
+    from kcap.kernel.syscall import error_name, strerror
+
+    number = error.errno or 0
+    message = f"can't {what}: {strerror(number)} ({error_name(number)})"
+    if number in (1, 13):  # EPERM, EACCES
+        reason = permissions.explain()
+        if reason is not None:
+            return PermissionDeniedError(message, number, hint=reason)
+    return cls(message, number, hint=hint)

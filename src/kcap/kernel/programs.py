@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading BPF programs.
+
+The verifier writes a log only when asked, and asking costs time: a program is loaded without one,
+and again with one when the kernel refuses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from struct import pack, pack_into
+from typing import TYPE_CHECKING
+
+from kcap.kernel import permissions, uapi
+from kcap.kernel.btfs import load_btf, module_btf_fd
+from kcap.kernel.errors import SyscallError, VerifierError, syscall_error
+from kcap.kernel.names import identifier, kernel_name
+from kcap.kernel.syscall import Buffer, bpf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from kcap.kernel.maps import Map
+    from kcap.kernel.spec import ProgramSpec
+
+_FIRST_LOG = 1 << 16
+_LARGEST_LOG = 1 << 26  # more than the 16 MB that kernels before 5.2 take is never asked of those
+
+# offsets in the part of union bpf_attr that BPF_PROG_LOAD uses
+_ATTR = "<IIQQIIQII16sIIIIQIIQIIII"
+_LOG_AT = 24
+
+# The kernel's answers that a log explains. EPERM is decided before the verifier runs.
+_EXPLAINED = (errno.EINVAL, errno.EACCES, errno.E2BIG, errno.ENOSPC, errno.EFAULT, errno.ENOENT)
+
+
+class Program:
+    """A loaded program; it closes with its context.
+
+    :param fd: the program's file descriptor, which this object then owns.
+    :param spec: what it was loaded from.
+    :param log: the verifier's log, if one was asked for.
+    """
+
+    def __init__(self, fd: int, spec: ProgramSpec, log: tuple[str, ...] = ()) -> None:
+        self._fd = fd
+        self.spec = spec
+        self.log = log
+
+    @classmethod
+    def load(cls, spec: ProgramSpec, maps: Mapping[str, Map], log_level: int = 0) -> Program:
+        """Load a program.
+
+        :param maps: the maps that its relocations name.
+        :param log_level: 0: a log only for an error; 1: the verifier's log in any case, in
+            ``Program.log``; 2: a more detailed one; 4: statistics only.
+        :raises VerifierError: the verifier refused it.
+        :raises PermissionDeniedError: the process may not load programs of this type.
+        :raises SyscallError: any other refusal.
+        """
+        fds: list[int] = []
+        try:
+            loading = _Loading(spec, maps, fds)
+            try:
+                fd = loading.load(log_level)
+            except OSError as error:
+                raise loading.explain(error, log_level) from error
+            return cls(fd, spec, loading.log)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor; doing it twice is harmless. Links keep the program alive."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def run(self, data: bytes = b"", context: bytes = b"") -> int:
+        """Run the program once (BPF_PROG_TEST_RUN), where its type can.
+
+        :param data: a packet, for networking types.
+        :param context: the context, for raw tracepoints (5.10) and SYSCALL programs (5.14).
+        :return: what it returned.
+        :raises SyscallError: the kernel can't run this type.
+        """
+        data_in, ctx_in = Buffer(data), Buffer(context)
+        attr = Buffer(
+            pack(
+                "<IIIIQQIIIIQQIIII",
+                *(self._fd, 0, len(data), 0, data_in.address if data else 0, 0, 0, 0),
+                *(len(context), 0, ctx_in.address if context else 0, 0, 0, 0, 0, 0),
+            )
+        )
+        try:
+            bpf(uapi.BPF_PROG_TEST_RUN, attr)
+        except OSError as error:
+            raise syscall_error(f"run {self.spec.name}", error) from error
+        return int.from_bytes(attr.view()[4:8], "little")
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def relocate(spec: ProgramSpec, maps: Mapping[str, Map]) -> bytes:
+    """A program's instructions with the maps' file descriptors filled in.
+
+    :raises KeyError: a relocation names a map that is not in ``maps``.
+    :raises ValueError: a relocation of an unknown kind, or not at a 64-bit load.
+    """
+    code = bytearray(spec.insns)
+    starts = {f.name: f.insn for f in spec.functions}
+    for relocation in spec.relocations:
+        at = relocation.insn * 8
+        if code[at] != 0x18:
+            raise ValueError(f"{spec.name}: instruction {relocation.insn} is no 64-bit load")
+        if relocation.kind == "func":
+            source, low, high = uapi.BPF_PSEUDO_FUNC, starts[relocation.symbol], 0
+            low -= relocation.insn + 1
+        elif relocation.kind == "map":
+            source, low, high = uapi.BPF_PSEUDO_MAP_FD, maps[relocation.symbol].fileno(), 0
+        elif relocation.kind == "map_value":
+            source, low = uapi.BPF_PSEUDO_MAP_VALUE, maps[relocation.symbol].fileno()
+            high = relocation.addend
+        else:
+            raise ValueError(f"{spec.name}: relocation of kind {relocation.kind}")
+        code[at + 1] = code[at + 1] & 0xF | source << 4
+        pack_into("<i", code, at + 4, low)
+        pack_into("<i", code, at + 12, high)
+    return bytes(code)
+
+
+class _Loading:
+    """One program on its way into the kernel: its attribute and what that points to."""
+
+    def __init__(self, spec: ProgramSpec, maps: Mapping[str, Map], fds: list[int]) -> None:
+        self.spec = spec
+        self.log: tuple[str, ...] = ()
+        self.truncated = False
+        code = relocate(spec, maps)
+        self._insns = Buffer(code)
+        self._license = Buffer(spec.license.encode() + b"\0")
+        btf_fd, info, count = _function_info(spec, fds)
+        self._info = Buffer(info)
+        module_fd = 0
+        if spec.attach_btf_module:
+            module_fd = module_btf_fd(spec.attach_btf_module)
+            fds.append(module_fd)
+        self._attr = Buffer(
+            pack(
+                _ATTR,
+                *(spec.type, len(code) // 8, self._insns.address, self._license.address),
+                *(0, 0, 0, 0, spec.flags, kernel_name(spec.name)),
+                *(0, spec.expected_attach_type, btf_fd),
+                *(8 if count else 0, self._info.address if count else 0, count),
+                *(0, 0, 0, spec.attach_btf_id, module_fd, 0),
+            )
+        )
+
+    def load(self, log_level: int) -> int:
+        """Load; before 5.11 EPERM may be RLIMIT_MEMLOCK, which is then raised."""
+        try:
+            return self._load(log_level)
+        except OSError as error:
+            if error.errno != errno.EPERM or not permissions.raise_memlock_limit():
+                raise
+        return self._load(log_level)
+
+    def _load(self, log_level: int) -> int:
+        if not log_level:
+            return self._call(0, None)
+        size = _FIRST_LOG
+        while True:
+            log = Buffer(size)
+            try:
+                return self._call(log_level, log)
+            except OSError as error:
+                # ENOSPC: the log did not fit. From 6.4 on the kernel keeps its end, before that
+                # its beginning.
+                if error.errno != errno.ENOSPC or size >= _LARGEST_LOG:
+                    self.truncated = error.errno == errno.ENOSPC
+                    raise
+            finally:
+                self.log = _lines(log)
+            size *= 4
+
+    def _call(self, log_level: int, log: Buffer | None) -> int:
+        size, address = (log.size, log.address) if log is not None else (0, 0)
+        pack_into("<IIQ", self._attr.view(), _LOG_AT, log_level, size, address)
+        return bpf(uapi.BPF_PROG_LOAD, self._attr)
+
+    def explain(self, error: OSError, log_level: int) -> SyscallError:
+        """The error to raise, with the verifier's log where it has one."""
+        number = error.errno or 0
+        if number in _EXPLAINED and not log_level:
+            try:
+                # It can't succeed the second time, except by a race: then nothing is left open.
+                os.close(self.load(1))
+            except OSError as second:
+                number = second.errno or number
+        if self.log and number != errno.EPERM:
+            return VerifierError(self.spec.name, number, self.log, self.truncated)
+        return syscall_error(f"load program {self.spec.name}", error)
+
+
+def _function_info(spec: ProgramSpec, fds: list[int]) -> tuple[int, bytes, int]:
+    """BTF that names the functions: (its descriptor, also put in ``fds``, records, number)."""
+    if len(spec.functions) < 2:
+        return 0, b"", 0
+    from kcap.btf.build import func_info, functions_btf
+
+    blob, ids = functions_btf([identifier(f.name) for f in spec.functions])
+    fd = load_btf(blob)
+    fds.append(fd)
+    starts = [f.insn for f in spec.functions]
+    return fd, func_info(zip(starts, ids, strict=True)), len(ids)
+
+
+def _lines(log: Buffer) -> tuple[str, ...]:
+    text = log.tobytes().split(b"\0", 1)[0].decode("utf-8", "replace")
+    return tuple(text.rstrip("\n").split("\n")) if text else ()
