@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing pcapng files: what pcap has no place for stands in blocks and options.
+
+One Section Header, an Interface Description for each (network namespace, device, link type) before
+its first packet, an Enhanced Packet for each packet, Interface Statistics at the end.
+
+Format: draft-ietf-opsawg-pcapng; option codes in the comments below are its names.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from kcap.packet.files import OutputFile, RecordWriter
+from kcap.packet.frame import Frame
+from kcap.packet.linktype import SNAPLEN
+from kcap.packet.record import Names, Record, direction, text
+from kcap.version import __version__
+
+_SECTION_HEADER: Final = 0x0A0D0D0A
+_INTERFACE_DESCRIPTION: Final = 1
+_INTERFACE_STATISTICS: Final = 5
+_ENHANCED_PACKET: Final = 6
+_BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
+
+_OPT_COMMENT: Final = 1
+_SHB_HARDWARE: Final = 2
+_SHB_OS: Final = 3
+_SHB_USERAPPL: Final = 4
+_IF_NAME: Final = 2
+_IF_DESCRIPTION: Final = 3
+_IF_TSRESOL: Final = 9
+_EPB_FLAGS: Final = 2
+_EPB_PACKETID: Final = 5
+_EPB_QUEUE: Final = 6
+_ISB_STARTTIME: Final = 2
+_ISB_ENDTIME: Final = 3
+_ISB_IFRECV: Final = 4
+_ISB_OSDROP: Final = 7
+_ISB_USRDELIV: Final = 8
+_DIRECTIONS: Final = {"in": 1, "out": 2, "": 0}
+
+_EPB: Final = struct.Struct("<IIIIIII")
+#: flags, packet id, queue: their headers and values, then the end of options.
+_EPB_NUMBERS: Final = struct.Struct("<HHIHHQHHIHH")
+_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
+_MAX_OPTION: Final = 65535
+
+
+@dataclass(slots=True)
+class Interface:
+    """One Interface Description Block's running figures."""
+
+    id: int
+    packets: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+
+
+class PcapngWriter(RecordWriter):
+    """Writes one pcapng file.
+
+    :param file: where; its header is written by :meth:`begin`.
+    :param names: what probe numbers are called, for the packets' comments.
+    :param start_ns: when the trace began, nanoseconds since 1970 (isb_starttime).
+    :param comment: a comment on the whole section, for example the script; "" for none.
+    """
+
+    def __init__(self, file: OutputFile, names: Names, start_ns: int, *, comment: str = "") -> None:
+        super().__init__(file)
+        #: Link types of the file's interfaces.
+        self.link_types: set[int] = set()
+        self._names = names
+        self._start_ns = start_ns
+        self._comment = comment
+        self._interfaces: dict[tuple[int, int, bytes, int], Interface] = {}
+        self._comments: dict[tuple[int, int, bytes, int, int, int], bytes] = {}
+        # A packet's identity must not tell kernel addresses to whoever gets the file.
+        self._secret = int.from_bytes(os.urandom(8))
+
+    def begin(self) -> None:
+        """Empty the file and write the section header."""
+        self.file.begin()
+        system = os.uname()
+        options = (
+            (_option(_OPT_COMMENT, self._comment.encode()) if self._comment else b"")
+            + _option(_SHB_HARDWARE, system.machine.encode())
+            + _option(_SHB_OS, f"{system.sysname} {system.release} {system.version}".encode())
+            + _option(_SHB_USERAPPL, f"kcap {__version__}".encode())
+            + _option(0, b"")
+        )
+        body = struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1) + options
+        self.file.write([_block(_SECTION_HEADER, body)])
+
+    def add(self, time_ns: int, frame: Frame, record: Record) -> None:
+        """Append a packet.
+
+        :param time_ns: nanoseconds since 1970.
+        :param record: where interface, direction, mark, process and so on are taken from.
+        """
+        interface = self._interface(record, frame.link_type, time_ns)
+        interface.packets += 1
+        interface.last_ns = max(interface.last_ns, time_ns)
+        data = frame.data
+        padding = _PADDING[len(data) & 3]
+        comment = self._packet_comment(record)
+        numbers = _EPB_NUMBERS.pack(
+            _EPB_FLAGS, 4, _DIRECTIONS[direction(record)],
+            _EPB_PACKETID, 8, record.skb ^ self._secret,
+            _EPB_QUEUE, 4, record.queue_mapping,
+            0, 0,
+        )  # fmt: skip
+        total = 4 + _EPB.size + len(data) + len(padding) + len(comment) + len(numbers)
+        head = _EPB.pack(
+            _ENHANCED_PACKET, total, interface.id, time_ns >> 32, time_ns & 0xFFFFFFFF,
+            len(data), frame.original_length,
+        )  # fmt: skip
+        self.pending.append(
+            b"".join((head, data, padding, comment, numbers, total.to_bytes(4, "little")))
+        )
+
+    def close(self, end_ns: int = 0, lost: int = 0) -> None:
+        """Write the statistics of every interface, and close.
+
+        :param end_ns: when the trace ended, nanoseconds since 1970.
+        :param lost: packets that were captured but did not get here. Which interface they were
+            from is not known: the first one's statistics carry them, with a comment.
+        """
+        try:
+            for interface in self._interfaces.values():
+                self.pending.append(self._statistics(interface, end_ns, lost))
+                lost = 0
+            self.flush()
+        finally:
+            self.file.close()
+
+    def _interface(self, record: Record, link_type: int, time_ns: int) -> Interface:
+        key = (record.netns, record.ifindex, record.dev_name, link_type)
+        found = self._interfaces.get(key)
+        if found is None:
+            found = Interface(len(self._interfaces), first_ns=time_ns, last_ns=time_ns)
+            self._interfaces[key] = found
+            self.link_types.add(link_type)
+            self.pending.append(_interface_description(record, link_type))
+        return found
+
+    def _packet_comment(self, record: Record) -> bytes:
+        """The comment option: probe, process, CPU, mark. Most packets share theirs."""
+        key = (record.probe, record.func, record.comm, record.pid, record.cpu, record.mark)
+        option = self._comments.get(key)
+        if option is None:
+            said = f"{self._names.probe(record)} {text(record.comm)}[{record.pid}] cpu {record.cpu}"
+            if record.mark:
+                said += f" mark {record.mark:#x}"
+            option = _option(_OPT_COMMENT, said.encode())
+            if len(self._comments) >= 4096:
+                self._comments.clear()
+            self._comments[key] = option
+        return option
+
+    def _statistics(self, interface: Interface, end_ns: int, lost: int) -> bytes:
+        end_ns = max(end_ns, interface.last_ns)
+        options = b""
+        if lost and len(self._interfaces) > 1:
+            options = _option(_OPT_COMMENT, b"lost packets of all interfaces are counted here")
+        options += (
+            _option(_ISB_STARTTIME, _time(min(self._start_ns, interface.first_ns)))
+            + _option(_ISB_ENDTIME, _time(end_ns))
+            + _option(_ISB_IFRECV, (interface.packets + lost).to_bytes(8, "little"))
+            + _option(_ISB_OSDROP, lost.to_bytes(8, "little"))
+            + _option(_ISB_USRDELIV, interface.packets.to_bytes(8, "little"))
+            + _option(0, b"")
+        )
+        body = interface.id.to_bytes(4, "little") + _time(end_ns) + options
+        return _block(_INTERFACE_STATISTICS, body)
+
+
+def _interface_description(record: Record, link_type: int) -> bytes:
+    name = text(record.dev_name) or "no-device"
+    said = f"network namespace {record.netns}, ifindex {record.ifindex}, type {record.dev_type}"
+    if not record.ifindex:
+        said = "skb->dev was not set"
+    options = (
+        _option(_IF_NAME, name.encode())
+        + _option(_IF_DESCRIPTION, said.encode())
+        + _option(_IF_TSRESOL, b"\x09")
+        + _option(0, b"")
+    )
+    return _block(_INTERFACE_DESCRIPTION, struct.pack("<HHI", link_type, 0, SNAPLEN) + options)
+
+
+def _time(time_ns: int) -> bytes:
+    """A timestamp as two halves, the upper first."""
+    return struct.pack("<II", time_ns >> 32, time_ns & 0xFFFFFFFF)
+
+
+def _option(code: int, value: bytes) -> bytes:
+    if len(value) > _MAX_OPTION:
+        value = value[:_MAX_OPTION].decode("utf-8", "ignore").encode()
+    return struct.pack("<HH", code, len(value)) + value + _PADDING[len(value) & 3]
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    total = len(body) + 12
+    return struct.pack("<II", kind, total) + body + struct.pack("<I", total)

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a session's packets go: files by site, CPUs merged by time, and what became of them."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final
+
+from kcap.functions import skb_record as layout
+from kcap.packet import linktype
+from kcap.packet.files import OutputFile
+from kcap.packet.frame import Frame, convert, finish
+from kcap.packet.pcap import PcapWriter
+from kcap.packet.pcapng import PcapngWriter
+from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
+
+#: How long a record may be on its way from bpf_ktime_get_ns() into the ring, nanoseconds.
+HOLD_BACK_NS: Final = 2_000_000
+
+#: mono_ns, arrival, sample, site, end of the payload, flags: sorts by time, then arrival.
+_Entry = tuple[int, int, Sample, int, int, int]
+
+
+@dataclass(slots=True)
+class SiteStats:
+    """What became of one skboutput call's packets.
+
+    :param written: packets in the file.
+    :param bytes: their bytes, headers of the file format left out.
+    :param converted: packets among them that were given another link type than their own.
+    :param unfit: packets left out because the file's link type cannot carry them.
+    :param lost: packets that the BPF program could not send (the ring was full).
+    """
+
+    written: int = 0
+    bytes: int = 0
+    converted: int = 0
+    unfit: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class _Target:
+    """One capture file: its writer, and whether its link type is settled."""
+
+    writer: PcapWriter | PcapngWriter
+    link_type: int
+    settled: bool
+    sites: list[int] = field(default_factory=list)
+
+    @property
+    def copies(self) -> bool:
+        """Whether an Ethernet record's bytes go into the file as they are."""
+        return isinstance(self.writer, PcapWriter) and self.link_type == linktype.ETHERNET
+
+
+class PacketSink:
+    """Writes the packets of a script to its files.
+
+    The files are opened at once, so that one that cannot be written stops the trace before it
+    starts; nothing is changed in them until :meth:`start`. A path that ends in ``.pcapng`` gives a
+    pcapng file, any other a pcap file with nanoseconds.
+
+    A file has one link type. It is Ethernet as soon as one of its sites has no offset argument;
+    packets that an offset argument leads elsewhere then get a made header. When all its sites have
+    one, the file is raw IP, unless the first packet turns out to stand elsewhere. What cannot be
+    said in the file's link type is left out of a pcap file and gets an interface of its own in a
+    pcapng file; both are counted.
+
+    :param sites: all skboutput calls of the script.
+    :param names: what probe numbers are called.
+    :param comment: a comment on the whole of a pcapng file, for example the script.
+    :raises FileError: when a file cannot be written; none is left behind then.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        names: Names,
+        *,
+        comment: str = "",
+        hold_back_ns: int = HOLD_BACK_NS,
+    ) -> None:
+        self._names = names
+        self._hold_back_ns = hold_back_ns
+        self._targets: list[_Target] = []
+        self._by_site: dict[int, _Target] = {}
+        self._paths = {site.id: site.path for site in sites}
+        self._held: list[_Entry] = []
+        self._arrivals = 0
+        self._last_ns = 0
+        self._started = self._closed = False
+        #: Site id -> what became of its packets.
+        self.stats = {site.id: SiteStats() for site in sites}
+        #: Samples that were no packet records.
+        self.malformed = 0
+        #: Packets that came after a later one had been written.
+        self.late = 0
+        try:
+            self._open(sites, comment)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> PacketSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Empty the files and write their headers: the trace has begun.
+
+        :raises FileError: when that fails.
+        """
+        self._started = True
+        for target in self._targets:
+            target.writer.begin()
+
+    def consume(self, samples: Iterable[Sample], drained_at_ns: int | None = None) -> int:
+        """Write samples; those too young to be in order yet are kept for the next call.
+
+        :param samples: of any CPU, in any order; each must stay as it is until this call returns
+            (so advance a ring's tail only afterwards). Those kept are copied.
+        :param drained_at_ns: CLOCK_MONOTONIC before the first ring was looked at; by default, the
+            time of this call, right when ``samples`` reads the rings as it goes.
+        :returns: packets written.
+        :raises FileError: when a file cannot take them; it ends with a whole packet.
+        """
+        if drained_at_ns is None:
+            drained_at_ns = time.monotonic_ns()
+        if not self._started:
+            self.start()
+        batch, self._held = self._held, []
+        self._collect(batch, samples)
+        batch.sort()
+        ready = bisect_left(batch, (drained_at_ns - self._hold_back_ns,))
+        self._held = [(e[0], e[1], bytes(e[2]), e[3], e[4], e[5]) for e in batch[ready:]]
+        del batch[ready:]
+        self._write(batch)
+        return len(batch)
+
+    def set_lost(self, site: int, count: int) -> None:
+        """Tell how many packets of a site the BPF program could not send, in all."""
+        self.stats[site].lost = count
+
+    def close(self) -> None:
+        """Write what was held back, end the files, close them. May be called twice.
+
+        Files of a trace that never started are left as they were, or removed if they are new.
+
+        :raises FileError: when a file cannot take its last packets; all are closed all the same.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        failure: Exception | None = None
+        if self._started:
+            held, self._held = self._held, []
+            try:
+                self._write(held)
+            except Exception as error:
+                failure = error
+        for target in self._targets:
+            try:
+                self._close_target(target)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def summary(self) -> list[str]:
+        """What to tell the user at the end, a line for each fact worth a line."""
+        lines = []
+        for target in self._targets:
+            stats = [self.stats[site] for site in target.sites]
+            path = target.writer.file.path
+            lost = sum(each.lost for each in stats)
+            unfit = sum(each.unfit for each in stats)
+            unwritten = target.writer.unwritten
+            written = sum(each.written for each in stats) - unwritten
+            line = f"{path}: {_count(written, 'packet')} written"
+            if unwritten:
+                line += f", {unwritten} that the file could not take"
+            lines.append(line + (f", {lost} lost (the ring was full)" if lost else ""))
+            name = linktype.NAMES[target.link_type]
+            converted = sum(each.converted for each in stats)
+            if converted:
+                lines.append(
+                    f"{path}: {_count(converted, 'packet')} got another link layer than their "
+                    f"own, for the file to have one link type ({name})"
+                )
+            if unfit and isinstance(target.writer, PcapWriter):
+                lines.append(
+                    f"{path}: {_count(unfit, 'packet')} left out: they do not start where link "
+                    f"type {name} does; write them to another file, or to a .pcapng file"
+                )
+            elif unfit:
+                lines.append(
+                    f"{path}: {_count(unfit, 'packet')} with another link type than {name}; "
+                    "Wireshark reads the file, tcpdump does not"
+                )
+        if self.malformed:
+            lines.append(f"{_count(self.malformed, 'packet record')} malformed and left out")
+        if self.late:
+            lines.append(f"{_count(self.late, 'packet')} written out of order")
+        return lines
+
+    def _open(self, sites: Sequence[Site], comment: str) -> None:
+        by_path: dict[str, _Target] = {}
+        by_identity: dict[tuple[int, int], _Target] = {}
+        for site in sites:
+            target = by_path.get(site.path)
+            if target is None:
+                target = self._open_target(site.path, by_identity, comment)
+                by_path[site.path] = target
+            target.sites.append(site.id)
+            self._by_site[site.id] = target
+            if site.offset == 0:
+                target.link_type, target.settled = linktype.ETHERNET, True
+        for target in self._targets:
+            if isinstance(target.writer, PcapWriter):
+                target.writer.link_type = target.link_type
+
+    def _open_target(
+        self, path: str, by_identity: dict[tuple[int, int], _Target], comment: str
+    ) -> _Target:
+        import os
+
+        # Two spellings of one path would meet at flock(): look who has it first.
+        try:
+            status = os.stat(path, follow_symlinks=False)
+            known = by_identity.get((status.st_dev, status.st_ino))
+        except (OSError, ValueError):
+            known = None
+        if known is not None:
+            return known
+        file = OutputFile(path)
+        writer: PcapWriter | PcapngWriter
+        if path.lower().endswith(".pcapng"):
+            writer = PcapngWriter(file, self._names, time.time_ns(), comment=comment)
+        else:
+            writer = PcapWriter(file, linktype.RAW)
+        target = _Target(writer, linktype.RAW, settled=False)
+        self._targets.append(target)
+        by_identity[file.identity] = target
+        return target
+
+    def _collect(self, batch: list[_Entry], samples: Iterable[Sample]) -> None:
+        head = HEAD.unpack_from
+        prefix_offset = layout.PREFIX_OFFSET
+        arrival = self._arrivals
+        for sample in samples:
+            if len(sample) < prefix_offset:
+                self.malformed += 1
+                continue
+            mono, site, payload, prefix, flags, caplen = head(sample)
+            end = prefix_offset + prefix + payload
+            if end > len(sample) or caplen != payload + prefix or site not in self._by_site:
+                self.malformed += 1
+                continue
+            arrival += 1
+            batch.append((mono, arrival, sample, site, end, flags))
+        self._arrivals = arrival
+
+    def _write(self, batch: list[_Entry]) -> None:
+        """Hand sorted records to their files, and write."""
+        if not batch:
+            return
+        first = batch[0][0]
+        if first < self._last_ns:
+            self.late += bisect_left(batch, (self._last_ns,))
+        self._last_ns = max(self._last_ns, batch[-1][0])
+        start = layout.PCAP_HEADER_OFFSET
+        fixup = layout.FLAG_FIXUP
+        fast = {id_: t.writer.pending for id_, t in self._by_site.items() if t.copies}
+        for _, _, sample, site, end, flags in batch:
+            pending = fast.get(site)
+            if pending is None or flags & fixup:
+                self._add_slowly(sample, site)
+                continue
+            pending.append(sample[start:end])
+            stats = self.stats[site]
+            stats.written += 1
+            stats.bytes += end - layout.PREFIX_OFFSET
+        for target in self._targets:
+            target.writer.flush()
+
+    def _add_slowly(self, sample: Sample, site: int) -> None:
+        """A record that needs a finishing touch, or goes to a file that is not plain Ethernet."""
+        record = unpack(sample)
+        target = self._by_site[site]
+        stats = self.stats[site]
+        function = self._names.function(record) if not record.position else ""
+        frame = finish(sample, record, function)
+        if not target.settled:
+            self._settle(target, frame)
+        fitting = convert(frame, target.link_type)
+        if fitting is None:
+            stats.unfit += 1
+            if isinstance(target.writer, PcapWriter):
+                return
+            fitting = frame
+        elif fitting is not frame:
+            stats.converted += 1
+        self._add(target, fitting, record)
+        stats.written += 1
+        stats.bytes += len(fitting.data)
+
+    def _settle(self, target: _Target, frame: Frame) -> None:
+        """Let the first packet decide the link type of a file whose sites all have an offset.
+
+        A packet at its network header that is not IP came with a made Ethernet header: it says
+        nothing about where the others start.
+        """
+        if frame.link_type == linktype.ETHERNET and frame.data[:12] == bytes(12):
+            return
+        target.settled = True
+        if frame.link_type != target.link_type:
+            target.link_type = frame.link_type
+            if isinstance(target.writer, PcapWriter):
+                target.writer.set_link_type(frame.link_type)
+
+    def _add(self, target: _Target, frame: Frame, record: Record) -> None:
+        time_ns = record.sec * 1_000_000_000 + record.nsec
+        if isinstance(target.writer, PcapngWriter):
+            target.writer.add(time_ns, frame, record)
+        else:
+            target.writer.add(time_ns, frame)
+
+    def _close_target(self, target: _Target) -> None:
+        if not self._started:
+            target.writer.file.close()
+        elif isinstance(target.writer, PcapngWriter):
+            lost = sum(self.stats[site].lost for site in target.sites)
+            target.writer.close(time.time_ns(), lost)
+        else:
+            target.writer.close()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
