@@ -413,16 +413,32 @@ class Opaque(Type):
 
 @dataclass(frozen=True, slots=True)
 class MapLayout:
-    """The BPF map behind a map of the script whose values are aggregates; always a per-CPU one.
+    """The BPF map behind a map of the script whose values are aggregates; always a per-CPU hash,
+    so that a key that was never set is told from one that is zero.
 
-    :param key: type of the BPF map's key, or None: an array, indexed from 0.
+    :param key: type of the BPF map's key; a map without keys has the one key 0, of UINT64.
     :param value: type of one CPU's value.
-    :param entries: elements of the array; with a key, the script's limit holds instead.
+    :param entries: how many keys at most; 0: the limit of the script's map.
     """
 
-    key: Type | None
+    key: Type
     value: Type
-    entries: int = 1
+    entries: int = 0
+
+    @property
+    def key_size(self) -> int:
+        """Bytes of the BPF map's key."""
+        return self.key.size
+
+    @property
+    def value_size(self) -> int:
+        """Bytes of one CPU's value."""
+        return self.value.size
+
+    @property
+    def map_type(self) -> int:
+        """BPF_MAP_TYPE_PERCPU_HASH."""
+        return 5
 
 
 class Aggregate(Type):
@@ -451,15 +467,14 @@ class Aggregate(Type):
 
         :param key: the key of the script's map, or None for a map without keys.
         """
-        return MapLayout(key, self)
+        return MapLayout(key, self) if key is not None else MapLayout(UINT64, self, 1)
 
     def collect(
         self, entries: Iterable[tuple[Any, list[Any]]], keyed: bool
     ) -> list[tuple[Any, Any]]:
         """The script's (key, value) pairs (key None without keys) out of the BPF map's entries.
 
-        :param entries: the BPF map's decoded key (the index in an array), and the decoded part
-            of each possible CPU.
+        :param entries: the BPF map's decoded key, and the decoded part of each possible CPU.
         :param keyed: whether the script's map has a key.
         """
         return [(key if keyed else None, self.reduce(parts)) for key, parts in entries]
