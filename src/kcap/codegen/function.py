@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from kcap.sema.function import Callable_
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.sema import tree
     from kcap.functions.environment import Environment
+    from kcap.sema import tree
     from kcap.sema.types import Buffer_, Tuple
 
 
@@ -21,7 +21,12 @@ class Function(Callable_):
 
     A derived class implements one of :meth:`emit` (the result is a scalar or there is none) and
     :meth:`emit_into` (the result lives in memory: a string, a tuple, a buffer).
+
+    :cvar direct: :meth:`emit_into` only calls helpers that write to ``dest`` and never branches
+        out of the program, so that ``dest`` may be reserved space in the ring.
     """
+
+    direct: ClassVar[bool] = False
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         """Emit the call; the LLVM operand of its result (of ``gen.llvm_type(call.type)``), '' for

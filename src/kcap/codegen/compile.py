@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a checked script to programs and maps that are ready to load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap.codegen import maps
+from kcap.codegen.emitter import Emitter
+from kcap.codegen.llvm import Compiler
+from kcap.codegen.module import Features, LostCounter, ModuleBuilder
+from kcap.kernel.object import BpfObject
+from kcap.kernel.spec import MapSpec, ProgramSpec
+
+if TYPE_CHECKING:
+    from kcap.codegen.function import Site
+    from kcap.sema import tree
+    from kcap.sema.probe import ProbeContext
+
+
+@dataclass(slots=True)
+class CompiledProgram:
+    """One BPF program and the probe that it is for.
+
+    :param context: program type, targets.
+    :param spec: the instructions; what depends on the target is filled in at loading.
+    """
+
+    context: ProbeContext
+    spec: ProgramSpec
+
+
+@dataclass(slots=True)
+class Compiled:
+    """A script, compiled.
+
+    :param script: the typed tree that it was made from.
+    :param programs: in the order of the script.
+    :param maps: all the maps that the programs use, auxiliary ones included.
+    :param sites: what sends events, by number.
+    :param lost: what each slot of the loss counters counts.
+    :param ir: the LLVM IR as generated.
+    :param optimised: the same after LLVM's passes.
+    """
+
+    script: tree.Script
+    programs: list[CompiledProgram]
+    maps: tuple[MapSpec, ...]
+    sites: list[Site]
+    lost: list[LostCounter]
+    ir: str
+    optimised: str
+
+
+def generate(script: tree.Script, features: Features) -> ModuleBuilder:
+    """Emit LLVM IR for all programs of a script."""
+    module = ModuleBuilder(script.config, features)
+    module.programs = len(script.programs)
+    for map_ in script.maps.values():
+        module.map(maps.spec(map_))
+    for index, program in enumerate(script.programs):
+        text = Emitter(module, program, index).emit()
+        module.functions.append(text)
+    module.finish()
+    return module
+
+
+def compile_script(
+    script: tree.Script, features: Features, compiler: Compiler | None = None
+) -> Compiled:
+    """Compile a checked script.
+
+    :param features: what the kernel that it is for can do.
+    :param compiler: a child process with LLVM that is under way already.
+    :raises CodegenError: when LLVM refuses.
+    """
+    module = generate(script, features)
+    ir = module.text()
+    data, optimised = (compiler or Compiler()).compile(ir)
+    linked = {program.name: program for program in BpfObject(data).programs()}
+    programs = []
+    for index, program in enumerate(script.programs):
+        found = linked[f"prog_{index}"]
+        spec = ProgramSpec(
+            name=found.name,
+            type=program.context.program_type,
+            insns=found.insns,
+            expected_attach_type=program.context.attach_type,
+            relocations=found.relocations,
+            functions=found.functions,
+            license=script.config.license,
+        )
+        programs.append(CompiledProgram(program.context, spec))
+    return Compiled(
+        script,
+        programs,
+        tuple(module.maps.values()),
+        module.sites,
+        list(module.lost),
+        ir,
+        optimised,
+    )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emits one BPF program: the face that functions see, and the memory behind it.
+
+Scalars are registers; everything else is a :class:`~kcap.codegen.memory.Place`. What is larger
+than 32 bytes lies in per-CPU scratch memory, one area a program, so that the 512-byte stack never
+is the user's problem. A program cannot be interrupted by itself on one CPU (the kernel refuses:
+``prog->active``, ``bpf_prog_active``), so one area a program and CPU is enough.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from kcap.codegen import events, expressions, maps, memory, operators, statements
+from kcap.codegen.ir import IRBuilder, Operand
+from kcap.codegen.memory import Place
+from kcap.codegen.module import SCRATCH, LostCounter, ModuleBuilder
+from kcap.kernel.helpers import Helper
+from kcap.sema import tree
+from kcap.sema.types import Type, round_up
+
+if TYPE_CHECKING:
+    from kcap.codegen.function import Site
+    from kcap.kernel.spec import MapSpec
+    from kcap.sema.config import Config
+    from kcap.sema.probe import ProbeContext
+
+#: Objects up to this many bytes are kept on the BPF stack.
+STACK_OBJECT = 32
+
+
+class Emitter:
+    """The state of one program while it is emitted.
+
+    :param module: what the script's programs share.
+    :param program: the typed program.
+    :param index: its number in the script; also its slot in the scratch map.
+    """
+
+    def __init__(self, module: ModuleBuilder, program: tree.Program, index: int) -> None:
+        self.module = module
+        self.program = program
+        self.context: ProbeContext = program.context
+        self.config: Config = module.config
+        self.index = index
+        self.symbol = f"prog_{index}"
+        self.ctx: Operand = "%ctx"
+        self.ir = IRBuilder(self.symbol, "ptr %ctx", f"kcap/{self.symbol}")
+        self.variables: dict[tree.Variable, Operand] = {}
+        self.scratch_variables: dict[tree.Variable, int] = {}
+        self.loops: list[statements.Loop] = []
+        self.frame: statements.Frame | None = None
+        self._scratch_used = 0
+        self._scratch_peak = 0
+        self._zero_size = 0
+
+    # --- the whole program ---
+
+    def emit(self) -> str:
+        """Emit the program; its LLVM text. Callbacks are added to the module."""
+        statements.open_frame(self)
+        if self.program.predicate is not None:
+            holds = self.truth(self.program.predicate)
+            with self.ir.if_(self.ir.op(f"xor i1 {holds}, true")):
+                self.ir.ret("0")
+        statements.emit_block(self, self.program.body)
+        self.ir.ret("0")
+        self._scratch_prologue()
+        return self.ir.text()
+
+    def _scratch_prologue(self) -> None:
+        size = round_up(self._scratch_peak, 8) + self._zero_size
+        if not size:
+            return
+        self.module.scratch_size = max(self.module.scratch_size, size)
+        self.ir.prologue_lines(
+            [
+                "  %scratch_key = alloca i32, align 4",
+                f"  store i32 {self.index}, ptr %scratch_key",
+                f"  %scratch = call ptr inttoptr (i64 {Helper.map_lookup_elem} to ptr)"
+                f"(ptr @{SCRATCH}, ptr %scratch_key)",
+                "  %scratch_missing = icmp eq ptr %scratch, null",
+                "  br i1 %scratch_missing, label %no_scratch, label %start",
+                "no_scratch:",
+                "  ret i64 0",
+                "start:",
+                f"  %zeros = getelementptr i8, ptr %scratch, i64 {round_up(self._scratch_peak, 8)}",
+                *statements.frame_prologue(self),
+            ]
+        )
+
+    # --- values ---
+
+    @staticmethod
+    def llvm_type(type_: Type) -> str:
+        """The LLVM type of a scalar: i8, i16, i32 or i64."""
+        return f"i{8 * type_.size}"
+
+    def value(self, expr: tree.Expr) -> Operand:
+        """A scalar expression's value, of ``llvm_type(expr.type)``; '' for Void."""
+        return expressions.value(self, expr)
+
+    def value64(self, expr: tree.Expr) -> Operand:
+        """A scalar's value as an i64, extended by its signedness."""
+        return operators.widen(self, self.value(expr), expr.type)
+
+    def truth(self, expr: tree.Expr) -> Operand:
+        """Whether a scalar isn't zero, as an i1."""
+        return operators.truth(self, expr)
+
+    def place(self, expr: tree.Expr) -> Place:
+        """Where the value of a memory-typed expression stands."""
+        return expressions.place(self, expr)
+
+    def address(self, expr: tree.Expr) -> Operand:
+        """A pointer to the expression's value in BPF memory, copied there if need be."""
+        return memory.address(self, expr)
+
+    def store(self, expr: tree.Expr, dest: Operand, *, canonical: bool = False) -> None:
+        """Evaluate and write ``expr.type.size`` bytes to ``dest``.
+
+        :param canonical: every byte is determined by the value (padding and what follows a
+            string's NUL are zero), as a map's key has to be.
+        """
+        memory.store(self, expr, dest, canonical=canonical)
+
+    # --- memory ---
+
+    def alloc(self, size: int, align: int = 8) -> Operand:
+        """Memory for a temporary of ``size`` bytes, valid until the statement ends; not zeroed."""
+        if size <= STACK_OBJECT:
+            return self.ir.alloca(max(size, 1), align)
+        offset = round_up(self._scratch_used, 8)
+        self._scratch_used = offset + size
+        self._scratch_peak = max(self._scratch_peak, self._scratch_used)
+        return self.ir.offset("%scratch", offset)
+
+    def zeros(self, size: int) -> Operand:
+        """A pointer to ``size`` zero bytes that nobody writes."""
+        self._zero_size = max(self._zero_size, round_up(size, 8))
+        return "%zeros"
+
+    def scratch_mark(self) -> int:
+        """How much scratch is taken, for :meth:`scratch_release`."""
+        return self._scratch_used
+
+    def scratch_release(self, mark: int) -> None:
+        """Give back the temporaries allocated since the mark."""
+        self._scratch_used = mark
+
+    def zero(self, pointer: Operand, size: int) -> None:
+        """Fill with zeros."""
+        memory.zero(self, pointer, size)
+
+    def copy(self, dest: Operand, source: Operand, size: int) -> None:
+        """Copy within BPF memory."""
+        memory.copy(self, dest, source, size)
+
+    def read(self, dest: Operand, size: int | Operand, address: Operand, space: str) -> Operand:
+        """Read kernel or user memory at an i64 address; 0 or a negative error (dest is zeroed)."""
+        return memory.read(self, dest, size, address, space)
+
+    def read_string(
+        self, dest: Operand, size: int | Operand, address: Operand, space: str
+    ) -> Operand:
+        """Read a NUL-terminated string; its length with the NUL, or a negative error."""
+        return memory.read_string(self, dest, size, address, space)
+
+    # --- helpers and control flow ---
+
+    def helper(self, number: int, *arguments: Operand) -> Operand:
+        """Call a BPF helper; arguments as ``type value``; its result as an i64."""
+        return self.ir.call(number, *arguments)
+
+    def if_(self, condition: Operand) -> AbstractContextManager[None]:
+        """``with gen.if_(i1):`` the code within runs where it holds."""
+        return self.ir.if_(condition)
+
+    def return_(self, value: Operand = "0") -> None:
+        """Leave the program."""
+        statements.leave(self, value)
+
+    # --- maps and events ---
+
+    def map(self, map_: tree.Map) -> Operand:
+        """The operand of a map of the script."""
+        return maps.operand(self, map_)
+
+    def map_key(self, map_: tree.Map, key: tree.Expr | None) -> Operand:
+        """A pointer to the key in BPF memory, as the map's layout wants it."""
+        return maps.key(self, map_, key)
+
+    def auxiliary_map(self, spec: MapSpec) -> Operand:
+        """Declare a map that the script doesn't name (once by name); its operand."""
+        return self.module.map(spec)
+
+    def lookup(self, map_: Operand, key: Operand) -> Operand:
+        """bpf_map_lookup_elem: a pointer to the value, or null."""
+        return self.ir.op(
+            f"call ptr inttoptr (i64 {Helper.map_lookup_elem} to ptr)(ptr {map_}, ptr {key})"
+        )
+
+    def event(self, site: Site, exprs: list[tree.Expr]) -> None:
+        """Send one event to user space; one that finds the ring full is counted."""
+        events.emit(self, site, exprs)
+
+    def count_lost(self, kind: str, subject: str) -> None:
+        """Add one to a loss counter, exactly (per-CPU)."""
+        events.count_lost(self, LostCounter(kind, subject))

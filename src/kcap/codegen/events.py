@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sending events to user space through the ring buffer, and counting what is lost.
+
+An event is ``u32 site, u32 0`` and the payload, a tuple of typed values. Space is reserved in the
+ring and the values are written straight into it; the reader polls on a tick, so that no record
+costs a wake-up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcap.codegen.module import EVENTS, LOST, LostCounter
+from kcap.kernel import uapi
+from kcap.kernel.helpers import Helper
+from kcap.kernel.spec import MapSpec
+from kcap.sema import tree
+from kcap.sema.types import Tuple
+
+if TYPE_CHECKING:
+    from kcap.codegen.emitter import Emitter
+    from kcap.codegen.function import Site
+    from kcap.codegen.ir import Operand
+
+HEADER_SIZE = 8
+BPF_RB_NO_WAKEUP = 1
+
+
+def ring(gen: Emitter) -> Operand:
+    """The event ring; its size is the configuration's."""
+    return gen.module.map(MapSpec(EVENTS, uapi.BPF_MAP_TYPE_RINGBUF, 0, 0, gen.module.ring_size))
+
+
+def emit(gen: Emitter, site: Site, exprs: list[tree.Expr]) -> None:
+    """Reserve, write, submit. Everything that isn't a plain copy is evaluated before, since a
+    reservation must be submitted on every path."""
+    payload = site.payload
+    number = gen.module.site(site)
+    values = [_prepare(gen, expr) for expr in exprs]
+    size = HEADER_SIZE + payload.size
+    record = gen.ir.op(
+        f"call ptr inttoptr (i64 {Helper.ringbuf_reserve} to ptr)"
+        f"(ptr {ring(gen)}, i64 {size}, i64 0)"
+    )
+    then, otherwise, end = (gen.ir.fresh(stem) for stem in ("reserved", "full", "sent"))
+    gen.ir.branch(gen.ir.compare("ne", "ptr", record, "null"), then, otherwise)
+    gen.ir.label(then)
+    gen.ir.store("i64", str(number), record)
+    _fill(gen, gen.ir.offset(record, HEADER_SIZE), payload, exprs, values)
+    gen.ir.line(
+        f"call void inttoptr (i64 {Helper.ringbuf_submit} to ptr)"
+        f"(ptr {record}, i64 {BPF_RB_NO_WAKEUP})"
+    )
+    gen.ir.jump(end)
+    gen.ir.label(otherwise)
+    gen.count_lost("event", gen.context.name)
+    gen.ir.label(end)
+
+
+def _prepare(gen: Emitter, expr: tree.Expr) -> Operand:
+    """The operand of a scalar; a pointer to BPF memory for what is computed there; '' for what
+    :func:`_fill` may write directly."""
+    if expr.type.is_scalar:
+        return gen.value(expr)
+    if isinstance(expr, tree.StringLiteral):
+        return ""
+    if isinstance(expr, tree.Call) and expr.function.direct:  # type: ignore[attr-defined]
+        return ""
+    return gen.address(expr)
+
+
+def _fill(
+    gen: Emitter, at: Operand, payload: Tuple, exprs: list[tree.Expr], values: list[Operand]
+) -> None:
+    for expr, value, offset in zip(exprs, values, payload.offsets, strict=True):
+        dest = gen.ir.offset(at, offset)
+        if expr.type.is_scalar:
+            gen.ir.store(gen.llvm_type(expr.type), value, dest)
+        elif value:
+            gen.copy(dest, value, expr.type.size)
+        else:
+            gen.store(expr, dest)
+
+
+def count_lost(gen: Emitter, counter: LostCounter) -> None:
+    """Add one to this CPU's part of a counter."""
+    slot = gen.module.lost_slot(counter)
+    lost = gen.module.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 1))
+    key = gen.ir.alloca(4, 4)
+    gen.ir.store("i32", str(slot), key)
+    found = gen.lookup(lost, key)
+    with gen.if_(gen.ir.compare("ne", "ptr", found, "null")):
+        count = gen.ir.load("i64", found)
+        gen.ir.store("i64", gen.ir.op(f"add i64 {count}, 1"), found)

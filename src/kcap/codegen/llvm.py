@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From LLVM IR to a BPF object file, in a child process.
+
+LLVM's BPF back end calls exit(1) on what it cannot compile, and importing LLVM costs 60 ms and 180
+MB of address space. So a forked child does it: the parent never loads LLVM, an exit becomes an
+error with what LLVM said, and :class:`Compiler` can start its child while the script is still
+being parsed, so that loading LLVM costs no time on a second core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import tempfile
+
+from kcap.errors import KcapError
+
+CPU = "v3"  # the BPF instruction set that runs from 5.10 up
+
+
+class CodegenError(KcapError):
+    """LLVM could not compile the programs.
+
+    :param log: what LLVM printed.
+    """
+
+    def __init__(self, message: str, log: str) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class Compiler:
+    """A child process with LLVM loaded, that compiles one module.
+
+    :raises CodegenError: if no process can be started.
+    """
+
+    def __init__(self) -> None:
+        ask_read, self._ask = os.pipe()
+        self._answer, answer_write = os.pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._ask)
+            os.close(self._answer)
+            _child(ask_read, answer_write, self._log.fileno())
+        os.close(ask_read)
+        os.close(answer_write)
+
+    def compile(self, ir: str, *, optimise: bool = True) -> tuple[bytes, str]:
+        """Compile a module; ends the child.
+
+        :param ir: the module's text.
+        :returns: the object file, and the optimised IR.
+        :raises CodegenError: with LLVM's own words.
+        """
+        try:
+            _send(self._ask, bytes([optimise]), ir.encode())
+        except BrokenPipeError:
+            pass  # the child ended: its log says why
+        finally:
+            os.close(self._ask)
+            self._ask = -1
+        with os.fdopen(self._answer, "rb") as stream:
+            self._answer = -1
+            data = stream.read()
+        status = self._wait()
+        if status or len(data) < 4:
+            self._log.seek(0)
+            log = self._log.read().decode(errors="replace").strip()
+            raise CodegenError(_summary(log, status), log)
+        (size,) = struct.unpack_from("<I", data)
+        return data[4 : 4 + size], data[4 + size :].decode()
+
+    def close(self) -> None:
+        """End the child if it wasn't used."""
+        for fd in (self._ask, self._answer):
+            if fd >= 0:
+                os.close(fd)
+        self._ask = self._answer = -1
+        self._wait()
+        self._log.close()
+
+    def _wait(self) -> int:
+        if self._pid < 0:
+            return 0
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = -1
+        return os.waitstatus_to_exitcode(status)
+
+
+def _summary(log: str, status: int) -> str:
+    lines = [line for line in log.splitlines() if line.strip()]
+    said = next((line for line in reversed(lines) if "error" in line.lower()), "")
+    return f"LLVM cannot compile the script: {said or log or f'it ended with status {status}'}"
+
+
+def _send(fd: int, *parts: bytes) -> None:
+    with os.fdopen(os.dup(fd), "wb") as stream:
+        for part in parts:
+            stream.write(part)
+
+
+def _child(ask: int, answer: int, log: int) -> None:
+    """Runs in the child: never returns, never runs the parent's exit handlers."""
+    status = 1
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        import gc
+
+        gc.disable()
+        _load()
+        with os.fdopen(ask, "rb") as stream:
+            request = stream.read()
+        if not request:  # closed without a question
+            status = 0
+        else:
+            data, text = _compile(request[1:].decode(), bool(request[0]))
+            with os.fdopen(answer, "wb") as stream:
+                stream.write(struct.pack("<I", len(data)) + data + text.encode())
+            status = 0
+    except BaseException as error:  # reported through the log
+        with contextlib.suppress(OSError):
+            os.write(2, f"error: {error}\n".encode())
+    finally:
+        os._exit(status)
+
+
+def _load() -> None:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+def _compile(ir: str, optimise: bool) -> tuple[bytes, str]:
+    import llvmlite.binding as llvm
+
+    target = llvm.Target.from_triple("bpfel")
+    machine = target.create_target_machine(cpu=CPU, opt=2 if optimise else 0)
+    module = llvm.parse_assembly(ir)
+    module.verify()
+    if optimise:
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = False
+        options.slp_vectorization = False
+        builder = llvm.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module)), str(module)

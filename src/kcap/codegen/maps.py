@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The maps of a script: what BPF map each one is, and reading, writing, stepping their values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcap.codegen import memory
+from kcap.codegen.ir import Operand
+from kcap.codegen.memory import Place
+from kcap.codegen.module import LostCounter
+from kcap.kernel import uapi
+from kcap.kernel.helpers import Helper
+from kcap.kernel.spec import MapSpec
+from kcap.sema import tree
+from kcap.sema.types import UINT64, Aggregate, Type
+
+if TYPE_CHECKING:
+    from kcap.codegen.emitter import Emitter
+
+_KINDS = {
+    "": uapi.BPF_MAP_TYPE_HASH,
+    "hash": uapi.BPF_MAP_TYPE_HASH,
+    "lruhash": uapi.BPF_MAP_TYPE_LRU_HASH,
+    "percpuhash": uapi.BPF_MAP_TYPE_PERCPU_HASH,
+    "percpulruhash": uapi.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+}
+
+
+def symbol(name: str) -> str:
+    """The symbol of a script's map: ``@x`` is AT_x."""
+    return f"AT_{name[1:]}"
+
+
+def spec(map_: tree.Map) -> MapSpec:
+    """The BPF map that holds a map of the script."""
+    value = map_.value
+    if isinstance(value, Aggregate):
+        layout = value.map_layout(map_.key)
+        if layout.key is None:
+            kind, entries = uapi.BPF_MAP_TYPE_PERCPU_ARRAY, layout.entries
+        else:
+            kind = _KINDS[map_.kind or "percpuhash"]
+            entries = 1 if map_.key is None else map_.max_entries
+        key_size = layout.key.size if layout.key is not None else 4
+        return MapSpec(symbol(map_.name), kind, key_size, layout.value.size, entries)
+    key = key_type(map_)
+    entries = 1 if map_.key is None else map_.max_entries
+    return MapSpec(symbol(map_.name), _KINDS[map_.kind], key.size, value.size, entries)
+
+
+def key_type(map_: tree.Map) -> Type:
+    """The type of the key in BPF; a map without keys is a hash of one u64 key, 0, so that it can
+    be told whether it was ever set."""
+    return map_.key if map_.key is not None else UINT64
+
+
+def operand(gen: Emitter, map_: tree.Map) -> Operand:
+    """The operand of a map, which is declared with its first use."""
+    return gen.module.map(spec(map_))
+
+
+def key(gen: Emitter, map_: tree.Map, expr: tree.Expr | None) -> Operand:
+    """A pointer to the key: every byte of it determined by its value."""
+    type_ = key_type(map_)
+    dest = gen.alloc(type_.size, 8)
+    if expr is None:
+        gen.ir.store("i64", "0", dest)
+    else:
+        gen.store(expr, dest, canonical=True)
+    return dest
+
+
+def lookup(gen: Emitter, map_: tree.Map, key_expr: tree.Expr | None) -> Operand:
+    """A pointer to the value of a key, or null."""
+    return gen.lookup(operand(gen, map_), key(gen, map_, key_expr))
+
+
+def read_scalar(gen: Emitter, expr: tree.MapRead) -> Operand:
+    """A scalar value; zero when there is no such key."""
+    llvm = gen.llvm_type(expr.type)
+    found = lookup(gen, expr.map, expr.key)
+    here, then, end = (gen.ir.fresh(stem) for stem in ("missing", "found", "read"))
+    is_null = gen.ir.compare("eq", "ptr", found, "null")
+    gen.ir.jump(here)
+    gen.ir.label(here)
+    gen.ir.branch(is_null, end, then)
+    gen.ir.label(then)
+    loaded = gen.ir.load(llvm, found)
+    gen.ir.label(end)
+    return gen.ir.op(f"phi {llvm} [ 0, %{here} ], [ {loaded}, %{then} ]")
+
+
+def read_place(gen: Emitter, expr: tree.MapRead) -> Place:
+    """A value in memory: a copy of it, or zeros when there is no such key."""
+    dest = gen.alloc(expr.type.size, 8)
+    found = lookup(gen, expr.map, expr.key)
+    then, otherwise, end = (gen.ir.fresh(stem) for stem in ("found", "missing", "read"))
+    gen.ir.branch(gen.ir.compare("ne", "ptr", found, "null"), then, otherwise)
+    gen.ir.label(then)
+    memory.copy(gen, dest, found, expr.type.size, 8)
+    gen.ir.jump(end)
+    gen.ir.label(otherwise)
+    memory.zero(gen, dest, expr.type.size)
+    gen.ir.label(end)
+    return Place(dest, "bpf")
+
+
+def assign(gen: Emitter, map_: tree.Map, key_expr: tree.Expr | None, value: tree.Expr) -> None:
+    """``@x[key] = value``."""
+    where = key(gen, map_, key_expr)
+    dest = gen.alloc(value.type.size, 8)
+    gen.store(value, dest)
+    update(gen, map_, where, dest)
+
+
+def update(gen: Emitter, map_: tree.Map, key_: Operand, value: Operand) -> None:
+    """bpf_map_update_elem; what the map refuses (it is full) is counted, never lost silently."""
+    status = gen.helper(
+        Helper.map_update_elem,
+        f"ptr {operand(gen, map_)}",
+        f"ptr {key_}",
+        f"ptr {value}",
+        "i64 0",
+    )
+    with gen.if_(gen.ir.compare("slt", "i64", status, "0")):
+        gen.module.lost_slot(LostCounter("map", map_.name))
+        gen.count_lost("map", map_.name)
+
+
+def step(gen: Emitter, target: tree.MapRead, by: int, *, prefix: bool, llvm: str) -> Operand:
+    """``@x++`` and its like. An existing value is changed atomically, so that no CPU's change is
+    lost; the value that the expression has is then only what it was a moment ago."""
+    map_ = target.map
+    where = key(gen, map_, target.key)
+    found = gen.lookup(operand(gen, map_), where)
+    slot = gen.ir.alloca(8, 8)
+    gen.ir.store(llvm, "0", slot)
+    then, otherwise, end = (gen.ir.fresh(stem) for stem in ("found", "missing", "stepped"))
+    gen.ir.branch(gen.ir.compare("ne", "ptr", found, "null"), then, otherwise)
+    gen.ir.label(then)
+    before = gen.ir.load(llvm, found)
+    gen.ir.store(llvm, before, slot)
+    _add(gen, found, before, by, llvm)
+    gen.ir.jump(end)
+    gen.ir.label(otherwise)
+    first = gen.ir.alloca(8, 8)
+    gen.ir.store("i64", "0", first)
+    gen.ir.store(llvm, str(by), first)
+    update(gen, map_, where, first)
+    gen.ir.label(end)
+    value = gen.ir.load(llvm, slot)
+    return gen.ir.op(f"add {llvm} {value}, {by}") if prefix else value
+
+
+def _add(gen: Emitter, pointer: Operand, before: Operand, by: int, llvm: str) -> None:
+    if llvm in ("i32", "i64"):  # BPF has atomic addition of these widths only
+        gen.ir.op(f"atomicrmw add ptr {pointer}, {llvm} {by} monotonic")
+    else:
+        gen.ir.store(llvm, gen.ir.op(f"add {llvm} {before}, {by}"), pointer)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all programs of one script share while they are generated: maps, event sites, counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap.kernel import uapi
+from kcap.kernel.spec import MapSpec
+
+if TYPE_CHECKING:
+    from kcap.codegen.function import Site
+    from kcap.codegen.ir import Operand
+    from kcap.sema.config import Config
+
+EVENTS = "kcap_events"
+SCRATCH = "kcap_scratch"
+LOST = "kcap_lost"
+PAGE = 4096
+#: Pages of the event ring (shared by all CPUs) unless perf_rb_pages says otherwise.
+DEFAULT_RING_PAGES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LostCounter:
+    """What one slot of the counter map counts.
+
+    :param kind: 'event' (a full ring), 'packet' (a capture that the ring had no room for) or
+        'map' (an update that the map refused).
+    :param subject: the probe's or the map's name.
+    """
+
+    kind: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the kernel that the programs are for can do; probed, not inferred from versions.
+
+    :param loop: bpf_loop (5.17).
+    :param for_each: bpf_for_each_map_elem (5.13).
+    :param attach_cookie: bpf_get_attach_cookie (5.15).
+    :param func_ip: bpf_get_func_ip in this script's program types (5.15).
+    :param lookup_percpu: bpf_map_lookup_percpu_elem (5.19).
+    """
+
+    loop: bool = True
+    for_each: bool = True
+    attach_cookie: bool = True
+    func_ip: bool = True
+    lookup_percpu: bool = True
+
+
+class ModuleBuilder:
+    """Collects the functions, maps, sites and counters of a script's programs."""
+
+    def __init__(self, config: Config, features: Features) -> None:
+        self.config = config
+        self.features = features
+        self.functions: list[str] = []
+        self.maps: dict[str, MapSpec] = {}
+        self.sites: list[Site] = []
+        self.lost: dict[LostCounter, int] = {}
+        pages = config.perf_rb_pages or DEFAULT_RING_PAGES
+        self.ring_size = PAGE << (pages - 1).bit_length()
+        self.scratch_size = 0
+        self.programs = 0
+        self._callbacks = 0
+
+    def map(self, spec: MapSpec) -> Operand:
+        """Declare a map, once by name; the operand that helpers take for it."""
+        self.maps.setdefault(spec.name, spec)
+        return f"@{spec.name}"
+
+    def site(self, site: Site) -> int:
+        """The number of an event site; the same object has one number."""
+        for number, known in enumerate(self.sites):
+            if known is site:
+                return number
+        self.sites.append(site)
+        return len(self.sites) - 1
+
+    def lost_slot(self, counter: LostCounter) -> int:
+        """The slot of a loss counter."""
+        return self.lost.setdefault(counter, len(self.lost))
+
+    def callback_name(self) -> str:
+        """A symbol for the next callback."""
+        self._callbacks += 1
+        return f"callback_{self._callbacks}"
+
+    def finish(self) -> None:
+        """Declare the maps whose size is known only now."""
+        if self.scratch_size:
+            self.map(
+                MapSpec(
+                    SCRATCH,
+                    uapi.BPF_MAP_TYPE_PERCPU_ARRAY,
+                    4,
+                    self.scratch_size,
+                    max(1, self.programs),
+                )
+            )
+        if self.lost:
+            self.maps.pop(LOST, None)  # declared with its first use, of unknown size
+            self.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, len(self.lost)))
+
+    def text(self) -> str:
+        """The LLVM module."""
+        maps = [f'@{name} = external global i8, section ".maps"' for name in self.maps]
+        return "\n".join(
+            [
+                'target triple = "bpfel"',
+                'target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"',
+                *maps,
+                *self.functions,
+                "declare void @llvm.memset.inline.p0.i64(ptr, i8, i64, i1)",
+                "declare void @llvm.memcpy.inline.p0.p0.i64(ptr, ptr, i64, i1)",
+                "declare i16 @llvm.bswap.i16(i16)",
+                "declare i32 @llvm.bswap.i32(i32)",
+                "declare i64 @llvm.bswap.i64(i64)",
+                "attributes #0 = { nounwind }",
+                "",
+            ]
+        )

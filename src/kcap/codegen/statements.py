@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emission of statements, scratch variables and loops.
+
+Loops over maps, and over ranges where the kernel has bpf_loop, run their body in a callback: a
+function of its own that the helper calls. What the body uses of its surroundings (variables, the
+context, scratch memory) is then kept in a *frame* on the program's stack, whose address the
+callback is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kcap.codegen import maps, memory
+from kcap.codegen.ir import IRBuilder, Operand
+from kcap.kernel.helpers import Helper
+from kcap.sema import tree
+from kcap.sema.types import Tuple
+
+if TYPE_CHECKING:
+    from kcap.codegen.emitter import Emitter
+
+#: Frame header: the context, scratch memory, its zeros, and whether the body left the program.
+_CTX, _SCRATCH, _ZEROS, _LEFT, _FIRST_VARIABLE = 0, 8, 16, 24, 32
+#: Ranges of constant bounds up to this many rounds are plain loops.
+_PLAIN_ROUNDS = 32
+
+
+@dataclass(slots=True)
+class Frame:
+    """Where the variables of a program live when callbacks have to reach them.
+
+    :param base: the pointer to the frame, valid in the function that is being emitted.
+    :param offsets: the place of each variable that lies in it.
+    :param in_callback: whether the function that is being emitted is a callback.
+    """
+
+    base: Operand
+    offsets: dict[tree.Variable, int] = field(default_factory=dict)
+    in_callback: bool = False
+
+
+@dataclass(slots=True)
+class Loop:
+    """The innermost loop: labels to jump to, or None for both in a callback."""
+
+    continue_label: str | None
+    break_label: str | None
+
+
+# --- variables ------------------------------------------------------------------------------
+
+
+def open_frame(gen: Emitter) -> None:
+    """Reserve memory for every variable of the program."""
+    variables = _variables(gen.program.body)
+    if not any(_needs_callback(gen, node) for node in tree.walk(gen.program.body)):
+        for variable_ in variables:
+            gen.variables[variable_] = gen.alloc(variable_.type.size, variable_.type.align)
+        return
+    offsets: dict[tree.Variable, int] = {}
+    size = _FIRST_VARIABLE
+    for variable_ in variables:
+        if variable_.type.size <= 32:
+            offsets[variable_] = size
+            size += (variable_.type.size + 7) // 8 * 8
+        else:
+            gen.scratch_variables[variable_] = gen.scratch_mark()
+            gen.variables[variable_] = gen.alloc(variable_.type.size, 8)
+    base = gen.ir.alloca(size, 8)
+    gen.frame = Frame(base, offsets)
+    gen.ir.prologue_lines(
+        [f"  store ptr %ctx, ptr {base}", *_store_field(base, _LEFT, "i64", "0", "left")]
+    )
+
+
+def frame_prologue(gen: Emitter) -> list[str]:
+    """What the entry of a program with scratch memory writes to its frame."""
+    if gen.frame is None:
+        return []
+    return [
+        *_store_field(gen.frame.base, _SCRATCH, "ptr", "%scratch", "scratch"),
+        *_store_field(gen.frame.base, _ZEROS, "ptr", "%zeros", "zeros"),
+    ]
+
+
+def _store_field(base: Operand, offset: int, llvm: str, value: Operand, stem: str) -> list[str]:
+    where = f"%frame_{stem}"
+    return [
+        f"  {where} = getelementptr i8, ptr {base}, i64 {offset}",
+        f"  store {llvm} {value}, ptr {where}",
+    ]
+
+
+def _variables(body: list[tree.Stmt]) -> list[tree.Variable]:
+    found: dict[tree.Variable, None] = {}
+    for node in tree.walk(body):
+        if isinstance(node, tree.AssignVariable | tree.ForRange | tree.ForMap | tree.VariableRef):
+            found.setdefault(node.variable)
+    return list(found)
+
+
+def variable(gen: Emitter, variable_: tree.Variable) -> Operand:
+    """A pointer to a variable, valid in the function that is being emitted."""
+    if gen.frame is not None and variable_ in gen.frame.offsets:
+        return gen.ir.offset(gen.frame.base, gen.frame.offsets[variable_])
+    return gen.variables[variable_]
+
+
+# --- statements -----------------------------------------------------------------------------
+
+
+def emit_block(gen: Emitter, body: list[tree.Stmt], *, release: bool = True) -> None:
+    """Emit statements one after another; temporaries of each are given back after it.
+
+    :param release: False when the value of a block expression may refer to its temporaries.
+    """
+    for statement in body:
+        mark = gen.scratch_mark()
+        _STATEMENTS[type(statement)](gen, statement)
+        if release:
+            gen.scratch_release(mark)
+
+
+def leave(gen: Emitter, value: Operand = "0") -> None:
+    """Leave the program, from whatever depth of callbacks."""
+    if gen.frame is not None and gen.frame.in_callback:
+        gen.ir.store("i64", "1", gen.ir.offset(gen.frame.base, _LEFT))
+        gen.ir.ret("1")
+    else:
+        gen.ir.ret(value)
+
+
+def _expression(gen: Emitter, statement: tree.ExprStmt) -> None:
+    expr = statement.expr
+    if expr.type.is_scalar or not expr.type.size:
+        gen.value(expr)
+    else:
+        gen.place(expr)
+
+
+def _assign_variable(gen: Emitter, statement: tree.AssignVariable) -> None:
+    where = variable(gen, statement.variable)
+    type_ = statement.variable.type
+    if statement.value is not None:
+        if type_.is_scalar:
+            gen.store(statement.value, where)
+        else:
+            gen.store(statement.value, where, canonical=isinstance(type_, Tuple))
+    elif type_.is_scalar:
+        gen.ir.store(gen.llvm_type(type_), "0", where)
+    else:
+        gen.zero(where, type_.size)
+
+
+def _assign_map(gen: Emitter, statement: tree.AssignMap) -> None:
+    maps.assign(gen, statement.map, statement.key, statement.value)
+
+
+def _update_aggregate(gen: Emitter, statement: tree.UpdateAggregate) -> None:
+    statement.call.function.emit_update(statement, gen)  # type: ignore[attr-defined]
+
+
+def _if(gen: Emitter, statement: tree.If) -> None:
+    condition = gen.truth(statement.condition)
+    then, otherwise, end = (gen.ir.fresh(stem) for stem in ("if", "else", "fi"))
+    gen.ir.branch(condition, then, otherwise if statement.otherwise else end)
+    gen.ir.label(then)
+    emit_block(gen, statement.then)
+    if statement.otherwise:
+        gen.ir.jump(end)
+        gen.ir.label(otherwise)
+        emit_block(gen, statement.otherwise)
+    gen.ir.label(end)
+
+
+def _while(gen: Emitter, statement: tree.While) -> None:
+    head, body, end = (gen.ir.fresh(stem) for stem in ("while", "do", "done"))
+    gen.ir.label(head)
+    gen.ir.branch(gen.truth(statement.condition), body, end)
+    gen.ir.label(body)
+    _loop_body(gen, statement.body, Loop(head, end))
+    gen.ir.jump(head)
+    gen.ir.label(end)
+
+
+def _loop_body(gen: Emitter, body: list[tree.Stmt], loop: Loop) -> None:
+    gen.loops.append(loop)
+    emit_block(gen, body)
+    gen.loops.pop()
+
+
+def _unroll(gen: Emitter, statement: tree.Unroll) -> None:
+    end = gen.ir.fresh("unrolled")
+    for _ in range(statement.times):
+        following = gen.ir.fresh("round")
+        _loop_body(gen, statement.body, Loop(following, end))
+        gen.ir.label(following)
+    gen.ir.label(end)
+
+
+def _break(gen: Emitter, statement: tree.Break) -> None:
+    label = gen.loops[-1].break_label
+    gen.ir.jump(label) if label is not None else gen.ir.ret("1")
+
+
+def _continue(gen: Emitter, statement: tree.Continue) -> None:
+    label = gen.loops[-1].continue_label
+    gen.ir.jump(label) if label is not None else gen.ir.ret("0")
+
+
+def _return(gen: Emitter, statement: tree.Return) -> None:
+    leave(gen, gen.value64(statement.value) if statement.value is not None else "0")
+
+
+# --- loops ----------------------------------------------------------------------------------
+
+
+def _needs_callback(gen: Emitter, node: tree.Node) -> bool:
+    if isinstance(node, tree.ForMap):
+        return True
+    return isinstance(node, tree.ForRange) and not _is_plain(gen, node)
+
+
+def _is_plain(gen: Emitter, loop: tree.ForRange) -> bool:
+    """Whether a range is walked by a loop that the verifier follows round by round: few rounds,
+    or a kernel without bpf_loop (before 5.17)."""
+    if not gen.module.features.loop:
+        return True
+    start, end = loop.start, loop.end
+    constant = isinstance(start, tree.IntegerLiteral) and isinstance(end, tree.IntegerLiteral)
+    return constant and end.value - start.value <= _PLAIN_ROUNDS  # type: ignore[attr-defined]
+
+
+def _for_range(gen: Emitter, loop: tree.ForRange) -> None:
+    llvm = gen.llvm_type(loop.variable.type)
+    start, end = gen.value(loop.start), gen.value(loop.end)
+    if _is_plain(gen, loop):
+        _plain_range(gen, loop, llvm, start, end)
+        return
+    wide_start = gen.ir.resize(start, int(llvm[1:]), 64, True)
+    wide_end = gen.ir.resize(end, int(llvm[1:]), 64, True)
+    more = gen.ir.compare("sgt", "i64", wide_end, wide_start)
+    rounds = gen.ir.select(more, "i64", gen.ir.op(f"sub i64 {wide_end}, {wide_start}"), "0")
+    first = variable(gen, loop.variable)
+    # The counter starts one before, since the callback begins by stepping it.
+    gen.ir.store(llvm, gen.ir.op(f"sub {llvm} {start}, 1"), first)
+
+    def enter() -> None:
+        where = variable(gen, loop.variable)
+        gen.ir.store(llvm, gen.ir.op(f"add {llvm} {gen.ir.load(llvm, where)}, 1"), where)
+
+    name = _callback(gen, "i32 %index, ptr %frame", loop.body, enter)
+    gen.helper(
+        Helper.loop,
+        f"i32 {gen.ir.resize(rounds, 64, 32, False)}",
+        f"ptr @{name}",
+        f"ptr {_frame(gen).base}",
+        "i64 0",
+    )
+    _leave_if_left(gen)
+
+
+def _plain_range(
+    gen: Emitter, loop: tree.ForRange, llvm: str, start: Operand, end: Operand
+) -> None:
+    counter = gen.ir.alloca(8, 8)
+    gen.ir.store(llvm, start, counter)
+    head, body, following, done = (gen.ir.fresh(s) for s in ("range", "do", "next", "done"))
+    gen.ir.label(head)
+    now = gen.ir.load(llvm, counter)
+    gen.ir.branch(gen.ir.compare("slt", llvm, now, end), body, done)
+    gen.ir.label(body)
+    gen.ir.store(llvm, now, variable(gen, loop.variable))
+    _loop_body(gen, loop.body, Loop(following, done))
+    gen.ir.label(following)
+    gen.ir.store(llvm, gen.ir.op(f"add {llvm} {gen.ir.load(llvm, counter)}, 1"), counter)
+    gen.ir.jump(head)
+    gen.ir.label(done)
+
+
+def _for_map(gen: Emitter, loop: tree.ForMap) -> None:
+    pair = loop.variable.type
+    assert isinstance(pair, Tuple)
+    key_type, value_type = pair.elements
+    key_at, value_at = pair.offsets
+
+    def enter() -> None:
+        where = variable(gen, loop.variable)
+        memory.copy(gen, gen.ir.offset(where, key_at), "%key", key_type.size)
+        memory.copy(gen, gen.ir.offset(where, value_at), "%value", value_type.size)
+
+    name = _callback(gen, "ptr %map, ptr %key, ptr %value, ptr %frame", loop.body, enter)
+    gen.helper(
+        Helper.for_each_map_elem,
+        f"ptr {maps.operand(gen, loop.map)}",
+        f"ptr @{name}",
+        f"ptr {_frame(gen).base}",
+        "i64 0",
+    )
+    _leave_if_left(gen)
+
+
+def _frame(gen: Emitter) -> Frame:
+    assert gen.frame is not None
+    return gen.frame
+
+
+def _callback(
+    gen: Emitter, signature: str, body: list[tree.Stmt], enter: Callable[[], None]
+) -> str:
+    """Emit a function that runs a loop's body once; its symbol."""
+    outer_ir, outer_frame = gen.ir, _frame(gen)
+    name = gen.module.callback_name()
+    gen.ir = IRBuilder(name, signature)
+    gen.frame = Frame("%frame", outer_frame.offsets, in_callback=True)
+    outer_variables = gen.variables
+    gen.variables = dict(outer_variables)
+    gen.ir.prologue_lines(
+        [
+            "  %ctx = load ptr, ptr %frame",
+            f"  %frame_scratch = getelementptr i8, ptr %frame, i64 {_SCRATCH}",
+            "  %scratch = load ptr, ptr %frame_scratch",
+            f"  %frame_zeros = getelementptr i8, ptr %frame, i64 {_ZEROS}",
+            "  %zeros = load ptr, ptr %frame_zeros",
+        ]
+    )
+    for variable_, offset in gen.scratch_variables.items():
+        gen.variables[variable_] = gen.ir.offset("%scratch", offset)
+    enter()
+    _loop_body(gen, body, Loop(None, None))
+    gen.ir.ret("0")
+    gen.module.functions.append(gen.ir.text())
+    gen.ir, gen.frame, gen.variables = outer_ir, outer_frame, outer_variables
+    return name
+
+
+def _leave_if_left(gen: Emitter) -> None:
+    left = gen.ir.load("i64", gen.ir.offset(_frame(gen).base, _LEFT))
+    with gen.if_(gen.ir.compare("ne", "i64", left, "0")):
+        leave(gen)
+
+
+_STATEMENTS: dict[type[tree.Stmt], Callable[[Emitter, Any], None]] = {
+    tree.ExprStmt: _expression,
+    tree.AssignVariable: _assign_variable,
+    tree.AssignMap: _assign_map,
+    tree.UpdateAggregate: _update_aggregate,
+    tree.If: _if,
+    tree.While: _while,
+    tree.ForRange: _for_range,
+    tree.ForMap: _for_map,
+    tree.Unroll: _unroll,
+    tree.Break: _break,
+    tree.Continue: _continue,
+    tree.Return: _return,
+}
