@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcap.codegen.function import implementation
 from kcap.codegen.module import EVENTS, LOST, LostCounter
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
@@ -64,7 +65,7 @@ def _prepare(gen: Emitter, expr: tree.Expr) -> Operand:
         return gen.value(expr)
     if isinstance(expr, tree.StringLiteral):
         return ""
-    if isinstance(expr, tree.Call) and expr.function.direct:  # type: ignore[attr-defined]
+    if isinstance(expr, tree.Call) and implementation(expr).direct:
         return ""
     return gen.address(expr)
 

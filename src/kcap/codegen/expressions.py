@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen import maps, memory, operators, statements
+from kcap.codegen.function import implementation
 from kcap.codegen.ir import Operand
 from kcap.codegen.memory import Place
 from kcap.sema import tree
@@ -119,7 +120,7 @@ def _at_index(gen: Emitter, where: Place, index: Operand, size: int) -> Place:
 
 
 def _call_value(gen: Emitter, expr: tree.Call) -> Operand:
-    return expr.function.emit(expr, gen)  # type: ignore[attr-defined,no-any-return]
+    return implementation(expr).emit(expr, gen)
 
 
 def _block_value(gen: Emitter, expr: tree.BlockExpr) -> Operand:
@@ -130,9 +131,7 @@ def _block_value(gen: Emitter, expr: tree.BlockExpr) -> Operand:
 def _step(gen: Emitter, expr: tree.IncDec) -> Operand:
     """``++`` and ``--``: the value before (postfix) or after (prefix)."""
     if isinstance(expr.target, tree.MapRead):
-        return maps.step(
-            gen, expr.target, step_by(expr), prefix=expr.prefix, llvm=gen.llvm_type(expr.type)
-        )
+        return maps.step(gen, expr.target, step_by(expr), prefix=expr.prefix)
     llvm = gen.llvm_type(expr.type)
     where = statements.variable(gen, expr.target.variable)
     before = gen.ir.load(llvm, where)

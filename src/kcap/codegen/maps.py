@@ -128,10 +128,10 @@ def update(gen: Emitter, map_: tree.Map, key_: Operand, value: Operand) -> None:
         gen.count_lost("map", map_.name)
 
 
-def step(gen: Emitter, target: tree.MapRead, by: int, *, prefix: bool, llvm: str) -> Operand:
+def step(gen: Emitter, target: tree.MapRead, by: int, *, prefix: bool) -> Operand:
     """``@x++`` and its like. An existing value is changed atomically, so that no CPU's change is
     lost; the value that the expression has is then only what it was a moment ago."""
-    map_ = target.map
+    map_, llvm = target.map, gen.llvm_type(target.type)
     where = key(gen, map_, target.key)
     found = gen.lookup(operand(gen, map_), where)
     slot = gen.ir.alloca(8, 8)

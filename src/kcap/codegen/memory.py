@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kcap.codegen.function import implementation
 from kcap.codegen.ir import Operand
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
@@ -203,7 +204,7 @@ def store(gen: Emitter, expr: tree.Expr, dest: Operand, *, canonical: bool = Fal
     elif isinstance(expr, tree.Call):
         if canonical:
             zero(gen, dest, type_.size)
-        expr.function.emit_into(expr, gen, dest)  # type: ignore[attr-defined]
+        implementation(expr).emit_into(expr, gen, dest)
     elif isinstance(type_, String):
         _store_string(gen, expr, dest, canonical)
     elif isinstance(expr, tree.Cast) and isinstance(type_, Tuple):

@@ -234,8 +234,7 @@ def cast(gen: Emitter, expr: tree.Cast) -> Operand:
     if isinstance(to, Boolean):
         return boolean(gen, truth(gen, expr.operand))
     if isinstance(from_, Array):
-        loaded = gen.ir.load(gen.llvm_type(to), gen.address(expr.operand), align=1)
-        return loaded
+        return gen.ir.load(gen.llvm_type(to), gen.address(expr.operand), align=1)
     return convert(gen, gen.value(expr.operand), from_, to)
 
 

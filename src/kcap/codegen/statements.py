@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen import maps, memory
+from kcap.codegen.function import MapFunction, implementation
 from kcap.codegen.ir import IRBuilder, Operand
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
@@ -160,7 +161,9 @@ def _assign_map(gen: Emitter, statement: tree.AssignMap) -> None:
 
 
 def _update_aggregate(gen: Emitter, statement: tree.UpdateAggregate) -> None:
-    statement.call.function.emit_update(statement, gen)  # type: ignore[attr-defined]
+    function = implementation(statement.call)
+    assert isinstance(function, MapFunction)
+    function.emit_update(statement, gen)
 
 
 def _if(gen: Emitter, statement: tree.If) -> None:
@@ -230,8 +233,9 @@ def _is_plain(gen: Emitter, loop: tree.ForRange) -> bool:
     if not gen.module.features.loop:
         return True
     start, end = loop.start, loop.end
-    constant = isinstance(start, tree.IntegerLiteral) and isinstance(end, tree.IntegerLiteral)
-    return constant and end.value - start.value <= _PLAIN_ROUNDS  # type: ignore[attr-defined]
+    if isinstance(start, tree.IntegerLiteral) and isinstance(end, tree.IntegerLiteral):
+        return end.value - start.value <= _PLAIN_ROUNDS
+    return False
 
 
 def _for_range(gen: Emitter, loop: tree.ForRange) -> None:
