@@ -93,7 +93,8 @@ def _first_sign(process: subprocess.Popen[bytes], patience: float) -> str:
         data = os.read(process.stdout.fileno(), 4096)
         if not data:
             error = process.stderr.read().decode(errors="replace").strip().splitlines()
-            return error[-1] if error else "the emulator stopped at once"
+            last = error[-1] if error else "no message"
+            return f"/dev/kvm is there, but the emulator stops with it: {last[:120]}"
         seen += data
         if b"Linux version" in seen:
             return ""

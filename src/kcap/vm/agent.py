@@ -315,10 +315,13 @@ class Agent:
 def walk(top: str, prefix: str = "") -> list[tuple[str, str]]:
     """Return (path, name relative to the first ``top``) of all below, parents first."""
     found = []
+    device = os.lstat(top).st_dev
     for name in sorted(os.listdir(top)):
         path = f"{top}/{name}"
         if name == "lost+found" and not prefix:
             continue
+        if os.lstat(path).st_dev != device:
+            continue  # something else is mounted there
         found.append((path, prefix + name))
         if os.path.isdir(path) and not os.path.islink(path):
             found += walk(path, f"{prefix}{name}/")

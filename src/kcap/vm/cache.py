@@ -7,7 +7,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +90,42 @@ def locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """Make a directory in the cache for as long as the block runs.
+
+    What processes that were killed left behind is removed first: a directory is in use as long as
+    its lock is held, and the kernel lets go of a dead process's locks.
+    """
+    top = subdirectory("runs")
+    with locked(top):
+        for old in top.iterdir():
+            if old.is_dir() and not _in_use(old):
+                shutil.rmtree(old, ignore_errors=True)
+        directory = Path(tempfile.mkdtemp(dir=top))
+        lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def _in_use(directory: Path) -> bool:
+    try:
+        lock = os.open(directory / ".lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def key_of(parts: Iterable[str]) -> str:

@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from kcap.vm import agent, images, kernels, modules, qemu, rootfs, sources
 from kcap.vm.accel import accelerator
+from kcap.vm.cache import temporary_directory
 from kcap.vm.command import Command, Result
 from kcap.vm.cpio import Archive
 from kcap.vm.errors import BootError, GuestDied, VmError
@@ -85,7 +84,7 @@ class Guest:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._threads: list[threading.Thread] = []
-        self._directory: Path | None = None
+        self._cleanup = contextlib.ExitStack()
         self._mounted_at = 0.0
 
     def __enter__(self) -> Guest:
@@ -125,26 +124,32 @@ class Guest:
             ),
         ]
         acceleration = accelerator(kernel.image, self._progress)
-        # mkdtemp makes a name nobody can guess, mode 0700.
-        self._directory = Path(tempfile.mkdtemp(prefix="kcap-guest-"))
+        directory = self._cleanup.enter_context(temporary_directory())
         self._mounted_at = time.time() - 1
-        disks += self._own_disks(self._directory)
-        initramfs = self._directory / "initramfs"
+        disks += self._own_disks(directory)
+        initramfs = directory / "initramfs"
         initramfs.write_bytes(_initramfs(kernel) + _this_run(disks))
         self._progress(f"booting {kernel.release} ({acceleration})")
         self._start(kernel, initramfs, disks, acceleration)
         self._wait_until_ready(kernel)
 
     def _own_disks(self, directory: Path) -> list[qemu.Disk]:
-        """Make the disks that hold this run's files: kcap's source and the shares."""
+        """Make the disks that hold this run's files: the shares and kcap's source."""
         package = rootfs.package_directory()
-        sources.stage_package(package, directory / "kcap")
-        images.make(directory / "kcap", directory / "kcap.ext4", spare=16 << 20)
-        disks = [qemu.Disk("kcap", directory / "kcap.ext4", str(package))]
+        sources.compile_package(package)
+        disks = []
         for number, shared in enumerate(self.shares):
             image = directory / f"share{number}.ext4"
             images.make(shared.directory, image, spare=1 << 30)
             disks.append(qemu.Disk(f"share{number}", image, shared.point))
+        # A share that shows kcap's source where it lies here already holds it.
+        shown = (
+            shared.directory in package.parents and str(shared.directory) == shared.point
+            for shared in self.shares
+        )
+        if not any(shown):
+            images.make(package, directory / "kcap.ext4", spare=16 << 20)
+            disks.append(qemu.Disk("kcap", directory / "kcap.ext4", str(package)))
         return disks
 
     def _start(
@@ -295,6 +300,8 @@ class Guest:
         """
         changed: list[str] = []
         for shared in self.shares:
+            if not shared.bring_back:
+                continue
             receiver = sources.Receiver(shared.directory)
             request = {
                 "path": shared.point,
@@ -328,9 +335,7 @@ class Guest:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+        self._cleanup.close()
 
     def send(self, kind: int, number: int, payload: bytes) -> None:
         """Send one frame to the agent.

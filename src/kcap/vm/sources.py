@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +19,12 @@ class Share(NamedTuple):
 
     :ivar directory: where it lies here.
     :ivar point: where it lies in the guest.
+    :ivar bring_back: whether what the guest changes in it is brought back.
     """
 
     directory: Path
     point: str
+    bring_back: bool = True
 
 
 def share(directory: Path | str, point: str | None = None) -> Share:
@@ -57,15 +58,14 @@ def names_below(directory: Path) -> list[str]:
     return found
 
 
-def stage_package(package: Path, target: Path) -> None:
-    """Copy kcap's own source to ``target`` with bytecode for this interpreter.
+def compile_package(package: Path) -> None:
+    """Bring the bytecode beside kcap's own source up to date, where it may be written.
 
     Compiling takes an emulated guest seconds, so it is done here, where it is kept.
     """
     import compileall
 
     compileall.compile_dir(package, quiet=2, force=False)
-    shutil.copytree(package, target, symlinks=True)
 
 
 class Receiver:
