@@ -610,6 +610,6 @@ def same_tree(left: Node, right: Node) -> bool:
             stack.extend(zip(a, b, strict=True))
         elif not isinstance(a, Span) and a != b:
             return False
-        if isinstance(a, CDefinition) and isinstance(b, CDefinition) and a.text != b.text:
-            return False
+        if isinstance(a, CDefinition) and isinstance(b, CDefinition):
+            stack.append((a.text.replace("\r\n", "\n"), b.text.replace("\r\n", "\n")))
     return True

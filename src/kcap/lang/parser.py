@@ -68,6 +68,7 @@ class Parser(TopLevelRules):
             start = at
             self.depth = 0
             self.predicate_depth = 0
+            self.errors_before = len(self.diagnostics)
             try:
                 at = self._part_of_script(at, c_definitions, preamble, items)
             except UnclosedBlock:

@@ -73,6 +73,9 @@ def _value_blocks(expression: Expr) -> list[Block]:
 class StatementRules(ExpressionRules):
     """Rules of blocks and statements."""
 
+    #: How many errors there were when the current part of the script was begun.
+    errors_before = 0
+
     def block(self) -> Block:
         """``{ … }``, with the last expression as its value if no ``;`` follows it."""
         self.deeper()
@@ -120,7 +123,7 @@ class StatementRules(ExpressionRules):
         line_start = self.text[start - 1] == "\n"
         if not at_end and not (line_start and _NEXT_ITEM.match(self.text, start)):
             return
-        if not self.diagnostics.has_errors:
+        if len(self.diagnostics) == self.errors_before:
             label = "the script ends here" if at_end else "the next part of the script starts here"
             self.error(
                 "this block is not closed",
@@ -147,7 +150,7 @@ class StatementRules(ExpressionRules):
                 if depth == 0:
                     self.advance()
                     return
-            elif kind == ";" and depth == 0:
+            elif kind == "open" or (kind == ";" and depth == 0):
                 self.advance()
                 return
             start = self.starts[self.i]
@@ -158,7 +161,10 @@ class StatementRules(ExpressionRules):
     # --- statements ----------------------------------------------------------------------------
 
     def _statement(self) -> Stmt | Expr:
-        """One statement with its ``;``, or an expression without."""
+        """One statement with its ``;``, or an expression without.
+
+        What starts with ``if`` or ``{`` ends with its ``}``: ``if (a) { … } ++@x`` are two.
+        """
         word = self.word
         if word in _KEYWORD_RULES:
             return cast("Stmt", getattr(self, _KEYWORD_RULES[word])())
@@ -167,6 +173,11 @@ class StatementRules(ExpressionRules):
             self.advance()
             value = self.expression()
             return self._ended(Discard(self.since(start), value))
+        if word == "if":
+            return self.if_expression()
+        if self.kind == "{":
+            block = self.block()
+            return BlockExpr(block.span, block)
         first = self.i
         expression = self.expression()
         if self.kind in _ASSIGNMENTS:
