@@ -171,7 +171,7 @@ def _kprobe_hint(number: int | None) -> str | None:
     if number == errno.ENOENT:
         return "the kernel has no such function (it may be inlined, or its module not loaded)"
     if number == errno.EINVAL:
-        return "the kernel forbids probes there (kprobe blacklist), or the offset splits an instruction"
+        return "no probe may be there: it is on the kprobe blacklist, or splits an instruction"
     if number == errno.EADDRNOTAVAIL:
         return "the name is ambiguous: several functions have it"
     return None

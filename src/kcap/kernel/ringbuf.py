@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a BPF_MAP_TYPE_RINGBUF (5.8 and later).
+
+One ring for all CPUs. The first page holds the reader's position and is writable; the second
+holds the writers' position, then come the data, mapped twice in a row so that no record is ever
+cut. Each record has a header of 8 bytes whose first word is the length, with bit 31 set while the
+program is still writing and bit 30 if it was discarded. See Documentation/bpf/ringbuf.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
+from typing import TYPE_CHECKING
+
+from kcap.kernel.barrier import barrier
+from kcap.kernel.errors import syscall_error
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from kcap.kernel.maps import Map
+
+BUSY = 1 << 31
+DISCARD = 1 << 30
+HEADER_SIZE = 8
+
+
+def walk(words: memoryview, data: memoryview, start: int, end: int) -> tuple[list[memoryview], int]:
+    """The finished records between two positions of a ring.
+
+    :param words: the doubled data as 32-bit words.
+    :param data: the same as bytes.
+    :param start: the reader's position, growing for ever.
+    :param end: the writers' position.
+    :return: (records, the position behind the last of them).
+    """
+    mask = (len(data) >> 1) - 1
+    records: list[memoryview] = []
+    add = records.append
+    while start < end:
+        at = start & mask
+        header = words[at >> 2]
+        if header & BUSY:
+            break
+        length = header & ~DISCARD
+        if header == length:
+            add(data[at + HEADER_SIZE : at + HEADER_SIZE + length])
+        start += length + HEADER_SIZE + 7 & ~7
+    return records, start
+
+
+class RingReader:
+    """Reads one ring buffer.
+
+    :param ring: the map; it must stay open.
+    :raises SyscallError: the kernel can't map it.
+    """
+
+    def __init__(self, ring: Map) -> None:
+        self.size = ring.spec.max_entries
+        fd = ring.fileno()
+        try:
+            self._consumer_map = mmap(fd, PAGESIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
+            self._producer_map = mmap(
+                fd, PAGESIZE + 2 * self.size, MAP_SHARED, PROT_READ, offset=PAGESIZE
+            )
+        except OSError as error:
+            raise syscall_error(f'map the ring "{ring.spec.name}"', error) from error
+        self._consumer = memoryview(self._consumer_map).cast("Q")
+        producer = memoryview(self._producer_map)
+        self._producer = producer[:PAGESIZE].cast("Q")
+        self.data = producer[PAGESIZE:]
+        self._words = self.data.cast("I")
+        self._views = (self._words, self.data, self._producer, producer, self._consumer)
+        self._next = self._consumer[0]
+        self._poll = select.epoll()
+        self._poll.register(fd, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable after a program has woken the reader."""
+        return self._poll.fileno()
+
+    def poll(self, timeout: float) -> bool:
+        """Wait for a wake-up; False if ``timeout`` (seconds) passes first.
+
+        Programs may submit without waking (BPF_RB_NO_WAKEUP): read after a time-out too.
+        """
+        return bool(self._poll.poll(timeout))
+
+    def pending(self) -> tuple[int, int]:
+        """(reader's, writers' position) in bytes, growing for ever; modulo ``size`` they are
+        places in ``data``. For those who walk the records themselves."""
+        end = self._producer[0]
+        barrier()
+        return self._consumer[0], end
+
+    def read(self) -> list[memoryview]:
+        """The data of all finished records, as views valid until ``release``."""
+        start, end = self.pending()
+        records, self._next = walk(self._words, self.data, start, end)
+        return records
+
+    def release(self, position: int | None = None) -> None:
+        """Give the space of the records read back.
+
+        :param position: up to here; by default all that the last ``read`` returned.
+        """
+        barrier()
+        self._consumer[0] = self._next if position is None else position
+
+    def close(self) -> None:
+        """Unmap; doing it twice is harmless.
+
+        Memory stays mapped as long as somebody holds a view of a record.
+        """
+        self._poll.close()
+        try:
+            for view in self._views:
+                view.release()
+            self._producer_map.close()
+            self._consumer_map.close()
+        except BufferError:  # a record is still in use: the last view frees the memory
+            pass
+
+    def __enter__(self) -> RingReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def ring_size(wanted: int) -> int:
+    """The smallest size that a ring buffer can have and that is not below ``wanted`` bytes.
+
+    :raises OverflowError: more than a ring buffer can hold (2 GiB less a page in the kernel).
+    """
+    size = PAGESIZE
+    while size < wanted:
+        size <<= 1
+    if size > 1 << 30:
+        raise OverflowError(errno.E2BIG, f"{wanted} bytes are more than a ring buffer can hold")
+    return size
