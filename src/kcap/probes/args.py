@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``args`` and ``retval`` of functions, from their BTF prototypes.
+
+The context of a BPF tracing program is an array of 8-byte slots, one for each argument, two for a
+struct of up to 16 bytes that is passed by value (since 6.0), then, at fexit, one for the returned
+value (btf_ctx_access in kernel/bpf/btf.c).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap import btf as b
+from kcap.btf import render
+from kcap.sema.kerneltypes import struct_of
+from kcap.sema.types import Field, Pointer, Struct, Type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kcap.btf import Btf
+    from kcap.sema.kerneltypes import KernelTypes
+
+SLOT = 8
+"""Bytes of a slot."""
+
+MAX_ARGS = 12
+"""MAX_BPF_FUNC_ARGS of include/linux/bpf.h: functions with more can't be attached to."""
+
+MAX_STRUCT = 16
+"""Bytes of the largest struct by value that the trampoline takes (btf_distill_func_proto)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prototype:
+    """What a tracing program sees of a function.
+
+    :param args: the arguments.
+    :param retval: the type of the returned value, or None for void.
+    :param slots: how many slots the arguments take; the returned value stands in the next.
+    """
+
+    args: Struct
+    retval: Type | None
+    slots: int
+
+    @property
+    def key(self) -> object:
+        """Equal for prototypes that one compiled program can serve."""
+        return self.args.origin, str(self.retval), self.slots
+
+
+def args_struct(name: str, fields: Sequence[Field], size: int) -> Struct:
+    """The type of ``args`` from its fields; equal for equal fields.
+
+    :param name: what messages call it.
+    :param size: bytes of the context that the fields cover.
+    """
+    origin = tuple((f.name, f.offset, str(f.type), f.bit_size) for f in fields)
+    return struct_of("args", name, size, origin, tuple(fields))
+
+
+def slots_of(btf: Btf, param: b.Param) -> int:
+    """How many slots an argument takes."""
+    if isinstance(b.resolve(btf, param.type_id), b.Composite):
+        return (b.size_of(btf, param.type_id) + SLOT - 1) // SLOT
+    return 1
+
+
+def prototype(
+    types: KernelTypes, btf: Btf, proto: b.FuncProto, name: str, return_value: bool = True
+) -> Prototype:
+    """The arguments and the returned value of a function as types of the language.
+
+    :param btf: where ``proto`` is from.
+    :param name: what messages call ``args``.
+    :param return_value: False for tracepoints, which return nothing.
+    """
+    fields, slot = [], 0
+    for index, param in enumerate(proto.params):
+        taken = slots_of(btf, param)
+        type_ = track(types.from_btf(btf, param.type_id))
+        name_ = param.name or f"arg{index}"
+        fields.append(Field(name_, slot * SLOT, type_, slot=taken * SLOT))
+        slot += taken
+    retval = None
+    if return_value and not isinstance(b.resolve(btf, proto.return_type_id), b.Void):
+        retval = track(types.from_btf(btf, proto.return_type_id))
+    return Prototype(args_struct(name, fields, slot * SLOT), retval, slot)
+
+
+def track(type_: Type) -> Type:
+    """A pointer to a struct, marked as one whose BTF type the verifier knows; others unchanged."""
+    if isinstance(type_, Pointer) and isinstance(type_.target, Struct):
+        return Pointer(type_.target, type_.space, tracked=True)
+    return type_
+
+
+def refusal(btf: Btf, proto: b.FuncProto) -> str:
+    """Why the kernel does not attach tracing programs to a function of this prototype, or ''.
+
+    The rules of btf_distill_func_proto (kernel/bpf/btf.c) that hold on every kernel.
+    """
+    if proto.variadic:
+        return "it takes a variable number of arguments"
+    if len(proto.params) > MAX_ARGS:
+        return f"it takes {len(proto.params)} arguments, more than the {MAX_ARGS} that BPF takes"
+    for param in proto.params:
+        if isinstance(b.resolve(btf, param.type_id), b.Composite):
+            size = b.size_of(btf, param.type_id)
+            if size > MAX_STRUCT:
+                return f"its argument {param.name} is a struct of {size} bytes passed by value"
+    if isinstance(b.resolve(btf, proto.return_type_id), b.Composite):
+        return "it returns a struct by value"
+    return ""
+
+
+def listing(btf: Btf, params: Iterable[b.Param], return_type_id: int = 0) -> list[str]:
+    """Arguments as ``-lv`` prints them: ``struct sock * sk``, the returned value last.
+
+    :param return_type_id: 0 leaves the returned value out.
+    """
+    lines = [render.parameter(btf, param) for param in params]
+    if return_type_id:
+        lines.append(f"{render.type_name(btf, return_type_id)} retval")
+    return lines

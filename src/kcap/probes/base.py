@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a probe type is.
+
+A probe type is one class in one module: how it is written, what it stands for on this machine,
+what its programs see, how they are loaded and attached. ``registry`` collects them.
+
+What the session does with a :class:`~kcap.sema.probe.ProbeContext` of probe type ``P``::
+
+    for load in P.load_specs(context, system):           # usually one; one a target for fentry
+        program = loader.load(load.apply(program_spec))   # type, attach_btf_id, flags filled in
+        loaded.append((load, program))
+    links += P.attach(context, loaded, system)
+    ...
+    kcap.kernel.links.close_all(links)                    # detaches all in bulk
+
+A program is compiled once for a context. Where ``programs_per_target`` is true, the kernel wants
+to know the target when the program is loaded (``attach_btf_id``), so the same instructions are
+loaded once for each target; load_specs says with which parameters. Probe types whose ``manual`` is
+true attach to nothing: the session runs their programs itself (BPF_PROG_TEST_RUN), at the time
+their name says.
+
+Resolving an attach point yields one context for all targets that a program can serve alike, and
+splits them only where the block uses something that differs (``probe``, ``func``, ``args``).
+
+Where a wildcard stands for many targets (``context.extra["expanded"]``), some may turn out not to
+be attachable: the session may go on without a target whose program the kernel refuses to load, and
+attach() goes on without one that it refuses to attach, noting it in ``system.skipped``, as long as
+one is left.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kcap.probes.names import Pattern
+from kcap.probes.problems import problem, wrong_form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from kcap.kernel.errors import AttachError
+    from kcap.kernel.links import Link
+    from kcap.kernel.programs import Program
+    from kcap.kernel.spec import ProgramSpec
+    from kcap.lang.ast import AttachPoint
+    from kcap.lang.diagnostic import ScriptError
+    from kcap.lang.source import Span
+    from kcap.probes.system import System
+    from kcap.sema.probe import ProbeContext
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an attach point after positional parameters were put in.
+
+    :param text: such as ``tcp_*``.
+    :param span: where it stands in the script.
+    """
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One loading of a context's program.
+
+    :param name: the program's name, for messages and for the kernel's lists.
+    :param targets: the targets of the context that this program serves.
+    :param type: BPF_PROG_TYPE_*.
+    :param expected_attach_type: BPF_TRACE_FENTRY and so on, or 0.
+    :param attach_btf_id: the BTF id of the function or typedef it attaches to, or 0.
+    :param attach_btf_module: the module whose BTF that id is from; '' for the kernel itself.
+    :param flags: BPF_F_SLEEPABLE and so on.
+    """
+
+    name: str
+    targets: tuple[Any, ...]
+    type: int
+    expected_attach_type: int = 0
+    attach_btf_id: int = 0
+    attach_btf_module: str = ""
+    flags: int = 0
+
+    def apply(self, spec: ProgramSpec) -> ProgramSpec:
+        """``spec`` (the compiled program) with what this loading needs filled in."""
+        return replace(
+            spec,
+            type=self.type,
+            expected_attach_type=self.expected_attach_type,
+            attach_btf_id=self.attach_btf_id,
+            attach_btf_module=self.attach_btf_module,
+            flags=spec.flags | self.flags,
+        )
+
+
+class ProbeType(ABC):
+    """A probe type.
+
+    :cvar name: its full name, as the script and messages write it.
+    :cvar aliases: short and old names.
+    :cvar summary: one line on what it traces.
+    :cvar signatures: how it is written, one a variant.
+    :cvar manual: attaches to nothing; the session runs its programs.
+    :cvar programs_per_target: the kernel wants one loaded program a target.
+    :cvar alone: can't share a script with other probes.
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    summary: ClassVar[str]
+    signatures: ClassVar[tuple[str, ...]] = ()
+    manual: ClassVar[bool] = False
+    programs_per_target: ClassVar[bool] = False
+    alone: ClassVar[bool] = False
+
+    @abstractmethod
+    def resolve(
+        self, point: AttachPoint, uses: Collection[str], system: System
+    ) -> list[ProbeContext]:
+        """The contexts of an attach point; see :class:`~kcap.sema.probe.ProbeResolver`.
+
+        :return: empty if a wildcard stands for nothing.
+        :raises NoMatchError: what it names does not exist or can't be probed.
+        :raises ScriptError: it is not written as it should be.
+        """
+
+    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        """How the context's program is to be loaded: once, unless ``programs_per_target``."""
+        return [
+            Load(context.name, tuple(context.targets), context.program_type, context.attach_type)
+        ]
+
+    def attach(
+        self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
+    ) -> list[Link]:
+        """Attach the loaded programs to their targets, one link each.
+
+        Probe types that have another way to attach many at once override this.
+
+        :param loaded: what load_specs said, with the program that was loaded for it.
+        :return: what keeps them attached; ``kcap.kernel.links.close_all`` detaches in bulk.
+        :raises AttachError: the kernel refuses; what was attached already is detached.
+        """
+        attached = _Attached(bool(context.extra.get("expanded")), system)
+        for load, program in loaded:
+            for target in load.targets:
+                attached.add(partial(self.attach_target, context, target, program, system))
+        return attached.links()
+
+    def attach_target(
+        self, context: ProbeContext, target: Any, program: Program, system: System
+    ) -> Link:
+        """Attach a program to one target.
+
+        :raises AttachError: the kernel refuses.
+        """
+        raise NotImplementedError(f"{self.name} attaches to nothing")
+
+    def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
+        """Full names of the probes that exist, sorted, for ``-l``.
+
+        :param parts: patterns for what follows the provider; empty lists all.
+        """
+        return iter(())
+
+    def parameters(self, probe: str, system: System) -> list[str]:
+        """The fields of ``args`` as ``-lv`` prints them, such as ``struct sock * sk``.
+
+        :param probe: a full name that :meth:`names` gave.
+        """
+        return []
+
+    # For derived classes
+
+    def parts(
+        self, point: AttachPoint, system: System, least: int = 0, most: int | None = 0
+    ) -> list[Part]:
+        """What follows the provider, with positional parameters put in.
+
+        :param least: how many parts there must be.
+        :param most: how many there may be (None: any number).
+        :raises ScriptError: there are too few or too many, or a parameter is missing.
+        """
+        parts = [Part(_put_in(p.text, p.span, system.params), p.span) for p in point.parts]
+        if len(parts) < least or (least and not any(p.text for p in parts)):
+            raise wrong_form(
+                self.name, self.signatures, point.provider.span.at_end(), "something is missing"
+            )
+        if most is not None and len(parts) > most:
+            extra = parts[most].span.to(parts[-1].span)
+            raise wrong_form(self.name, self.signatures, extra, "too many parts")
+        return parts
+
+    def malformed(self, span: Span, label: str) -> ScriptError:
+        """The error for a part that is not written as it should be."""
+        return wrong_form(self.name, self.signatures, span, label)
+
+
+class _Attached:
+    """Links as they are made; detaches all when one fails that may not."""
+
+    def __init__(self, lenient: bool, system: System) -> None:
+        self._lenient = lenient
+        self._system = system
+        self._links: list[Link] = []
+        self._first_error: AttachError | None = None
+
+    def add(self, attach: Callable[[], Link]) -> None:
+        """Attach one more."""
+        from kcap.kernel.errors import AttachError
+        from kcap.kernel.links import close_all
+
+        try:
+            self._links.append(attach())
+        except AttachError as error:
+            if not self._lenient:
+                close_all(self._links)
+                raise
+            self._first_error = self._first_error or error
+            self._system.skipped.append(error)
+        except BaseException:
+            close_all(self._links)
+            raise
+
+    def links(self) -> list[Link]:
+        """All links.
+
+        :raises AttachError: there is none, because all were refused.
+        """
+        if self._first_error is not None and not self._links:
+            raise self._first_error
+        return self._links
+
+
+def _put_in(text: str, span: Span, params: Sequence[str]) -> str:
+    """``text`` with ``$1`` and so on replaced by positional parameters."""
+    pieces = text.split("$")
+    made = pieces[0]
+    for piece in pieces[1:]:
+        digits = len(piece) - len(piece.lstrip("0123456789"))
+        index = int(piece[:digits] or 0)
+        if not index:
+            made += f"${piece}"
+        elif index > len(params):
+            raise problem(
+                "missing-parameter",
+                f"positional parameter ${index} is not given",
+                span,
+                notes=(f"{len(params)} given",),
+                help=("give it after the script, or after -e and its text",),
+            )
+        else:
+            made += params[index - 1] + piece[digits:]
+    return made
+
+
+def rest_of(parts: Iterable[Part]) -> str:
+    """What follows the provider, parts joined by colons."""
+    return ":".join(part.text for part in parts)
+
+
+def match_all(patterns: Sequence[str], values: Sequence[str]) -> bool:
+    """Whether each value matches the pattern at its place; missing patterns match all."""
+    return all(Pattern(p).matches(v) for p, v in zip(patterns, values, strict=False))

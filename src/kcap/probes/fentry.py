@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``fentry`` and ``fexit``: entry of and return from kernel functions, with typed arguments.
+
+The kernel wants the BTF id of the function when the program is loaded, so there is one loading a
+function. (``fentry:bpf:...``, BPF programs as targets, is not there yet.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from kcap import btf as b
+from kcap.kernel import uapi
+from kcap.probes import args
+from kcap.probes.base import Load, Part, ProbeType, rest_of
+from kcap.probes.function_lookup import Lookup, ambiguous, check_module, traceable_modules
+from kcap.probes.names import Pattern, has_wildcard
+from kcap.probes.problems import problem
+from kcap.probes.traceable import KERNEL, is_unsafe
+from kcap.sema.probe import ProbeContext
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from kcap.kernel.links import Link
+    from kcap.kernel.programs import Program
+    from kcap.lang.ast import AttachPoint
+    from kcap.probes.system import System
+
+FEW = 20
+"""Up to so many functions are looked up one by one; for more, all of BTF is walked once."""
+
+_TYPED = frozenset(("args", "retval"))
+"""Builtins whose type follows from the function's prototype."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTarget:
+    """A kernel function that has BTF.
+
+    :param name: the function.
+    :param module: KERNEL for the kernel itself.
+    :param btf_id: its Func in the module's BTF.
+    """
+
+    name: str
+    module: str
+    btf_id: int
+
+
+class Fentry(ProbeType):
+    """Entry of a kernel function."""
+
+    name = "fentry"
+    aliases = ("f", "kfunc")
+    summary = "Entry of a kernel function, with typed arguments (needs BTF)"
+    signatures = ("fentry[:module]:function",)
+    programs_per_target = True
+
+    attach_type: ClassVar[int] = uapi.BPF_TRACE_FENTRY
+    returns: ClassVar[bool] = False
+
+    def resolve(
+        self, point: AttachPoint, uses: Collection[str], system: System
+    ) -> list[ProbeContext]:
+        parts = self.parts(point, system, 1, 3)
+        if parts[0].text == "bpf":
+            raise self.malformed(parts[0].span, "tracing BPF programs is not supported yet")
+        if len(parts) > 2:
+            raise self.malformed(parts[2].span, "too many parts")
+        if system.btf is None:
+            raise self._no_btf(point, parts)
+        wanted = Lookup(self.name, rest_of(parts), parts[0] if len(parts) == 2 else None, parts[-1])
+        targets = self._targets(wanted, system)
+        return self._contexts(wanted, targets, uses, system)
+
+    def _targets(self, wanted: Lookup, system: System) -> list[FunctionTarget]:
+        module = wanted.module.text if wanted.module is not None else ""
+        if has_wildcard(wanted.function.text):
+            check_module(wanted, system)
+            pattern = Pattern(module.replace("-", "_") or "*")
+            return list(_expand(Pattern(wanted.function.text), pattern, system))
+        name = wanted.function.text
+        modules = traceable_modules(wanted, name, system)
+        if has_wildcard(module):
+            found = [_find(name, m, system) for m in modules]
+            return [target for target in found if target is not None]
+        if len(modules) > 1:
+            raise ambiguous(wanted, name, modules)
+        return [_checked(wanted, name, modules[0], system)]
+
+    def _contexts(
+        self,
+        wanted: Lookup,
+        targets: list[FunctionTarget],
+        uses: Collection[str],
+        system: System,
+    ) -> list[ProbeContext]:
+        """One context for the targets that a compiled program can serve alike."""
+        groups: dict[object, list[FunctionTarget]] = {}
+        for target in targets:
+            groups.setdefault(_group_key(target, uses, system), []).append(target)
+        return [self._context(wanted, group, uses, system) for group in groups.values()]
+
+    def _context(
+        self,
+        wanted: Lookup,
+        targets: list[FunctionTarget],
+        uses: Collection[str],
+        system: System,
+    ) -> ProbeContext:
+        first = targets[0]
+        one = len(targets) == 1
+        context = ProbeContext(
+            self.name,
+            f"{self.name}:{first.module}:{first.name}" if one else f"{self.name}:{wanted.rest}",
+            uapi.BPF_PROG_TYPE_TRACING,
+            self.attach_type,
+            targets=tuple(targets),
+            arguments="slots",
+            function=first.name if one else "",
+        )
+        if has_wildcard(wanted.rest):
+            context.extra["expanded"] = True
+        if one or not _is_typed(uses).isdisjoint(uses):
+            seen = _prototype(first, system)
+            context.args = seen.args
+            context.extra["slots"] = seen.slots
+            if self.returns:
+                context.retval = seen.retval
+                context.extra["retval_slot"] = seen.slots
+        else:
+            context.args_missing = f"{wanted.rest} stands for functions with different arguments"
+        return context
+
+    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        return [
+            Load(
+                f"{self.name}_{target.name}",
+                (target,),
+                context.program_type,
+                context.attach_type,
+                attach_btf_id=target.btf_id,
+                attach_btf_module="" if target.module == KERNEL else target.module,
+            )
+            for target in context.targets
+        ]
+
+    def attach_target(
+        self, context: ProbeContext, target: FunctionTarget, program: Program, system: System
+    ) -> Link:
+        from kcap.kernel.links import attach_tracing
+
+        return attach_tracing(program.fileno(), f"{self.name}:{target.module}:{target.name}")
+
+    def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
+        module = parts[0] if len(parts) > 1 else "*"
+        function = parts[-1] if parts else "*"
+        found = _expand(Pattern(function), Pattern(module), system)
+        return iter(sorted(f"{self.name}:{t.module}:{t.name}" for t in found))
+
+    def parameters(self, probe: str, system: System) -> list[str]:
+        _, module, name = probe.split(":", 2)
+        target = _find(name, module, system)
+        btf = system.module_btf(module)
+        if target is None or btf is None:
+            return []
+        proto = _proto_of(target, btf)
+        return args.listing(btf, proto.params, proto.return_type_id if self.returns else 0)
+
+    def _no_btf(self, point: AttachPoint, parts: list[Part]) -> Exception:
+        return problem(
+            "no-btf",
+            f"{self.name} needs BTF, and the kernel has none",
+            point.span,
+            label="no /sys/kernel/btf/vmlinux",
+            help=(
+                f"use {'kretprobe' if self.returns else 'kprobe'}:{rest_of(parts)}, which needs "
+                "none, or a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+            ),
+        )
+
+
+class Fexit(Fentry):
+    """Return from a kernel function."""
+
+    name = "fexit"
+    aliases = ("fr", "kretfunc")
+    summary = "Return from a kernel function, with its arguments and the returned value"
+    signatures = ("fexit[:module]:function",)
+    attach_type = uapi.BPF_TRACE_FEXIT
+    returns = True
+
+
+def _is_typed(uses: Collection[str]) -> frozenset[str]:
+    """The used builtins that depend on the prototype: ``args``, ``retval``, ``argN``."""
+    numbered = {name for name in uses if name.startswith("arg") and name[3:].isdigit()}
+    return _TYPED | numbered
+
+
+def _group_key(target: FunctionTarget, uses: Collection[str], system: System) -> object:
+    """Equal for targets that one compiled program can serve."""
+    if "probe" in uses:
+        return target
+    key: list[object] = []
+    if "func" in uses:
+        key.append(target.name)
+    if not _is_typed(uses).isdisjoint(uses):
+        key.append(_prototype(target, system).key)
+    return tuple(key)
+
+
+def _proto_of(target: FunctionTarget, btf: b.Btf) -> b.FuncProto:
+    function = btf.type(target.btf_id)
+    assert isinstance(function, b.Func)
+    return btf.prototype(function)
+
+
+def _prototype(target: FunctionTarget, system: System) -> args.Prototype:
+    btf = system.module_btf(target.module)
+    assert btf is not None
+    return args.prototype(system.types, btf, _proto_of(target, btf), target.name)
+
+
+def _find(name: str, module: str, system: System) -> FunctionTarget | None:
+    """The function in the module's own BTF, if it is there and can be attached to."""
+    btf = system.module_btf(module)
+    function = next(btf.find_all(name, b.Func), None) if btf is not None else None
+    if btf is None or function is None or args.refusal(btf, btf.prototype(function)):
+        return None
+    return FunctionTarget(name, module, function.id)
+
+
+def _checked(wanted: Lookup, name: str, module: str, system: System) -> FunctionTarget:
+    """The function, which is traceable; an error says why it can't be had by this probe type."""
+    kprobe = "kretprobe" if wanted.provider == "fexit" else "kprobe"
+    instead = (f"use {kprobe}:{name}, which needs no BTF",)
+    btf = system.module_btf(module)
+    if btf is None:
+        title = f"{wanted.provider}: module {module} has no BTF"
+        notes = ("module BTF needs Linux 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y",)
+        raise problem("no-btf", title, wanted.function.span, notes=notes, help=instead)
+    function = next(btf.find_all(name, b.Func), None)
+    if function is None:
+        title = f"{wanted.provider}: BTF has no function {name}"
+        notes = (
+            "functions whose copies differ, or that the compiler gave other arguments, are left "
+            "out of BTF",
+        )
+        raise problem("no-btf", title, wanted.function.span, notes=notes, help=instead)
+    reason = args.refusal(btf, btf.prototype(function))
+    if reason:
+        title = f"{wanted.provider} can't trace {name}: {reason}"
+        raise problem("not-attachable", title, wanted.function.span, help=instead)
+    return FunctionTarget(name, module, function.id)
+
+
+def _expand(function: Pattern, module: Pattern, system: System) -> Iterator[FunctionTarget]:
+    """The functions that patterns stand for, the kernel's own first, then by module and name."""
+    traceable = _traceable(function, module, system)
+    owners = [KERNEL, *system.btf_modules]
+    for owner in owners:
+        if not module.matches(owner) or (traceable is not None and owner not in traceable):
+            continue
+        btf = system.module_btf(owner)
+        if btf is None:
+            continue
+        if traceable is None:
+            names = {n for _, n in btf.functions() if function.matches(n) and not is_unsafe(n)}
+        else:
+            names = traceable[owner]
+        yield from _attachable(btf, owner, names)
+
+
+def _traceable(function: Pattern, module: Pattern, system: System) -> dict[str, set[str]] | None:
+    """Names of traceable functions by module, or None if the kernel doesn't tell."""
+    if system.functions is None:
+        return None
+    found: dict[str, set[str]] = {}
+    for name, owner in system.functions.match(function, module):
+        found.setdefault(owner, set()).add(name)
+    return found
+
+
+def _attachable(btf: b.Btf, module: str, names: set[str]) -> Iterator[FunctionTarget]:
+    """Those of the names that BTF has and the kernel takes, sorted."""
+    if len(names) > FEW:
+        ids = {name: type_id for type_id, name in btf.functions() if name in names}
+    else:
+        ids = {}
+        for name in names:
+            found = next(btf.find_all(name, b.Func), None)
+            if found is not None:
+                ids[name] = found.id
+    for name in sorted(ids):
+        function = btf.type(ids[name])
+        assert isinstance(function, b.Func)
+        if not args.refusal(btf, btf.prototype(function)):
+            yield FunctionTarget(name, module, function.id)

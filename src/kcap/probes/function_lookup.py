@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the kernel functions that an attach point ``[module:]function`` names.
+
+Shared by fentry, fexit, kprobe and kretprobe: which modules have the function, whether the kernel
+can trace it, and if not, why not and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap import btf as b
+from kcap.lang.diagnostic import Diagnostic
+from kcap.probes.names import Pattern, nearest
+from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
+from kcap.probes.renames import successors
+from kcap.probes.traceable import KERNEL
+
+if TYPE_CHECKING:
+    from kcap.probes.base import Part
+    from kcap.probes.system import System
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is looked for.
+
+    :param provider: the probe type's full name.
+    :param rest: what follows the provider, as written.
+    :param module: the module part, or None if there is none.
+    :param function: the function part; only ``text`` without offset counts.
+    """
+
+    provider: str
+    rest: str
+    module: Part | None
+    function: Part
+
+
+def check_module(wanted: Lookup, system: System) -> None:
+    """See to it that a module named without wildcard is loaded.
+
+    :raises NoMatchError: it is not.
+    """
+    part = wanted.module
+    if part is None or "*" in part.text or part.text == KERNEL or system.modules is None:
+        return
+    name = part.text.replace("-", "_")  # modules are listed with underscores
+    if name in system.modules:
+        return
+    help_, edits = suggestion(part.span, nearest(part.text, {*system.modules, KERNEL}))
+    title = f"specified module {part.text} in probe {wanted.provider}:{wanted.rest} is not loaded."
+    note = f"load it (modprobe {part.text}), or leave it out to look in the kernel and all modules"
+    raise NoMatchError(
+        [
+            Diagnostic(
+                "module-not-loaded",
+                "error",
+                title,
+                part.span,
+                "not loaded",
+                help=(*help_, note),
+                edits=edits,
+            )
+        ]
+    )
+
+
+def traceable_modules(wanted: Lookup, name: str, system: System) -> list[str]:
+    """The modules that have a traceable function ``name``, KERNEL for the kernel itself.
+
+    Where the kernel does not tell which functions are traceable, BTF decides, and where there is
+    no BTF either, the function is taken to be the kernel's (or the named module's) own.
+
+    :raises NoMatchError: the function is unknown or can't be traced.
+    """
+    check_module(wanted, system)
+    module = Pattern(wanted.module.text.replace("-", "_") if wanted.module else "*")
+    if system.functions is not None:
+        found = [m for m in system.functions.modules_of(name) if module.matches(m)]
+    elif system.btf is not None:
+        found = [m for m in modules_with_type(name, system) if module.matches(m)]
+    else:
+        return [module.text if module.exact else KERNEL]
+    if not found:
+        raise not_traceable(wanted, name, system)
+    return found
+
+
+def modules_with_type(name: str, system: System) -> list[str]:
+    """The modules whose BTF has a function ``name``; the other modules are not looked at if the
+    kernel itself has it."""
+    if system.btf is not None and system.btf.find(name, b.Func):
+        return [KERNEL]
+    found = []
+    for module in system.btf_modules:
+        btf = system.module_btf(module)
+        if btf is not None and next(btf.find_all(name, b.Func), None) is not None:
+            found.append(module)
+    return found
+
+
+def not_traceable(wanted: Lookup, name: str, system: System) -> NoMatchError:
+    """The error for a function that does not exist or can't be traced, with the reason."""
+    functions = system.functions
+    others = [new for new, _ in successors(name) if functions is None or new in functions]
+    notes = [_why_not(wanted, name, system)]
+    notes += [f"{note}" for new, note in successors(name) if new in others]
+    near = others
+    if functions is not None:
+        variants = functions.variants(name)
+        if variants:
+            notes.append(f"the compiler made a copy of it under another name: {variants[0]}")
+        if wanted.provider in ("kprobe", "kretprobe") and not others:
+            near = variants
+        near = near or functions.near(name)
+    help_, edits = suggestion(wanted.function.span, near[:3])
+    reason = (
+        f'{name} is not traceable (either non-existing, inlined, or marked as "notrace"); '
+        "attaching to it will likely fail"
+    )
+    warning = Diagnostic("not-traceable", "warning", reason, wanted.function.span)
+    return no_match(
+        wanted.provider,
+        wanted.rest,
+        wanted.function.span,
+        label="can't be traced" if _exists(name, system) else "no such function",
+        notes=notes,
+        help=help_,
+        edits=edits,
+        warnings=[warning],
+    )
+
+
+def _exists(name: str, system: System) -> bool:
+    return system.has_symbol(name) or bool(modules_with_type(name, system))
+
+
+def _why_not(wanted: Lookup, name: str, system: System) -> str:
+    """What is known about a function that is not among the traceable ones."""
+    elsewhere = system.functions.modules_of(name) if system.functions is not None else ()
+    if wanted.module is not None and elsewhere:
+        return f"{name} is in {', '.join(elsewhere)}, not in {wanted.module.text}"
+    if name in system.blacklist:
+        return f"{name} is in the kernel's blacklist: a probe in it could make the kernel recurse"
+    if system.has_symbol(name):
+        return (
+            f"{name} exists, but ftrace has no hook in it: it is marked notrace, or built without "
+            "instrumentation"
+        )
+    if modules_with_type(name, system):
+        return f"BTF has {name}, but the kernel has no code of its own for it: it is inlined"
+    return f"this kernel has no function {name}: it is inlined everywhere, or never was there"
+
+
+def ambiguous(wanted: Lookup, name: str, modules: list[str]) -> Exception:
+    """The error for a function that several modules have, where one has to be chosen."""
+    listed = ", ".join(modules)
+    choices = [f"{wanted.provider}:{module}:{name}" for module in modules]
+    return problem(
+        "ambiguous-function",
+        f"ambiguous attach point: {name} is in {listed}",
+        wanted.function.span,
+        label=f"in {len(modules)} modules",
+        help=(f"name the module: {' or '.join(choices)}",),
+    )

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``kprobe`` and ``kretprobe``: any instruction of, and return from, kernel functions."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from kcap.kernel import uapi
+from kcap.probes.base import Part, ProbeType, rest_of
+from kcap.probes.function_lookup import Lookup, check_module, traceable_modules
+from kcap.probes.names import Pattern, has_wildcard
+from kcap.probes.numbers import parse_integer
+from kcap.probes.problems import problem
+from kcap.probes.traceable import KERNEL, is_unsafe
+from kcap.sema.probe import ProbeContext
+from kcap.sema.types import UINT64
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from kcap.kernel.links import Link
+    from kcap.kernel.programs import Program
+    from kcap.lang.ast import AttachPoint
+    from kcap.probes.system import System
+
+_SPLITTING = frozenset(("probe", "func"))
+"""Builtins that differ between the targets of a wildcard."""
+
+
+@dataclass(frozen=True, slots=True)
+class KprobeTarget:
+    """A place in the kernel.
+
+    :param name: the function; '' for an address.
+    :param module: KERNEL for the kernel itself.
+    :param offset: bytes behind the function's start, or the address where there is no function.
+    """
+
+    name: str
+    module: str = KERNEL
+    offset: int = 0
+
+    @property
+    def symbol(self) -> str | int:
+        """What the kernel is asked for: a name with its module, or an address."""
+        if not self.name:
+            return self.offset
+        return self.name if self.module == KERNEL else f"{self.module}:{self.name}"
+
+
+class Kprobe(ProbeType):
+    """Entry of a kernel function, or any instruction in it."""
+
+    name = "kprobe"
+    aliases = ("k",)
+    summary = "Entry of a kernel function, or any instruction in it"
+    signatures: ClassVar[tuple[str, ...]] = (
+        "kprobe[:module]:function",
+        "kprobe[:module]:function+offset",
+        "kprobe:address",
+    )
+
+    returns: ClassVar[bool] = False
+
+    def resolve(
+        self, point: AttachPoint, uses: Collection[str], system: System
+    ) -> list[ProbeContext]:
+        parts = self.parts(point, system, 1, 2)
+        if parts[-1].text[:1].isdigit() and len(parts) == 1:
+            return [self._context(parts, [self._address(parts[0], system)])]
+        function, offset = self._offset(parts[-1])
+        module = parts[0] if len(parts) == 2 else None
+        wanted = Lookup(self.name, rest_of(parts), module, Part(function, parts[-1].span))
+        if not has_wildcard(function):
+            return [self._context(parts, [self._exact(wanted, offset, system)])]
+        if offset:
+            raise self.malformed(parts[-1].span, "a wildcard takes no offset")
+        targets = self._expand(wanted, system)
+        if not _SPLITTING.isdisjoint(uses):
+            return [self._context(self._named(parts, t), [t]) for t in targets]
+        return [self._context(parts, targets)] if targets else []
+
+    def _context(self, parts: list[Part], targets: list[KprobeTarget]) -> ProbeContext:
+        context = ProbeContext(
+            self.name,
+            f"{self.name}:{rest_of(parts)}",
+            uapi.BPF_PROG_TYPE_KPROBE,
+            targets=tuple(targets),
+            arguments="none" if self.returns else "registers",
+            retval=UINT64 if self.returns else None,
+            function=targets[0].name if len(targets) == 1 else "",
+            args_missing=self._args_missing(parts),
+        )
+        if has_wildcard(rest_of(parts)):
+            context.extra["expanded"] = True
+        return context
+
+    def _args_missing(self, parts: list[Part]) -> str:
+        if self.returns:
+            return "kretprobe has no arguments; fexit has those of the function and its retval"
+        return f"kprobe knows no types: use arg0, arg1, …, or fentry:{rest_of(parts)}"
+
+    def _named(self, parts: list[Part], target: KprobeTarget) -> list[Part]:
+        """The parts that name one target of a wildcard."""
+        own = [Part(target.name, parts[-1].span)]
+        return [Part(target.module, parts[0].span), *own] if len(parts) == 2 else own
+
+    def _address(self, part: Part, system: System) -> KprobeTarget:
+        address = parse_integer(part.text)
+        if address is None:
+            raise self.malformed(part.span, f"{part.text!r} is neither a function nor an address")
+        if not system.unsafe:
+            raise problem(
+                "unsafe-address",
+                f"{self.name} at a bare address needs --unsafe",
+                part.span,
+                notes=("a probe in the middle of an instruction can crash the machine",),
+                help=("name a function and an offset, or give --unsafe",),
+            )
+        return KprobeTarget("", offset=address)
+
+    def _offset(self, part: Part) -> tuple[str, int]:
+        """(function, offset) of ``function+offset``."""
+        name, plus, digits = part.text.partition("+")
+        if not plus:
+            return name, 0
+        offset = parse_integer(digits)
+        if offset is None:
+            raise self.malformed(part.span, f"{digits!r} is no offset")
+        if self.returns:
+            raise self.malformed(part.span, "a return probe takes no offset")
+        return name, offset
+
+    def _exact(self, wanted: Lookup, offset: int, system: System) -> KprobeTarget:
+        name = wanted.function.text
+        if system.unsafe:
+            module = wanted.module.text if wanted.module is not None else KERNEL
+            if system.functions is None or name not in system.functions:
+                return KprobeTarget(name, module, offset)
+        return KprobeTarget(name, traceable_modules(wanted, name, system)[0], offset)
+
+    def _expand(self, wanted: Lookup, system: System) -> list[KprobeTarget]:
+        check_module(wanted, system)
+        module = Pattern(wanted.module.text.replace("-", "_") if wanted.module else "*")
+        return [
+            KprobeTarget(n, m) for n, m in _matches(Pattern(wanted.function.text), module, system)
+        ]
+
+    def attach_target(
+        self, context: ProbeContext, target: KprobeTarget, program: Program, system: System
+    ) -> Link:
+        from kcap.kernel.errors import AttachError
+        from kcap.kernel.links import attach_kprobe
+
+        offset = target.offset if target.name else 0
+        try:
+            return attach_kprobe(program.fileno(), target.symbol, offset, is_return=self.returns)
+        except AttachError as error:
+            if error.errno != errno.EILSEQ:
+                raise
+            raise AttachError(
+                "Possible attachment attempt in the middle of an instruction, try a different "
+                f"offset. ({context.name})",
+                errno.EILSEQ,
+                hint="see where instructions begin: objdump -d of the kernel image",
+            ) from error
+
+    def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
+        module = Pattern(parts[0] if len(parts) > 1 else "*")
+        found = _matches(Pattern(parts[-1] if parts else "*"), module, system)
+        if len(parts) > 1:
+            return iter(sorted(f"{self.name}:{m}:{n}" for n, m in found))
+        return iter(sorted({f"{self.name}:{n}" for n, _ in found}))
+
+    def parameters(self, probe: str, system: System) -> list[str]:
+        from kcap.probes.fentry import Fentry
+
+        *module, name = probe.split(":")[1:]
+        owners = module or (system.functions.modules_of(name) if system.functions else [KERNEL])
+        for owner in owners:
+            found = Fentry().parameters(f"fentry:{owner}:{name}", system)
+            if found:
+                return [] if self.returns else found
+        return []
+
+
+class Kretprobe(Kprobe):
+    """Return from a kernel function."""
+
+    name = "kretprobe"
+    aliases = ("kr",)
+    summary = "Return from a kernel function"
+    signatures = ("kretprobe[:module]:function", "kretprobe:address")
+    returns = True
+
+
+def _matches(function: Pattern, module: Pattern, system: System) -> list[tuple[str, str]]:
+    """(function, module) of what kprobes can be placed in, sorted."""
+    if system.functions is not None:
+        found = system.functions.match(function, module)
+        return [item for item in found if item[0] not in system.blacklist]
+    if system.btf is None or not module.matches(KERNEL):
+        return []
+    names = {name for _, name in system.btf.functions() if function.matches(name)}
+    return sorted((name, KERNEL) for name in names if not is_unsafe(name))

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All probe types, and resolving attach points with them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from kcap.lang.diagnostic import Diagnostic, Diagnostics
+from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.problems import NoMatchError, problem, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from kcap.lang.ast import AttachPoint
+    from kcap.probes.base import ProbeType
+    from kcap.probes.system import System
+    from kcap.sema.probe import ProbeContext
+
+
+@cache
+def probe_types() -> tuple[ProbeType, ...]:
+    """One object of every probe type, in the order that lists show them."""
+    from kcap.probes import begin_end, fentry, kprobe, perf_counters, rawtracepoint, timers
+    from kcap.probes import tracepoint as tp
+
+    classes: tuple[type[ProbeType], ...] = (
+        begin_end.Begin,
+        begin_end.End,
+        begin_end.SelfSignal,
+        begin_end.Test,
+        begin_end.Bench,
+        fentry.Fentry,
+        fentry.Fexit,
+        perf_counters.Hardware,
+        timers.Interval,
+        kprobe.Kprobe,
+        kprobe.Kretprobe,
+        timers.Profile,
+        rawtracepoint.RawTracepoint,
+        perf_counters.Software,
+        tp.Tracepoint,
+    )
+    return tuple(cls() for cls in classes)
+
+
+@cache
+def _by_name() -> dict[str, ProbeType]:
+    return {name: kind for kind in probe_types() for name in (kind.name, *kind.aliases)}
+
+
+def probe_type(name: str) -> ProbeType:
+    """The probe type of a full, short or old name.
+
+    :raises KeyError: there is none.
+    """
+    return _by_name()[name]
+
+
+class Resolver:
+    """Turns attach points into contexts; a :class:`~kcap.sema.probe.ProbeResolver`.
+
+    :param system: the machine.
+    :ivar warnings: what was found but is no error.
+    :ivar empty: wildcards that stand for nothing, with a note that says so. No error as long as
+        the probe has another attach point.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.warnings = Diagnostics()
+        self.empty: dict[AttachPoint, Diagnostic] = {}
+
+    def resolve(self, attach_point: AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
+        """See :class:`~kcap.sema.probe.ProbeResolver`.
+
+        What does not exist is left out where the setting ``missing_probes`` allows it.
+        """
+        try:
+            contexts = self._resolve(attach_point, uses)
+        except NoMatchError as error:
+            if self.system.missing_probes == "error":
+                raise
+            if self.system.missing_probes == "warn":
+                self.warnings.extend(_as_warnings(error))
+            return []
+        if not contexts:
+            self.empty[attach_point] = Diagnostic(
+                "empty-wildcard",
+                "note",
+                f"{attach_point.text} stands for nothing on this machine",
+                attach_point.span,
+            )
+        return contexts
+
+    def _resolve(self, point: AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
+        name = point.provider.text
+        if not has_wildcard(name):
+            return self._type(point).resolve(point, uses, self.system)
+        kinds = [kind for kind in probe_types() if Pattern(name).matches(kind.name)]
+        if not kinds:
+            raise _unknown_provider(point)
+        found: list[ProbeContext] = []
+        for kind in kinds:
+            try:
+                found += kind.resolve(point, uses, self.system)
+            except NoMatchError:  # the other kinds may have it
+                continue
+        return found
+
+    def _type(self, point: AttachPoint) -> ProbeType:
+        try:
+            return probe_type(point.provider.text)
+        except KeyError:
+            raise _unknown_provider(point) from None
+
+
+def resolver(system: System) -> Resolver:
+    """What resolves attach points on a machine."""
+    return Resolver(system)
+
+
+def _unknown_provider(point: AttachPoint) -> Exception:
+    names = [name for name in _by_name() if len(name) > 2]
+    text = point.provider.text
+    help_, edits = suggestion(point.provider.span, nearest(text, names))
+    known = ", ".join(kind.name for kind in probe_types())
+    return problem(
+        "unknown-probe-type",
+        f"Invalid probe type: {text}",
+        point.provider.span,
+        label="no such probe type",
+        notes=(f"probe types: {known}",),
+        help=help_,
+        edits=edits,
+    )
+
+
+def _as_warnings(error: NoMatchError) -> list[Diagnostic]:
+    """The findings of an error as warnings that say that the probe is left out."""
+    found = []
+    for item in error.diagnostics:
+        title = f"{item.title} Skipping." if item.severity == "error" else item.title
+        found.append(
+            Diagnostic(
+                item.code, "warning", title, item.span, item.label, item.labels, item.notes,
+                item.help, item.edits,
+            )
+        )  # fmt: skip
+    return found

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine, as probes see it: functions, events, modules, types.
+
+Everything is read when it is first asked for, and kept. Each source may be missing (no root, no
+tracefs, no BTF): then it is None, and nothing is claimed that would need it.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from kcap.btf import Btf, BtfError
+from kcap.errors import FileError
+from kcap.probes.traceable import KERNEL, TraceableFunctions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kcap.kernel.errors import AttachError
+    from kcap.sema.kerneltypes import KernelTypes
+
+Missing = Literal["error", "warn", "ignore"]
+
+TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+"""Where tracefs is mounted: of its own since 4.1, else below debugfs."""
+
+BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
+
+
+class System:
+    """What probes ask of the machine.
+
+    :param params: the script's positional parameters, for ``$1`` in attach points.
+    :param pid: trace this process only (``-p``), or None.
+    :param unsafe: whether ``--unsafe`` was given.
+    :param missing_probes: what to do about probes that don't exist here.
+    :param traceable_file: a file to take instead of available_filter_functions, or ''.
+    :param tracefs: where tracefs is mounted; '' looks for it.
+    :param proc: where procfs is mounted.
+    :param btf_dir: where the kernel offers BTF.
+    :param blacklist: the file of functions that kprobes refuse.
+    """
+
+    def __init__(
+        self,
+        *,
+        params: Sequence[str] = (),
+        pid: int | None = None,
+        unsafe: bool = False,
+        missing_probes: Missing = "error",
+        traceable_file: str = "",
+        tracefs: str = "",
+        proc: str = "/proc",
+        btf_dir: str = "/sys/kernel/btf",
+        blacklist: str = BLACKLIST,
+    ) -> None:
+        self.params = tuple(params)
+        self.pid = pid
+        self.unsafe = unsafe
+        self.missing_probes: Missing = missing_probes
+        self._traceable_file = traceable_file
+        self._tracefs = tracefs
+        self._proc = proc
+        self._btf_dir = btf_dir
+        self._blacklist = blacklist
+        self._module_btf: dict[str, Btf | None] = {}
+        self.skipped: list[AttachError] = []
+        """Targets of wildcards that the kernel refused to attach to."""
+
+    # Types
+
+    @cached_property
+    def btf(self) -> Btf | None:
+        """The kernel's own BTF, or None if it has none."""
+        data = _read_bytes(f"{self._btf_dir}/{KERNEL}")
+        return Btf(data, None, KERNEL) if data else None
+
+    def module_btf(self, module: str) -> Btf | None:
+        """The BTF of a module (KERNEL for the kernel itself), or None if it has none."""
+        if module == KERNEL:
+            return self.btf
+        if module not in self._module_btf:
+            self._module_btf[module] = self._read_module_btf(module)
+        return self._module_btf[module]
+
+    def _read_module_btf(self, module: str) -> Btf | None:
+        if self.btf is None or "/" in module:
+            return None
+        data = _read_bytes(f"{self._btf_dir}/{module}")
+        try:
+            return Btf(data, self.btf, module) if data else None
+        except BtfError:  # a module built against another base BTF (pahole's --btf_base changed)
+            return None
+
+    @cached_property
+    def btf_modules(self) -> tuple[str, ...]:
+        """The modules that have BTF, sorted."""
+        try:
+            return tuple(sorted(set(os.listdir(self._btf_dir)) - {KERNEL}))
+        except OSError:
+            return ()
+
+    @cached_property
+    def types(self) -> KernelTypes:
+        """The kernel's types as types of the language."""
+        from kcap.sema.kerneltypes import KernelTypes
+
+        return KernelTypes(self.btf, self._module_btfs)
+
+    def _module_btfs(self) -> list[Btf]:
+        found = (self.module_btf(module) for module in self.btf_modules)
+        return [btf for btf in found if btf is not None]
+
+    # Functions
+
+    @cached_property
+    def functions(self) -> TraceableFunctions | None:
+        """The traceable functions, or None if the kernel doesn't tell (not root, no ftrace).
+
+        :raises FileError: the file that was asked for instead can't be read.
+        """
+        if self._traceable_file:
+            try:
+                with open(self._traceable_file, encoding="utf-8", errors="replace") as file:
+                    return TraceableFunctions(file.read())
+            except OSError as error:
+                raise FileError(
+                    f"can't read traceable functions: {error}", self._traceable_file
+                ) from error
+        if not self.tracefs:
+            return None
+        text = _read_text(f"{self.tracefs}/available_filter_functions")
+        return TraceableFunctions(text) if text else None
+
+    @cached_property
+    def blacklist(self) -> frozenset[str]:
+        """Functions in which the kernel refuses kprobes; empty if it doesn't tell."""
+        lines = _read_text(self._blacklist).splitlines()
+        return frozenset(line.split("\t", 1)[1] for line in lines if "\t" in line)
+
+    @cached_property
+    def _kernel_symbols(self) -> str:
+        return "\n" + _read_text(f"{self._proc}/kallsyms")
+
+    def has_symbol(self, name: str) -> bool:
+        """Whether kallsyms has a function (or object) of that name, traceable or not."""
+        text = self._kernel_symbols
+        return f" {name}\n" in text or f" {name}\t" in text
+
+    @cached_property
+    def modules(self) -> frozenset[str] | None:
+        """The modules that are loaded, or None if the machine doesn't tell."""
+        try:
+            with open(f"{self._proc}/modules", encoding="utf-8") as file:
+                return frozenset(line.split(" ", 1)[0] for line in file)
+        except OSError:
+            return None
+
+    # Events
+
+    @cached_property
+    def tracefs(self) -> str:
+        """Where tracefs is, or '' if it is not mounted or not readable."""
+        for path in (self._tracefs,) if self._tracefs else TRACEFS:
+            if os.access(f"{path}/events", os.R_OK | os.X_OK):
+                return path
+        return ""
+
+    @cached_property
+    def events(self) -> dict[str, list[str]]:
+        """The names of tracepoints by category, sorted; empty if tracefs doesn't tell."""
+        text = _read_text(f"{self.tracefs}/available_events") if self.tracefs else ""
+        found: dict[str, list[str]] = {}
+        for line in sorted(text.splitlines()):
+            category, colon, event = line.partition(":")
+            if colon:
+                found.setdefault(category, []).append(event)
+        return found
+
+    def has_event(self, category: str, event: str) -> bool:
+        """Whether a tracepoint exists; asks for that one only."""
+        return bool(self.tracefs) and os.path.exists(f"{self.tracefs}/events/{category}/{event}/id")
+
+    def event_format(self, category: str, event: str) -> str:
+        """The ``format`` file of a tracepoint, or '' if there is none."""
+        return _read_text(f"{self.tracefs}/events/{category}/{event}/format")
+
+    def event_id(self, category: str, event: str) -> int | None:
+        """The number that perf_event_open(2) wants for a tracepoint, or None if there is none."""
+        text = _read_text(f"{self.tracefs}/events/{category}/{event}/id")
+        return int(text) if text else None
+
+    # Machine
+
+    @cached_property
+    def arch(self) -> str:
+        """The machine's architecture as uname(2) spells it."""
+        return os.uname().machine
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError:
+        return b""
+
+
+def _read_text(path: str) -> str:
+    return _read_bytes(path).decode("utf-8", "replace")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functions that the kernel can trace: ``available_filter_functions``.
+
+ftrace knows every function that begins with a call of ``__fentry__`` (or has a patchable entry).
+fentry, fexit and kprobe_multi attach to these only, and so do kprobes unless the kernel was built
+with CONFIG_KPROBE_EVENTS_ON_NOTRACE (``within_notrace_func`` in kernel/trace/trace_kprobe.c).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kcap.probes.names import Pattern, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KERNEL = "vmlinux"
+"""What stands for the kernel itself where a module is named."""
+
+UNSAFE_NAMES = frozenset(("arch_cpu_idle", "default_idle", "bpf_dispatcher_xdp_func"))
+UNSAFE_PREFIXES = ("rcu_", "__ftrace_invalid_address__")
+"""Functions that ftrace lists but that a wildcard had better leave alone: tracing them all can
+hang the machine (the kernel's own test kprobe_multi_test.c in tools/testing/selftests/bpf leaves
+out the same), and places that ftrace could not name."""
+
+
+def is_unsafe(name: str) -> bool:
+    """Whether a wildcard leaves the function out."""
+    return name in UNSAFE_NAMES or name.startswith(UNSAFE_PREFIXES)
+
+
+class TraceableFunctions:
+    """The functions of ``available_filter_functions``, searched as text.
+
+    :param text: the file: one ``name`` or ``name [module]`` a line. A name may occur several
+        times (static functions of the same name).
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = f"\n{text}" if text.endswith("\n") else f"\n{text}\n"
+
+    def modules_of(self, name: str) -> tuple[str, ...]:
+        """The modules that have the function, KERNEL for the kernel itself; none: not traceable."""
+        found: dict[str, None] = {}
+        text, wanted = self._text, f"\n{name}"
+        at = text.find(wanted)
+        while at >= 0:
+            line = text[at + 1 : text.index("\n", at + 1)]
+            function, _, module = line.partition(" ")
+            if function == name:
+                found[_module(module)] = None
+            at = text.find(wanted, at + 1)
+        return tuple(found)
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.modules_of(name))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """(name, module) of every function, in the order of the file, doubles left out."""
+        seen: set[str] = set()
+        for line in self._text.split("\n"):
+            if line and line not in seen and not line.startswith(UNSAFE_PREFIXES[1]):
+                seen.add(line)
+                name, _, module = line.partition(" ")
+                yield name, _module(module)
+
+    def match(self, name: Pattern, module: Pattern | None = None) -> list[tuple[str, str]]:
+        """(name, module) of the functions that a wildcard stands for, sorted.
+
+        Functions that are known to hang the machine when traced are left out.
+
+        :param module: None takes every module.
+        """
+        import re
+
+        line = re.compile(rf"^({name.regex})(?: \[([^\]\n]+)\].*)?$", re.MULTILINE)
+        found = {
+            (function, owner or KERNEL)
+            for function, owner in line.findall(self._text)
+            if not is_unsafe(function)
+        }
+        if module is not None:
+            found = {item for item in found if module.matches(item[1])}
+        return sorted(found)
+
+    def variants(self, name: str) -> list[str]:
+        """Copies of a function that the compiler made: ``name.isra.0``, ``name.constprop.0``."""
+        return [found for found, _ in self.match(Pattern(f"{name}.*")) if ".cold" not in found]
+
+    def near(self, name: str) -> list[str]:
+        """Functions whose names are like ``name``."""
+        return nearest(name, self.names)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of all functions."""
+        return frozenset(line.partition(" ")[0] for line in self._text.split("\n") if line)
+
+
+def _module(field: str) -> str:
+    """The module of the rest of a line: ``[nf_tables]``, perhaps with flags behind it."""
+    return field[1 : field.index("]")] if field.startswith("[") and "]" in field else KERNEL
