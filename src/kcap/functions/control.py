@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions that end the trace or interfere with what is traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kcap.codegen.function import Function, Site
+from kcap.functions.base import integer_argument, made
+from kcap.functions.events import ExitRequested
+from kcap.functions.printing import require_unsafe
+from kcap.kernel.helpers import Helper
+from kcap.lang import ast
+from kcap.sema import tree
+from kcap.sema.types import INT32, UINT32, UINT64, VOID, Tuple
+
+if TYPE_CHECKING:
+    from kcap.codegen.emitter import Emitter
+    from kcap.codegen.function import Runtime
+    from kcap.sema.function import CallSite, Sema
+
+
+class ExitSite(Site):
+    """An ``exit()``."""
+
+    payload = Tuple((INT32,))
+
+    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
+        runtime.request_exit(values[0])
+        return (ExitRequested(values[0]),)
+
+
+class Exit(Function):
+    name = "exit"
+    signatures = ("void exit([int code])",)
+    summary = "End the trace; end probes still run and maps are printed."
+    arity = (0, 1)
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        code: tree.Expr = tree.IntegerLiteral(call.span, INT32, 0)
+        if call.args:
+            code = integer_argument(self, sema, call.args[0], INT32)
+        return made(self, call, VOID, code, data=ExitSite())
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        gen.event(call.data, call.args)
+        gen.return_()
+        return ""
+
+
+#: Names of signals as ``kill -l`` has them; the numbers are the same on all architectures that
+#: kcap runs on (include/uapi/asm-generic/signal.h).
+SIGNALS = (
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+)  # fmt: skip
+
+
+def signal_number(name: str) -> int:
+    """The number of a signal by its name, with or without ``SIG``; 0 if there is none."""
+    short = name.upper().removeprefix("SIG")
+    return SIGNALS.index(short) + 1 if short in SIGNALS else 0
+
+
+class Signal(Function):
+    name = "signal"
+    signatures = ("void signal(const string sig)", "void signal(uint32 signum)")
+    summary = "Send a signal to the process being traced."
+    arity = (1, 1)
+    unsafe = True
+    helper: ClassVar[int] = Helper.send_signal
+    helpers = frozenset({Helper.send_signal})
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        require_unsafe(self, call, sema)
+        node = call.args[0]
+        if isinstance(node, ast.String):
+            number = signal_number(node.value)
+            if not number:
+                raise self._invalid(call, sema, f"{node.value} is not a valid signal")
+            return made(self, call, VOID, tree.IntegerLiteral(node.span, UINT32, number))
+        if isinstance(node, ast.Integer) and not 1 <= node.value <= 64:
+            raise self._invalid(call, sema, f"{node.value} is not a valid signal number")
+        return made(self, call, VOID, integer_argument(self, sema, node, UINT32))
+
+    def _invalid(self, call: CallSite, sema: Sema, why: str) -> Exception:
+        return sema.fail(
+            "argument-value",
+            call.args[0].span,
+            f"{self.name}() accepts a string literal or an integer between 1 and 64 (inclusive)",
+            label=why,
+        )
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        gen.helper(self.helper, f"i32 {gen.value(call.args[0])}")
+        return ""
+
+
+class SignalThread(Signal):
+    name = "signal_thread"
+    signatures = ("void signal_thread(const string sig)", "void signal_thread(uint32 signum)")
+    summary = "Send a signal to the thread being traced."
+    helper = Helper.send_signal_thread
+    helpers = frozenset({Helper.send_signal_thread})
+
+
+class Override(Function):
+    name = "override"
+    signatures = ("void override(uint64 rc)",)
+    summary = "Don't run the traced function, return rc from it."
+    arity = (1, 1)
+    unsafe = True
+    helpers = frozenset({Helper.override_return})
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        if sema.context.provider != "kprobe":
+            raise sema.fail(
+                "not-in-this-probe", call.span, "override() can only be used inside kprobes"
+            )
+        require_unsafe(self, call, sema)
+        return made(self, call, VOID, integer_argument(self, sema, call.args[0], UINT64))
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        gen.helper(
+            Helper.override_return, f"ptr {gen.ctx}", f"i64 {gen.value64(call.args[0])}"
+        )
+        return ""
+
+
+FUNCTIONS: tuple[type[Function], ...] = (Exit, Signal, SignalThread, Override)

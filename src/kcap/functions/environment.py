@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What user space knows while a trace runs: symbols, clocks, users, limits of strings.
+
+Opaque values (symbols, timestamps, user names) are resolved with it when they are printed.
+Everything is looked up on demand, since most scripts need none of it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kcap.sema.config import Config
+
+
+class KernelSymbols(Protocol):
+    """Kernel symbols by address and by name."""
+
+    def symbolize(self, address: int) -> tuple[str, int] | None:
+        """Name and offset of what holds ``address``, or None."""
+        ...
+
+
+class UserSymbols(Protocol):
+    """Symbols of user processes."""
+
+    def symbolize(self, pid: int, address: int) -> tuple[str, int, str] | None:
+        """Name, offset and file of what holds ``address`` in process ``pid``, or None."""
+        ...
+
+
+class Stacks(Protocol):
+    """The call stacks that the BPF programs stored."""
+
+    def frames(self, map_name: str, stack_id: int) -> Sequence[int]:
+        """The addresses of a stack, innermost first; empty if it is not there (any more)."""
+        ...
+
+
+class Environment:
+    """Lazily resolved facts about the machine.
+
+    :param config: string limits, stack modes.
+    :param kernel: kernel symbols, or None to print addresses.
+    :param user: user symbols, or None to print addresses.
+    :param stacks: stored stacks, or None when there are none.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        kernel: KernelSymbols | None = None,
+        user: UserSymbols | None = None,
+        stacks: Stacks | None = None,
+    ) -> None:
+        self.config = config
+        self.kernel = kernel
+        self.user = user
+        self.stacks = stacks
+        self._users: dict[int, str] = {}
+
+    def boot_to_wall(self) -> int:
+        """Nanoseconds to add to CLOCK_BOOTTIME to get wall-clock time since 1970."""
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(
+            time.CLOCK_BOOTTIME
+        )
+
+    def kernel_symbol(self, address: int, *, offset: bool = False) -> str:
+        """A kernel address as text: ``name`` or ``name+offset``, the address if not known."""
+        found = self.kernel.symbolize(address) if self.kernel is not None else None
+        if found is None:
+            return f"0x{address:x}"
+        return f"{found[0]}+{found[1]}" if offset else found[0]
+
+    def user_symbol(self, pid: int, address: int) -> str:
+        """A user address as the symbol that holds it, the address if not known."""
+        found = self.user.symbolize(pid, address) if self.user is not None else None
+        return f"0x{address:x}" if found is None else found[0]
+
+    def user_name(self, uid: int) -> str:
+        """The name of a user id; the number, if it has none."""
+        name = self._users.get(uid)
+        if name is None:
+            import pwd
+
+            try:
+                name = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                name = str(uid)
+            self._users[uid] = name
+        return name
+
+    def cut(self, text: str, capacity: int) -> str:
+        """A string with the trailer of truncated strings, if it was cut off.
+
+        :param capacity: bytes that the string's type holds, its NUL included.
+        """
+        if capacity == self.config.max_strlen + 1 and len(text) >= self.config.max_strlen:
+            return text + self.config.str_trunc_trailer
+        return text

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The typed events that a running trace yields.
+
+Library users iterate over them; ``output/`` turns them into text or JSON. Values are decoded
+Python values (see :meth:`kcap.sema.types.Type.decode`), beside their type in the language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from kcap.functions.format import Format
+    from kcap.lang.source import Span
+    from kcap.sema.tree import Map
+    from kcap.sema.types import Type
+
+TextKind = Literal["printf", "time", "cat", "join", "syscall"]
+"""What printed a text, as the JSON output names it (``syscall`` is ``system()``)."""
+
+
+@dataclass(slots=True)
+class Printf:
+    """What one ``printf()`` printed.
+
+    :param text: the formatted text.
+    :param format: its format string, parsed.
+    :param data: the raw values, for :attr:`values`.
+    """
+
+    text: str
+    format: Format
+    data: bytes
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The values that were printed, decoded."""
+        values: tuple[Any, ...] = self.format.payload.decode(self.data)
+        return values
+
+
+@dataclass(slots=True)
+class TextPrinted:
+    """Text that a function other than ``printf()`` printed.
+
+    :param kind: which one.
+    :param text: what it printed; ``join()`` ends with a newline.
+    """
+
+    kind: TextKind
+    text: str
+
+
+@dataclass(slots=True)
+class ValuePrinted:
+    """``print(value)``.
+
+    :param type: the value's type in the language.
+    :param value: the decoded value.
+    """
+
+    type: Type
+    value: Any
+
+
+@dataclass(slots=True)
+class MapPrinted:
+    """``print(@map)``, or a map at the end of the trace.
+
+    :param map: the map: its name, key and value types.
+    :param entries: every (key, value), in no order; the key is None for a map without keys.
+    :param top: print only the ``top`` largest; 0 for all.
+    :param div: divide values by it before printing; 0 for not.
+    """
+
+    map: Map
+    entries: list[tuple[Any, Any]]
+    top: int = 0
+    div: int = 0
+
+
+@dataclass(slots=True)
+class Message:
+    """``errorf()``, ``warnf()``: text for people, with the place in the script.
+
+    :param severity: ``error`` or ``warning``.
+    :param text: the formatted text.
+    :param span: the call.
+    """
+
+    severity: Literal["error", "warning"]
+    text: str
+    span: Span
+
+
+@dataclass(slots=True)
+class HelperError:
+    """A BPF helper failed in the kernel (``-k``), or a map was full.
+
+    :param helper: the helper's name without ``bpf_``.
+    :param retcode: what it returned (a negative errno, or 0 for a failed look-up).
+    :param text: what that means.
+    :param span: the place in the script, or None if it has none.
+    """
+
+    helper: str
+    retcode: int
+    text: str
+    span: Span | None
+
+
+@dataclass(slots=True)
+class Lost:
+    """Something was lost since the last report.
+
+    :param count: how many.
+    :param kind: 'event', 'packet' or 'map' (an update that a full map refused).
+    :param subject: the probe or map concerned, or ''.
+    """
+
+    count: int
+    kind: Literal["event", "packet", "map"] = "event"
+    subject: str = ""
+
+
+@dataclass(slots=True)
+class AttachedProbes:
+    """All probes are attached, the trace runs.
+
+    :param count: how many.
+    """
+
+    count: int
+
+
+@dataclass(slots=True)
+class ExitRequested:
+    """``exit()`` was called.
+
+    :param status: the exit status asked for.
+    """
+
+    status: int
+
+
+@dataclass(slots=True)
+class TraceEnded:
+    """The trace is over; what the exit prints (maps) follows."""
+
+
+Event = (
+    Printf
+    | TextPrinted
+    | ValuePrinted
+    | MapPrinted
+    | Message
+    | HelperError
+    | Lost
+    | AttachedProbes
+    | ExitRequested
+    | TraceEnded
+)

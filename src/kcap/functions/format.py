@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""printf format strings: parsing, checking against types, and formatting events fast.
+
+A conversion is C's (``%-8.3lld``), plus ``%r``, ``%rx``, ``%rh`` for buffers and ``%gr`` for GFP
+flags. The length modifier cuts integers as C does: ``%d`` prints the low 32 bits.
+
+Formatting an event is one ``struct.Struct`` and one Python %-format wherever the types allow it
+(540 ns against 1565 ns for decoding value by value, see docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from kcap.functions import display
+from kcap.functions.gfp import gfp_text
+from kcap.sema import types
+
+if TYPE_CHECKING:
+    from kcap.functions.environment import Environment
+
+FLAGS = frozenset("-+ #0'")
+LENGTH_BITS = {"hh": 8, "h": 16, "": 32, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64, "q": 64}
+INTEGER_CONVERSIONS = frozenset("diuxXoc")
+SIGNED_CONVERSIONS = frozenset("di")
+_CODES = {(8, True): "b", (16, True): "h", (32, True): "i", (64, True): "q"}
+_CODES |= {(bits, False): code.upper() for (bits, _), code in _CODES.items()}
+#: Characters that ``%c`` prints; bytes over 127 are surrogates, so that they come out as they are.
+_CHARACTERS = tuple(bytes([b]).decode("utf-8", "surrogateescape") for b in range(256))
+
+
+class FormatError(ValueError):
+    """A format string that can't be parsed.
+
+    :param start: where the offending conversion starts, characters into the format.
+    :param end: where it ends.
+    """
+
+    def __init__(self, message: str, start: int, end: int) -> None:
+        super().__init__(message)
+        self.start = start
+        self.end = end
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """One conversion of a format.
+
+    :param flags: ``-``, ``+``, space, ``#``, ``0``.
+    :param width: digits, or ''.
+    :param precision: ``.`` and digits, or ''.
+    :param length: ``hh``, ``h``, ``l``, ``ll``, ``j``, ``z``, ``t`` or ''.
+    :param kind: ``d i u x X o c s p r rx rh gr``.
+    :param start: where it stands in the format.
+    :param end: behind its last character.
+    """
+
+    flags: str
+    width: str
+    precision: str
+    length: str
+    kind: str
+    start: int
+    end: int
+
+    @property
+    def bits(self) -> int:
+        """The width in bits that the length modifier cuts integers to."""
+        return 8 if self.kind == "c" else LENGTH_BITS[self.length]
+
+    @property
+    def expects(self) -> str:
+        """The type that it takes, in the words of messages."""
+        if self.kind in INTEGER_CONVERSIONS or self.kind == "gr":
+            return "integer"
+        return {"s": "string", "p": "pointer"}.get(self.kind, "buffer")
+
+    def __str__(self) -> str:
+        return f"%{self.flags}{self.width}{self.precision}{self.length}{self.kind}"
+
+
+def parse(text: str) -> list[str | Conversion]:
+    """The literal parts (``%%`` already one ``%``) and conversions of a format, in order.
+
+    :raises FormatError: for an unknown or cut-off conversion.
+    """
+    parts: list[str | Conversion] = []
+    literal, at = "", 0
+    while (found := text.find("%", at)) >= 0:
+        literal += text[at:found]
+        conversion = _conversion(text, found)
+        at = conversion.end
+        if conversion.kind == "%":
+            literal += "%"
+            continue
+        if literal:
+            parts.append(literal)
+        parts.append(conversion)
+        literal = ""
+    literal += text[at:]
+    if literal:
+        parts.append(literal)
+    return parts
+
+
+def _conversion(text: str, start: int) -> Conversion:
+    at = start + 1
+    flags, at = _take(text, at, FLAGS)
+    width, at = _take(text, at, frozenset("0123456789"))
+    precision = ""
+    if text[at : at + 1] == ".":
+        digits, at = _take(text, at + 1, frozenset("0123456789"))
+        precision = f".{digits or 0}"
+    length, at = _take(text, at, frozenset("hljztqL"))
+    kind = text[at : at + 1]
+    if text[at : at + 2] in ("rx", "rh", "gr"):
+        kind = text[at : at + 2]
+    known = kind in INTEGER_CONVERSIONS or kind in ("s", "p", "r", "rx", "rh", "gr", "%")
+    if not kind or not known or length not in LENGTH_BITS:
+        raise FormatError(f"Unknown format string token: {text[start : at + 1]}", start, at + 1)
+    return Conversion(flags, width, precision, length, kind, start, at + len(kind))
+
+
+def _take(text: str, at: int, allowed: frozenset[str]) -> tuple[str, int]:
+    start = at
+    while at < len(text) and text[at] in allowed:
+        at += 1
+    return text[start:at], at
+
+
+def accepts(conversion: Conversion, type_: types.Type) -> bool:
+    """Whether the conversion can print a value of the type."""
+    kind = conversion.kind
+    if kind == "p":
+        return isinstance(type_, types.Pointer | types.Integer)
+    if kind in INTEGER_CONVERSIONS or kind == "gr":
+        return isinstance(
+            type_, types.Integer | types.Boolean | types.Enum | types.Pointer
+        ) or (isinstance(type_, types.Aggregate) and type_.castable is not None)
+    if kind == "s":
+        return not isinstance(type_, types.Integer | types.Pointer | types.Void)
+    return isinstance(type_, types.Buffer)
+
+
+def type_word(type_: types.Type) -> str:
+    """The kind of a type, in the words of messages: 'integer', 'string', 'tuple'…"""
+    if isinstance(type_, types.Integer | types.Enum):
+        return "integer"
+    if isinstance(type_, types.Boolean):
+        return "bool"
+    if isinstance(type_, types.Void):
+        return "none"
+    if isinstance(type_, types.Struct):
+        return "record" if type_.keyword == "args" else type_.keyword
+    return type(type_).__name__.lower()
+
+
+class Format:
+    """A format with the types of its arguments, ready to format events.
+
+    :param text: the format string as the script has it.
+    :param arguments: the arguments' types; they fit the conversions (see :func:`accepts`).
+    """
+
+    __slots__ = ("_formatters", "conversions", "payload", "template", "text")
+
+    def __init__(self, text: str, arguments: list[types.Type]) -> None:
+        parts = parse(text)
+        self.text = text
+        self.payload = types.Tuple(tuple(arguments))
+        self.conversions = [p for p in parts if isinstance(p, Conversion)]
+        pieces = []
+        remaining = iter(arguments)
+        for part in parts:
+            if isinstance(part, str):
+                pieces.append(part.replace("%", "%%"))
+            else:
+                pieces.append(_template(part, next(remaining)))
+        self.template = "".join(pieces)
+        self._formatters = [
+            _formatter(c, t) for c, t in zip(self.conversions, arguments, strict=True)
+        ]
+
+    def format(self, values: tuple[Any, ...], environment: Environment) -> str:
+        """The text for decoded values."""
+        shown = [f(v, environment) for f, v in zip(self._formatters, values, strict=True)]
+        return self.template % tuple(shown)
+
+    def compile(self, environment: Environment) -> Callable[[types.Buffer_, int], str]:
+        """A function that formats the payload at ``data[offset:]``."""
+        if not self.conversions:
+            constant = self.template % ()
+            return lambda _data, _offset: constant
+        readers = [
+            _reader(c, t, at)
+            for c, t, at in zip(
+                self.conversions, self.payload.elements, self.payload.offsets, strict=True
+            )
+        ]
+        unpack = _struct(readers, self.payload.size).unpack_from
+        template = self.template
+        fixes = [(i, r.fix) for i, r in enumerate(readers) if r.fix is not None]
+        if not fixes:
+            return lambda data, offset: template % unpack(data, offset)
+        if all(fix is _cut_nul for _, fix in fixes) and not _may_be_cut(self, environment):
+            return _string_formatter(template, unpack, [i for i, _ in fixes])
+
+        def formatted(data: types.Buffer_, offset: int) -> str:
+            values = list(unpack(data, offset))
+            for index, fix in fixes:
+                values[index] = fix(values[index], environment)
+            return template % tuple(values)
+
+        return formatted
+
+
+def _string_formatter(
+    template: str, unpack: Callable[[types.Buffer_, int], tuple[Any, ...]], strings: list[int]
+) -> Callable[[types.Buffer_, int], str]:
+    if len(strings) == 1:
+        index = strings[0]
+
+        def one(data: types.Buffer_, offset: int) -> str:
+            values = list(unpack(data, offset))
+            values[index] = values[index].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+            return template % tuple(values)
+
+        return one
+
+    def several(data: types.Buffer_, offset: int) -> str:
+        values = list(unpack(data, offset))
+        for i in strings:
+            values[i] = values[i].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+        return template % tuple(values)
+
+    return several
+
+
+def _may_be_cut(format_: Format, environment: Environment) -> bool:
+    limit = environment.config.max_strlen + 1
+    return any(isinstance(t, types.String) and t.length == limit for t in format_.payload.elements)
+
+
+def _template(conversion: Conversion, type_: types.Type) -> str:
+    """The conversion as Python's %-format has it."""
+    kind = conversion.kind
+    flags = conversion.flags.replace("'", "")
+    numeric = kind in INTEGER_CONVERSIONS and kind != "c"
+    octal = kind == "o" and "#" in flags
+    if numeric and not octal:
+        code = "d" if kind in ("i", "u") else kind
+        flags = flags.replace("+", "").replace(" ", "") if kind in "uxXo" else flags
+        return f"%{flags}{conversion.width}{conversion.precision}{code}"
+    flags = "-" if "-" in flags else ""
+    precision = conversion.precision if kind == "s" else ""
+    return f"%{flags}{conversion.width}{precision}s"
+
+
+Formatter = Callable[[Any, "Environment"], Any]
+
+
+def _formatter(conversion: Conversion, type_: types.Type) -> Formatter:
+    """What turns a decoded value into what the template wants."""
+    kind, bits = conversion.kind, conversion.bits
+    if kind == "c":
+        return lambda value, _: _CHARACTERS[value & 0xFF]
+    if kind == "p":
+        return lambda value, _: f"0x{value & 0xFFFF_FFFF_FFFF_FFFF:x}" if value else "(nil)"
+    if kind == "gr":
+        return lambda value, _: gfp_text(value)
+    if kind == "rx":
+        return lambda value, _: "".join([f"\\x{b:02x}" for b in value])
+    if kind == "rh":
+        return lambda value, _: value.hex(" ")
+    if kind in INTEGER_CONVERSIONS:
+        cut = partial(_cut_integer, bits, kind in SIGNED_CONVERSIONS)
+        if kind == "o" and "#" in conversion.flags:
+            return lambda value, _: f"0{cut(value):o}" if cut(value) else "0"
+        return lambda value, _: cut(value)
+    return lambda value, environment: display.text(type_, value, environment)
+
+
+def _cut_integer(bits: int, signed: bool, value: int) -> int:
+    value = int(value) & ((1 << bits) - 1)
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+@dataclass(slots=True)
+class _Reader:
+    """How one argument is read: a struct code of ``size`` bytes at ``offset``, and what is left
+    to do with the value."""
+
+    code: str
+    offset: int
+    size: int
+    fix: Formatter | None
+
+
+def _reader(conversion: Conversion, type_: types.Type, offset: int) -> _Reader:
+    integer = type_.integer if isinstance(type_, types.Enum) else type_
+    kind = conversion.kind
+    plain = kind in INTEGER_CONVERSIONS and not (kind == "o" and "#" in conversion.flags)
+    if plain and kind != "c" and isinstance(integer, types.Integer | types.Pointer | types.Boolean):
+        wide, signed = 8 * integer.size, bool(getattr(integer, "signed", False))
+        wants_sign = kind in SIGNED_CONVERSIONS
+        bits = min(conversion.bits, wide)
+        if wide >= conversion.bits:
+            return _Reader(_CODES[bits, wants_sign], offset, bits // 8, None)
+        if wants_sign or not signed:
+            return _Reader(_CODES[wide, signed], offset, wide // 8, None)
+    if isinstance(type_, types.String) and kind == "s":
+        return _Reader(f"{type_.length}s", offset, type_.length, _cut_nul)
+    formatter, decode = _formatter(conversion, type_), type_.decode
+    return _Reader(
+        f"{type_.size}s", offset, type_.size, lambda raw, env: formatter(decode(raw), env)
+    )
+
+
+def _cut_nul(raw: bytes, environment: Environment) -> str:
+    text = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return environment.cut(text, len(raw))
+
+
+def _struct(readers: list[_Reader], size: int) -> Struct:
+    """One unpacker for all; values that are read in part leave a gap."""
+    code, at = "<", 0
+    for reader in readers:
+        if reader.offset > at:
+            code += f"{reader.offset - at}x"
+        code += reader.code
+        at = reader.offset + reader.size
+    return Struct(code)

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builtins about the current process: ``pid``, ``tid``, ``uid``, ``comm``, ``cgroup``…"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kcap.codegen.function import Function
+from kcap.functions.base import HelperBuiltin, ScalarBuiltin, made
+from kcap.kernel.helpers import Helper
+from kcap.lang import ast
+from kcap.sema import tree
+from kcap.sema.types import UINT32, UINT64, VOID, Buffer_, Opaque, Pointer, String, Type
+
+if TYPE_CHECKING:
+    from kcap.codegen.emitter import Emitter
+    from kcap.functions.environment import Environment
+    from kcap.sema.function import CallSite, Sema
+
+TASK_COMM_LEN = 16
+
+
+class PidFunction(Function):
+    """``pid`` and ``tid``: halves of bpf_get_current_pid_tgid, or, where kcap runs in a PID
+    namespace of its own, what bpf_get_ns_current_pid_tgid gives for it."""
+
+    arity = (0, 1)
+    shift: ClassVar[int]
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        mode = self._mode(call, sema)
+        namespace = getattr(sema, "pid_namespace", None) if mode == "curr_ns" else None
+        return made(self, call, UINT32, data=namespace)
+
+    def _mode(self, call: CallSite, sema: Sema) -> str:
+        if not call.args:
+            return "curr_ns"
+        node = call.args[0]
+        if isinstance(node, ast.Identifier) and node.name in ("curr_ns", "init"):
+            return node.name
+        raise sema.fail(
+            "argument-value",
+            node.span,
+            f"{self.name}() only supports curr_ns and init as the argument",
+            help=(f"write {self.name} for the PID namespace that kcap runs in",),
+        )
+
+    def needs(self, call: tree.Call) -> frozenset[int]:
+        if call.data is None:
+            return frozenset({Helper.get_current_pid_tgid})
+        return frozenset({Helper.get_ns_current_pid_tgid})
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        if call.data is not None:
+            return self._emit_in_namespace(call.data, gen)
+        both = gen.helper(Helper.get_current_pid_tgid)
+        half = gen.ir.op(f"lshr i64 {both}, 32") if self.shift else both
+        return gen.ir.resize(half, 64, 32, False)
+
+    def _emit_in_namespace(self, namespace: tuple[int, int], gen: Emitter) -> str:
+        """struct bpf_pidns_info is { u32 pid, u32 tgid }; zeros outside of the namespace."""
+        dev, ino = namespace
+        info = gen.ir.alloca(8)
+        gen.ir.store("i64", "0", info)
+        gen.helper(
+            Helper.get_ns_current_pid_tgid, f"i64 {dev}", f"i64 {ino}", f"ptr {info}", "i32 8"
+        )
+        return gen.ir.load("i32", gen.ir.offset(info, 4 if self.shift else 0))
+
+
+class Pid(PidFunction):
+    name = "pid"
+    signatures = ("uint32 pid", "uint32 pid([curr_ns|init])")
+    summary = "Process ID of the current thread (its thread group)."
+    shift = 32
+
+
+class Tid(PidFunction):
+    name = "tid"
+    signatures = ("uint32 tid", "uint32 tid([curr_ns|init])")
+    summary = "Thread ID of the current thread."
+    shift = 0
+
+
+class IdBuiltin(ScalarBuiltin):
+    """``uid`` and ``gid``: halves of bpf_get_current_uid_gid."""
+
+    helpers = frozenset({Helper.get_current_uid_gid})
+    result: Type = UINT64
+    shift: ClassVar[int]
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        both = gen.helper(Helper.get_current_uid_gid)
+        if self.shift:
+            return gen.ir.op(f"lshr i64 {both}, 32")
+        return gen.ir.op(f"and i64 {both}, 4294967295")
+
+
+class Uid(IdBuiltin):
+    name = "uid"
+    signatures = ("uint64 uid",)
+    summary = "User ID of the current thread, as seen from the init namespace."
+    shift = 0
+
+
+class Gid(IdBuiltin):
+    name = "gid"
+    signatures = ("uint64 gid",)
+    summary = "Group ID of the current thread, as seen from the init namespace."
+    shift = 32
+
+
+class UserName(Opaque):
+    """A user id that is printed as the user's name."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        return 8
+
+    @property
+    def is_scalar(self) -> bool:
+        return True
+
+    def decode(self, data: Buffer_, offset: int = 0) -> int:
+        return int.from_bytes(data[offset : offset + 8], "little")
+
+    def resolve(self, value: Any, environment: Environment) -> str:
+        return environment.user_name(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UserName)
+
+    def __hash__(self) -> int:
+        return hash(UserName)
+
+    def __str__(self) -> str:
+        return "username_t"
+
+
+class Username(Uid):
+    name = "username"
+    signatures = ("username_t username",)
+    summary = "Name of the current user, looked up when it is printed."
+    result = UserName()
+
+
+class Comm(Function):
+    name = "comm"
+    signatures = ("string comm",)
+    summary = "Name of the current thread."
+    helpers = frozenset({Helper.get_current_comm})
+    direct = True
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        return made(self, call, String(TASK_COMM_LEN))
+
+    def emit_into(self, call: tree.Call, gen: Emitter, dest: str) -> None:
+        gen.helper(Helper.get_current_comm, f"ptr {dest}", f"i32 {TASK_COMM_LEN}")
+
+
+class Curtask(Function):
+    name = "curtask"
+    signatures = ("struct task_struct * curtask",)
+    summary = "The current task."
+    helpers = frozenset({Helper.get_current_task})
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        task = sema.types.struct("task_struct")
+        return made(self, call, Pointer(task if task is not None else VOID, "kernel"))
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        return gen.helper(Helper.get_current_task)
+
+
+class Cgroup(HelperBuiltin):
+    name = "cgroup"
+    signatures = ("uint64 cgroup",)
+    summary = "ID of the cgroup (v2) that the current process belongs to."
+    helper = Helper.get_current_cgroup_id
+    helpers = frozenset({helper})
+    result = UINT64
+
+
+class Cpid(Function):
+    name = "cpid"
+    signatures = ("uint32 cpid",)
+    summary = "Process ID of the command that -c started, 0 without one."
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        pid = getattr(sema, "child_pid", 0)
+        if not pid:
+            sema.warn("no-child", call.span, "No child command (`-c`); cpid is zero")
+        return tree.IntegerLiteral(call.span, UINT32, pid)
+
+
+class HasCpid(Function):
+    name = "has_cpid"
+    signatures = ("bool has_cpid",)
+    summary = "Whether -c started a command."
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        from kcap.sema.types import BOOL
+
+        return tree.IntegerLiteral(call.span, BOOL, int(bool(getattr(sema, "child_pid", 0))))
+
+
+FUNCTIONS: tuple[type[Function], ...] = (
+    Pid,
+    Tid,
+    Uid,
+    Gid,
+    Username,
+    Comm,
+    Curtask,
+    Cgroup,
+    Cpid,
+    HasCpid,
+)
