@@ -327,7 +327,7 @@ class Block(Node):
 
 
 class ExprStatement(Stmt):
-    """An expression whose value is not used."""
+    """An expression whose value is not used; the span includes parentheses around it."""
 
     expression: Expr
 
@@ -526,8 +526,8 @@ class Program(Node):
 
     ``items`` has probes, macros, functions and map declarations in the order written; the
     properties pick one kind. ``config`` and ``imports`` are also in ``preamble``, as written.
-    ``comments`` and ``grouped`` (expressions that were written in parentheses) serve the
-    formatter.
+    ``comments`` and ``grouped`` (expressions in parentheses that only group, with the span of
+    those) serve the formatter.
     """
 
     header: Name | None
@@ -535,7 +535,7 @@ class Program(Node):
     preamble: list[Config | Import]
     items: list[Item]
     comments: list[Comment]
-    grouped: set[Node]
+    grouped: dict[Node, Span]
 
     @property
     def config(self) -> Config | None:
@@ -611,5 +611,10 @@ def same_tree(left: Node, right: Node) -> bool:
         elif not isinstance(a, Span) and a != b:
             return False
         if isinstance(a, CDefinition) and isinstance(b, CDefinition):
-            stack.append((a.text.replace("\r\n", "\n"), b.text.replace("\r\n", "\n")))
+            stack.append((_lines(a.text), _lines(b.text)))
     return True
+
+
+def _lines(text: str) -> str:
+    """The text without spaces at the ends of lines."""
+    return "\n".join(line.rstrip() for line in text.split("\n"))

@@ -76,8 +76,10 @@ class ExpressionRules(TypeRules):
         super().__init__(source, diagnostics)
         #: Where a ``/`` may end a predicate: the depth of the predicate's expression, or 0.
         self.predicate_depth = 0
-        #: The expressions that were written in parentheses that only group.
-        self.grouped: set[Node] = set()
+        #: The expressions in parentheses that only group, with the span of those.
+        self.grouped: dict[Node, Span] = {}
+        #: The depth at which ``(type) {`` is no cast since a body must follow; or 0.
+        self.head_depth = 0
         #: Names of ``#define`` constants: ``(NAME) - 1`` is no cast.
         self.constants: set[str] = set()
         self.longest_chain = 0
@@ -364,13 +366,21 @@ class ExpressionRules(TypeRules):
             self.unexpected("`,` or `)`", edits=(Edit(self.after_last(), ","),))
         self.expect(")", opened=opened)
 
+    def head(self) -> Expr:
+        """The condition or count before the block of an ``if`` or a loop."""
+        before = self.head_depth
+        self.head_depth = self.depth + 1
+        condition = self.expression()
+        self.head_depth = before
+        return condition
+
     def if_expression(self) -> If:
         """``if … { … } else …``; chains of ``else if`` are read in a loop."""
         parts: list[tuple[int, Expr, Block]] = []
         last: Block | None = None
         while True:
             start = self.starts[self.advance()]
-            condition = self.expression()
+            condition = self.head()
             parts.append((start, condition, self.block()))
             if not self.take_word("else"):
                 break
@@ -400,7 +410,7 @@ class ExpressionRules(TypeRules):
         first = self.expression()
         if self.kind != ",":
             self.expect(")", opened=opened)
-            self.grouped.add(first)
+            self.grouped[first] = self.since(start)
             return first
         elements = [first]
         while self.take(","):
@@ -451,6 +461,8 @@ class ExpressionRules(TypeRules):
             certain = is_type_name(base.name)
         else:
             certain = not isinstance(base, TypeofType)
+        if following == "{" and self.depth == self.head_depth:
+            return False
         if following in _STARTS or (certain and following in ("{", "++", "--")):
             return True
         if following not in _STARTS_OR_BINARY:

@@ -15,7 +15,7 @@ from kcap.lang import ast
 from kcap.lang.depth import recursion_room
 from kcap.lang.layout import INDENT, WIDTH, Writer
 from kcap.lang.parser import parse
-from kcap.lang.source import Source
+from kcap.lang.source import Source, Span
 
 _Part = ast.CDefinition | ast.Config | ast.Import | ast.Item
 # Parts that stay on adjacent lines if the script has them so.
@@ -260,9 +260,10 @@ class _Formatter(Writer):
             self._trailing(statement.span.end)
             self.new_line()
         if block.value is not None:
-            self._leading(block.value.span.start, False)
+            extent = self._extent(block.value)
+            self._leading(extent.start, False)
             self._value(block.value)
-            self._trailing(self._end_of(block.value))
+            self._trailing(extent.end)
             self.new_line()
         self._leading_end(block.span.end - 1)
         self.indent = outer
@@ -276,18 +277,14 @@ class _Formatter(Writer):
             self.lines.pop()
         self._done(end)
 
-    def _end_of(self, value: ast.Expr) -> int:
-        """The offset after an expression and the parentheses around it."""
-        end = value.span.end
-        if value in self.grouped:
-            while self.text[end : end + 1] in (" ", "\t", "\n", "\r"):
-                end += 1
-            end += self.text.startswith(")", end)
-        return end
+    def _extent(self, value: ast.Expr) -> Span:
+        """The span of an expression with the parentheses around it."""
+        return self.grouped.get(value, value.span)
 
     def _left_as_is(self, node: ast.Node) -> bool:
         """Whether a comment stands in the middle of ``node``, outside of its blocks."""
-        if not self._has_comments(node):
+        span = self._extent(node) if isinstance(node, ast.Expr) else node.span
+        if not self._comments_between(span.start, span.end):
             return False
         blocks: list[ast.Block] = []
         stack = [node]
@@ -297,8 +294,8 @@ class _Formatter(Writer):
                 blocks.append(current)
             else:
                 stack.extend(ast.children(current))
-        low = bisect_left(self.comment_starts, node.span.start)
-        high = bisect_left(self.comment_starts, node.span.end)
+        low = bisect_left(self.comment_starts, span.start)
+        high = bisect_left(self.comment_starts, span.end)
         return any(
             not any(b.span.start < start < b.span.end for b in blocks)
             for start in self.comment_starts[low:high]
@@ -307,10 +304,7 @@ class _Formatter(Writer):
     def _value(self, value: ast.Expr) -> None:
         """The value of a block."""
         if self._left_as_is(value):
-            start = value.span.start
-            if value in self.grouped:
-                start = self.text.rindex("(", 0, start)
-            self._raw(self.text[start : self._end_of(value)])
+            self._raw(self._extent(value).text)
         elif isinstance(value, ast.If) and value not in self.grouped:
             self.if_expression(value)
         elif isinstance(value, ast.BlockExpr) and value not in self.grouped:

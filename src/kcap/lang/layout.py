@@ -11,19 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kcap.lang import ast
+from kcap.lang.source import Span
 
 #: The longest line that is not broken, in characters.
-WIDTH = 100
+WIDTH = 80
 INDENT = 2
 
 
 class Writer:
     """Text under construction, and the rules of expressions.
 
-    :param grouped: the expressions that stand in parentheses.
+    :param grouped: the expressions that stand in parentheses, with the span of those.
     """
 
-    def __init__(self, grouped: set[ast.Node]) -> None:
+    def __init__(self, grouped: dict[ast.Node, Span]) -> None:
         self.grouped = grouped
         self.lines: list[str] = []
         self.line = ""

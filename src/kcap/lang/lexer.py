@@ -93,6 +93,12 @@ class TokenStream:
             self._commented_to = end
             self.comments.append(Comment(Span(self.source, start, end), self.text[start:end]))
 
+    def forget_comments(self, at: int) -> None:
+        """Forget comments from offset ``at`` on: they were read as code, and perhaps are none."""
+        while self.comments and self.comments[-1].span.start >= at:
+            self.comments.pop()
+        self._commented_to = min(self._commented_to, at)
+
     # --- tokens ----------------------------------------------------------------------------
 
     def enter(self, at: int) -> None:
@@ -162,6 +168,16 @@ class TokenStream:
             self._fill()
             self.i = i + 1
         return i
+
+    def finish(self) -> None:
+        """Take the last token of a piece of code, without reading what follows as code.
+
+        After this only :meth:`leave` and :meth:`since` may be used.
+        """
+        if self.i + 1 == len(self.kinds):
+            self.i += 1
+        else:
+            self.advance()
 
     @property
     def kind(self) -> str:

@@ -75,15 +75,18 @@ class Parser(TopLevelRules):
                 at = self.starts[self.i]
             except SyntaxFailure:
                 at = self._recover(start)
+            self.forget_comments(at)
         span = Span(self.source, 0, len(self.text))
         return Program(span, header, c_definitions, preamble, items, self.comments, self.grouped)
 
     def _header(self) -> tuple[Name | None, int]:
-        if not self.text.startswith("#!"):
+        start = len(self.text) - len(self.text.lstrip())
+        if not self.text.startswith("#!", start):
             return None, 0
-        end = self.text.find("\n")
+        end = self.text.find("\n", start)
         end = len(self.text) if end < 0 else end
-        return Name(Span(self.source, 0, end), self.text[:end].rstrip("\r")), end
+        text = self.text[start:end].rstrip()
+        return Name(Span(self.source, start, start + len(text)), text), end
 
     def _part_of_script(
         self,
@@ -173,7 +176,7 @@ class Parser(TopLevelRules):
 
     def _recover(self, start: int) -> int:
         """After a mistake in the part at ``start``: the offset after the block it has."""
-        if not self.kinds or self.starts[self.i] < start:
+        if self.i >= len(self.starts) or self.starts[self.i] < start:
             self.enter(start)
         depth = 0
         while self.kind != "eof":

@@ -41,21 +41,6 @@ _NEXT_ITEM = re.compile(
 )
 
 
-def drop_value(block: Block) -> None:
-    """Make the value of a block an ordinary statement, since nobody uses it.
-
-    An ``if`` or block whose value that was has no use for the values of its own blocks either.
-    """
-    blocks = [block]
-    while blocks:
-        block = blocks.pop()
-        value = block.value
-        if value is not None:
-            block.value = None
-            block.statements.append(ExprStatement(value.span, value))
-            blocks.extend(_value_blocks(value))
-
-
 def _value_blocks(expression: Expr) -> list[Block]:
     """The blocks whose values make the value of ``expression``, if it is an if or a block."""
     if isinstance(expression, BlockExpr):
@@ -106,14 +91,35 @@ class StatementRules(ExpressionRules):
             except SyntaxFailure:
                 self.depth = depth
                 self._skip_statement()
-        self.advance()
+        if self.depth == 1:
+            self.finish()
+        else:
+            self.advance()
         self.depth -= 1
         return Block(self.since(self.starts[opened]), statements, value)
+
+    def drop_value(self, block: Block) -> None:
+        """Make the value of a block an ordinary statement, since nobody uses it.
+
+        An ``if`` or block whose value that was has no use for the values of its own blocks either.
+        """
+        blocks = [block]
+        while blocks:
+            block = blocks.pop()
+            value = block.value
+            if value is not None:
+                block.value = None
+                block.statements.append(ExprStatement(self._extent(value), value))
+                blocks.extend(_value_blocks(value))
+
+    def _extent(self, expression: Expr) -> Span:
+        """The span of an expression with the parentheses around it."""
+        return self.grouped.get(expression, expression.span)
 
     def unvalued_block(self) -> Block:
         """A block whose value nobody uses."""
         block = self.block()
-        drop_value(block)
+        self.drop_value(block)
         return block
 
     def _check_closed(self, opened: int) -> None:
@@ -209,8 +215,8 @@ class StatementRules(ExpressionRules):
     def _end_expression(self, expression: Expr, statements: list[Stmt]) -> None:
         """Take an expression as a statement, with its ``;`` unless it ends in a block."""
         for block in _value_blocks(expression):
-            drop_value(block)
-        statements.append(ExprStatement(expression.span, expression))
+            self.drop_value(block)
+        statements.append(ExprStatement(self._extent(expression), expression))
         if not self.take(";") and not isinstance(expression, If | BlockExpr):
             self._missing_semicolon()
 
@@ -262,14 +268,14 @@ class StatementRules(ExpressionRules):
     def while_statement(self) -> Stmt:
         """``while (condition) { … }``."""
         start = self.starts[self.advance()]
-        condition = self.expression()
+        condition = self.head()
         body = self.unvalued_block()
         return While(self.since(start), condition, body)
 
     def unroll_statement(self) -> Stmt:
         """``unroll (count) { … }``."""
         start = self.starts[self.advance()]
-        count = self.expression()
+        count = self.head()
         body = self.unvalued_block()
         return Unroll(self.since(start), count, body)
 
