@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kcap.vm import agent, images, kernels, modules, qemu, rootfs, sources
+from kcap.vm import agent, images, kernels, modules, python, qemu, rootfs, sources
 from kcap.vm.accel import accelerator
 from kcap.vm.cache import temporary_directory
 from kcap.vm.command import Command, Result
@@ -456,5 +456,5 @@ def _this_run(disks: list[qemu.Disk]) -> bytes:
     archive = Archive()
     lines = "".join(f"{disk.serial} {disk.options} {disk.point}\n" for disk in disks)
     archive.file("disks", lines.encode())
-    archive.file("python", f"{sys.executable}\n".encode())
+    archive.file("python", f"{python.executable()}\n".encode())
     return archive.finish()

@@ -32,7 +32,7 @@ _UNWANTED = shutil.ignore_patterns(
 class Runtime(NamedTuple):
     """The interpreter to copy.
 
-    :ivar executable: what runs now (``sys.executable``).
+    :ivar executable: the interpreter's path.
     :ivar prefix: the virtual environment, or the installation itself.
     :ivar stdlib: the directory of the standard library.
     :ivar distributions: name and version of what goes along.
@@ -49,11 +49,20 @@ class Runtime(NamedTuple):
         return [str(self.executable), str(self.stdlib), sys.version, *named]
 
 
+def executable() -> Path:
+    """Return the interpreter that runs now, by the one name that every virtual environment has.
+
+    (``sys.executable`` says python, python3 or python3.11, as it was started.)
+    """
+    usual = Path(sys.prefix, "bin", "python3")
+    return usual if usual.exists() else Path(sys.executable)
+
+
 def runtime() -> Runtime:
     """Describe the interpreter that runs now."""
     found = sorted(needed(DISTRIBUTIONS).values(), key=lambda one: one.name.lower())
     return Runtime(
-        Path(sys.executable),
+        executable(),
         Path(sys.prefix),
         Path(sysconfig.get_path("stdlib")),
         tuple((one.name, one.version) for one in found),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +148,7 @@ def _add_kcap(root: Path) -> None:
     python.below(root, package).mkdir(parents=True, exist_ok=True)
     command = root / "usr/local/bin/kcap"
     command.parent.mkdir(parents=True, exist_ok=True)
-    command.write_text(_KCAP.format(python=sys.executable, directory=str(package.parent)))
+    command.write_text(_KCAP.format(python=python.executable(), directory=str(package.parent)))
     command.chmod(0o755)
     (root / "lib/modules").mkdir(parents=True, exist_ok=True)
 

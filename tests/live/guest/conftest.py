@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the tests that run in guests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.net import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def number(series: str) -> tuple[int, ...]:
+    """Return a kernel series as numbers, to be compared."""
+    return tuple(int(part) for part in series.split("."))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kernel(live_kernel: str) -> str:
+    """Return the series of the kernel that the test runs on (``6.12``)."""
+    return live_kernel
+
+
+@pytest.fixture(autouse=True)
+def _skip_on_older_kernels(request: pytest.FixtureRequest, kernel: str) -> None:
+    """Skip a test that is marked ``since(series, reason)`` on kernels before that."""
+    for mark in request.node.iter_markers("since"):
+        series, reason = mark.args
+        if number(kernel) < number(series):
+            pytest.skip(f"needs kernel {series}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def network(kernel: str) -> Iterator[Network]:
+    """Return two namespaces joined by a veth pair, made once for all tests of a guest."""
+    network = Network()
+    network.set_up()
+    yield network
+    network.tear_down()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features probed on kernels whose answers are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from kcap.btf import Btf
+from kcap.kernel import features, uapi
+from kcap.kernel.helpers import Helper
+from kcap.kernel.tracefs import Tracefs, kprobe_blacklist
+from kcap.symbols.kallsyms import Kallsyms
+
+TRACING = uapi.BPF_PROG_TYPE_TRACING
+
+
+@pytest.fixture(scope="module")
+def btf() -> Btf:
+    return Btf.kernel()
+
+
+def at_least(kernel: str, *version: int) -> bool:
+    return tuple(map(int, kernel.split("."))) >= version
+
+
+@pytest.mark.parametrize(
+    "attach_type", [uapi.BPF_TRACE_FENTRY, uapi.BPF_TRACE_FEXIT, uapi.BPF_TRACE_RAW_TP]
+)
+def test_skb_output_is_for_tracing_programs(btf: Btf, attach_type: int) -> None:
+    assert features.helper(Helper.skb_output, TRACING, attach_type, btf) is True
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        uapi.BPF_PROG_TYPE_KPROBE,
+        uapi.BPF_PROG_TYPE_TRACEPOINT,
+        uapi.BPF_PROG_TYPE_RAW_TRACEPOINT,
+        uapi.BPF_PROG_TYPE_PERF_EVENT,
+    ],
+)
+def test_skb_output_is_for_no_others(kind: int) -> None:
+    assert features.helper(Helper.skb_output, kind) is False
+    assert features.helper(Helper.perf_event_output, kind) is True
+
+
+def test_helpers_came_with_kernels(kernel: str, btf: Btf) -> None:
+    kind = uapi.BPF_PROG_TYPE_KPROBE
+    assert features.helper(Helper.get_attach_cookie, kind) is at_least(kernel, 5, 15)
+    assert features.helper(Helper.get_func_ip, kind) is at_least(kernel, 5, 15)
+    assert features.helper(Helper.map_lookup_percpu_elem, kind) is at_least(kernel, 5, 19)
+    assert features.helper(Helper.ringbuf_output, kind) is True
+    assert features.helper(9999, kind) is False
+
+
+def test_map_types(kernel: str) -> None:
+    assert features.ring_buffer() is True
+    assert features.map_type(uapi.BPF_MAP_TYPE_STACK_TRACE) is True
+    assert features.map_type(uapi.BPF_MAP_TYPE_BLOOM_FILTER) is at_least(kernel, 5, 16)
+    assert features.map_type(9999) is False
+
+
+def test_links(kernel: str, btf: Btf) -> None:
+    assert features.perf_link() is at_least(kernel, 5, 15)
+    assert features.uprobe_multi() is at_least(kernel, 6, 6)
+    assert features.tracing_cookie(btf) is at_least(kernel, 5, 19)
+    # Debian's 6.1 cloud kernel is built without CONFIG_FPROBE
+    assert features.kprobe_multi() is at_least(kernel, 6, 12)
+
+
+def test_program_types(btf: Btf) -> None:
+    assert features.program_type(TRACING, uapi.BPF_TRACE_FENTRY, btf) is True
+    assert features.program_type(9999) is False
+
+
+def test_tracefs_lists_functions_and_events() -> None:
+    tracefs = Tracefs.find()
+    assert "ip_rcv" in tracefs.traceable
+    assert ("ip_rcv", "") in set(tracefs.traceable_functions())
+    assert ("skb", "kfree_skb") in tracefs.events()
+
+
+def test_every_event_format_parses() -> None:
+    tracefs = Tracefs.find()
+    for category, name in tracefs.events():
+        if category == "ftrace":
+            continue
+        event = tracefs.event_format(category, name)
+        assert event.id == tracefs.event_id(category, name)
+        assert all(field.name and field.type for field in event.fields), (category, name)
+
+
+def test_kfree_skb_carries_the_skb() -> None:
+    event = Tracefs.find().event_format("skb", "kfree_skb")
+    field = event.field("skbaddr")
+    assert field is not None
+    assert (field.type, field.offset, field.size, field.signed) == ("void *", 8, 8, False)
+    assert event.arguments[0] is field
+
+
+def test_the_blacklist_is_read_where_debugfs_is_mounted() -> None:
+    assert isinstance(kprobe_blacklist(), frozenset)
+
+
+def test_kallsyms_gives_back_names_of_addresses() -> None:
+    symbols = Kallsyms.kernel()
+    address = symbols.address("ip_rcv")
+    assert address is not None
+    assert str(symbols.find(address)) == "ip_rcv"
+    assert str(symbols.find(address + 5)) == "ip_rcv+5"

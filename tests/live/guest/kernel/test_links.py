@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attaching to a real kernel: programs run when they should, and no longer than that."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from programs import COUNTER, TARGET, counting, storing_cookie, trigger, value
+
+from kcap.btf import Btf, Func, Typedef
+from kcap.kernel import features, links, uapi
+from kcap.kernel.errors import AttachError
+from kcap.kernel.maps import Map
+from kcap.kernel.programs import Program
+from kcap.kernel.spec import ProgramSpec
+from kcap.kernel.tracefs import Tracefs
+
+KPROBE = uapi.BPF_PROG_TYPE_KPROBE
+
+
+@pytest.fixture(scope="module")
+def btf() -> Btf:
+    return Btf.kernel()
+
+
+@pytest.fixture
+def counter() -> Iterator[Map]:
+    with Map.create(COUNTER) as created:
+        yield created
+
+
+def load(spec: ProgramSpec, counter: Map) -> Program:
+    return Program.load(spec, {"counter": counter})
+
+
+def assert_counts(link: links.Link, counter: Map, calls: int = 5) -> None:
+    """The program runs for each call while attached, and not once the link is closed."""
+    trigger(calls)
+    link.close()
+    counted = value(counter)
+    assert counted >= calls
+    trigger(calls)
+    assert value(counter) == counted
+    assert link.filenos == ()
+
+
+@pytest.mark.parametrize("is_return", [False, True])
+def test_kprobe(counter: Map, is_return: bool) -> None:
+    with load(counting(KPROBE), counter) as program:
+        link = links.attach_kprobe(program.fileno(), TARGET, is_return=is_return)
+        assert_counts(link, counter)
+
+
+def test_kprobe_of_no_function_says_so(counter: Map) -> None:
+    before = os.listdir("/proc/self/fd")
+    with load(counting(KPROBE), counter) as program:
+        with pytest.raises(AttachError, match="can't attach to kprobe:no_such_function") as caught:
+            links.attach_kprobe(program.fileno(), "no_such_function")
+    assert caught.value.hint is not None
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_kprobe_with_cookie(counter: Map) -> None:
+    if not features.perf_link():
+        pytest.skip("no BPF links for perf events")
+    with load(storing_cookie(KPROBE), counter) as program:
+        with links.attach_kprobe(program.fileno(), TARGET, cookie=0x1234567890):
+            trigger(1)
+        assert value(counter) == 0x1234567890
+
+
+@pytest.mark.parametrize("attach_type", [uapi.BPF_TRACE_FENTRY, uapi.BPF_TRACE_FEXIT])
+def test_fentry_and_fexit(counter: Map, btf: Btf, attach_type: int) -> None:
+    target = btf.get(TARGET, Func).id
+    spec = counting(uapi.BPF_PROG_TYPE_TRACING, attach_type, target)
+    with load(spec, counter) as program:
+        assert_counts(links.attach_tracing(program.fileno(), f"fentry:{TARGET}"), counter)
+
+
+def test_fentry_with_cookie(counter: Map, btf: Btf) -> None:
+    if not features.tracing_cookie(btf):
+        pytest.skip("no cookies for fentry")
+    kind = uapi.BPF_TRACE_FENTRY
+    spec = storing_cookie(uapi.BPF_PROG_TYPE_TRACING, kind, btf.get(TARGET, Func).id)
+    with load(spec, counter) as program:
+        with links.attach_tracing(program.fileno(), "fentry", 0x77, kind):
+            trigger(1)
+        assert value(counter) == 0x77
+
+
+def test_tp_btf(counter: Map, btf: Btf) -> None:
+    target = btf.get("btf_trace_sys_enter", Typedef).id
+    spec = counting(uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_TRACE_RAW_TP, target)
+    with load(spec, counter) as program:
+        link = links.attach_tracing(program.fileno(), "rawtracepoint:sys_enter")
+        trigger(5)
+        link.close()
+        assert value(counter) >= 5
+
+
+def test_raw_tracepoint_by_name(counter: Map) -> None:
+    with load(counting(uapi.BPF_PROG_TYPE_RAW_TRACEPOINT), counter) as program:
+        with links.attach_raw_tracepoint(program.fileno(), "sys_enter"):
+            trigger(5)
+        assert value(counter) >= 5
+        with pytest.raises(AttachError, match="ENOENT"):
+            links.attach_raw_tracepoint(program.fileno(), "no_such_tracepoint")
+
+
+def test_tracepoint(counter: Map) -> None:
+    number = Tracefs.find().event_id("syscalls", "sys_enter_getppid")
+    with load(counting(uapi.BPF_PROG_TYPE_TRACEPOINT), counter) as program:
+        link = links.attach_tracepoint(program.fileno(), number, "tracepoint:x:y")
+        assert_counts(link, counter)
+
+
+def place_of(function: str) -> tuple[str, int]:
+    """(file, offset) of a function of the C library in this process."""
+    found = ctypes.cast(getattr(ctypes.CDLL(None), function), ctypes.c_void_p).value
+    assert found is not None
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        bounds, _, offset, _, inode, *path = line.split()
+        start, end = (int(b, 16) for b in bounds.split("-"))
+        if start <= found < end and inode != "0":
+            return path[0], found - start + int(offset, 16)
+    raise AssertionError(f"{function} is not in a file")
+
+
+@pytest.mark.parametrize("is_return", [False, True])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_uprobe(counter: Map, is_return: bool, everywhere: bool) -> None:
+    path, offset = place_of("getppid")
+    pid = -1 if everywhere else os.getpid()
+    with load(counting(KPROBE), counter) as program:
+        link = links.attach_uprobe(program.fileno(), path, offset, is_return=is_return, pid=pid)
+        assert_counts(link, counter)
+
+
+def test_uprobe_multi(counter: Map) -> None:
+    if not features.uprobe_multi():
+        pytest.skip("no uprobe_multi")
+    path, offset = place_of("getppid")
+    with load(counting(KPROBE, uapi.BPF_TRACE_UPROBE_MULTI), counter) as program:
+        link = links.attach_uprobe_multi(program.fileno(), path, [offset], "uprobe")
+        assert_counts(link, counter)
+
+
+def test_kprobe_multi(counter: Map) -> None:
+    if not features.kprobe_multi():
+        pytest.skip("no kprobe_multi")
+    spec = counting(KPROBE, uapi.BPF_TRACE_KPROBE_MULTI)
+    with load(spec, counter) as program:
+        link = links.attach_kprobe_multi(program.fileno(), [TARGET, "vfs_read"], "kprobe:*")
+        assert_counts(link, counter)
+    with load(storing_cookie(KPROBE, uapi.BPF_TRACE_KPROBE_MULTI), counter) as program:
+        with links.attach_kprobe_multi(program.fileno(), [TARGET], "kprobe:*", cookies=[99]):
+            trigger(1)
+        assert value(counter) == 99
+
+
+def test_sampling_runs_on_all_cpus(counter: Map) -> None:
+    with load(counting(uapi.BPF_PROG_TYPE_PERF_EVENT), counter) as program:
+        link = links.attach_sampling(
+            program.fileno(),
+            uapi.PERF_TYPE_SOFTWARE,
+            uapi.PERF_COUNT_SW_CPU_CLOCK,
+            "profile:hz:99",
+            frequency=99,
+        )
+        assert len(link.filenos) == os.cpu_count()
+        end = time.monotonic() + 1
+        while time.monotonic() < end and not value(counter):
+            pass
+        link.close()
+        assert value(counter) > 0
+
+
+def test_an_interval_fires_on_one_cpu(counter: Map) -> None:
+    with load(counting(uapi.BPF_PROG_TYPE_PERF_EVENT), counter) as program:
+        with links.attach_sampling(
+            program.fileno(),
+            uapi.PERF_TYPE_SOFTWARE,
+            uapi.PERF_COUNT_SW_CPU_CLOCK,
+            "interval:ms:20",
+            period=20_000_000,
+            on_cpus=[0],
+        ) as link:
+            assert len(link.filenos) == 1
+            time.sleep(0.5)
+        assert value(counter) >= 3
+
+
+def test_an_event_the_machine_lacks_is_an_error_with_a_hint(counter: Map) -> None:
+    with load(counting(uapi.BPF_PROG_TYPE_PERF_EVENT), counter) as program:
+        with pytest.raises(AttachError) as caught:
+            links.attach_sampling(
+                program.fileno(), uapi.PERF_TYPE_HW_CACHE, 0xFFFFFF, "hardware:x", period=1
+            )
+    assert "hardware:x" in str(caught.value)
+
+
+def test_many_links_are_closed_together(counter: Map) -> None:
+    names = [TARGET, "__x64_sys_getpid", "__x64_sys_getuid", "__x64_sys_getgid"]
+    before = os.listdir("/proc/self/fd")
+    with load(counting(KPROBE), counter) as program:
+        attached = [links.attach_kprobe(program.fileno(), name) for name in names]
+        trigger(1)
+        links.close_all(attached)
+        counted = value(counter)
+        assert counted >= 1
+        trigger(3)
+        assert value(counter) == counted
+    assert os.listdir("/proc/self/fd") == before
