@@ -2,13 +2,13 @@
 """Reading the records that ``kcap.functions.skb_record`` defines.
 
 Two speeds: :data:`HEAD` unpacks only what copying a packet to a pcap file needs; :func:`unpack`
-gives every field, and :class:`PacketDecoder` makes a :class:`Packet` for Python programs.
+gives every field. ``kcap.packet.decode`` makes packets for Python programs of them.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -116,49 +116,6 @@ class Names:
         return self.probes.get(record.probe, "").rpartition(":")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """One captured packet.
-
-    :param time_ns: nanoseconds since 1970, CLOCK_REALTIME.
-    :param mono_ns: the same moment, CLOCK_MONOTONIC, as other events of the trace have it.
-    :param link_type: LINKTYPE number that ``data`` starts with (1 Ethernet, 101 raw IP, 147 other).
-    :param data: the frame, as it stands in a capture file.
-    :param original_length: its length before it was cut, bytes.
-    :param direction: "in", "out", or "" when not known.
-    :param interface: skb->dev's name, or "" when the skb had no device.
-    :param netns: inode number of the network namespace, 0 when not known.
-    :param vlan: the tag that was kept outside the data, (protocol, TCI), or None.
-    :param made_header: the Ethernet header is not the packet's own.
-    :param linear_only: bytes in fragments could not be reached.
-    """
-
-    time_ns: int
-    mono_ns: int
-    site: int
-    path: str
-    probe: str
-    function: str
-    link_type: int
-    data: bytes
-    original_length: int
-    interface: str
-    ifindex: int
-    netns: int
-    direction: str
-    protocol: int
-    vlan: tuple[int, int] | None
-    mark: int
-    queue: int
-    skb: int
-    pid: int
-    tid: int
-    comm: str
-    cpu: int
-    made_header: bool
-    linear_only: bool
-
-
 def ntohs(value: int) -> int:
     """Swap the two bytes of a 16-bit number that was stored in network order."""
     return (value >> 8) | (value & 0xFF) << 8
@@ -199,53 +156,3 @@ def direction(record: Record) -> str:
     if record.position == layout.POSITION_BEHIND_MAC:
         return "in"
     return "out" if record.flags & layout.FLAG_HAS_SK else ""
-
-
-class PacketDecoder:
-    """Makes :class:`Packet` objects from samples.
-
-    :param sites: the skboutput calls of the script.
-    :param names: what probe numbers and addresses are called.
-    """
-
-    def __init__(self, sites: Sequence[Site], names: Names) -> None:
-        self._paths = {site.id: site.path for site in sites}
-        self._names = names
-
-    def decode(self, sample: Sample) -> Packet:
-        """One packet; nothing of it refers to ``sample`` afterwards.
-
-        :raises RecordError: for a malformed sample.
-        """
-        from kcap.packet.frame import finish
-
-        r = unpack(sample)
-        function = self._names.function(r)
-        frame = finish(sample, r, function)
-        tagged = r.flags & layout.FLAG_VLAN_VALID
-        return Packet(
-            time_ns=r.sec * 1_000_000_000 + r.nsec,
-            mono_ns=r.mono_ns,
-            site=r.site,
-            path=self._paths.get(r.site, ""),
-            probe=self._names.probe(r),
-            function=function,
-            link_type=frame.link_type,
-            data=frame.data,
-            original_length=frame.original_length,
-            interface=text(r.dev_name),
-            ifindex=r.ifindex,
-            netns=r.netns,
-            direction=direction(r),
-            protocol=ntohs(r.protocol),
-            vlan=(ntohs(r.vlan_proto), r.vlan_tci) if tagged else None,
-            mark=r.mark,
-            queue=r.queue_mapping,
-            skb=r.skb,
-            pid=r.pid,
-            tid=r.tid,
-            comm=text(r.comm),
-            cpu=r.cpu,
-            made_header=bool(r.flags & layout.FLAG_MADE_HEADER),
-            linear_only=bool(r.flags & layout.FLAG_LINEAR_ONLY),
-        )

@@ -21,8 +21,9 @@ from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
 #: How long a record may be on its way from bpf_ktime_get_ns() into the ring, nanoseconds.
 HOLD_BACK_NS: Final = 2_000_000
 
-#: mono_ns, arrival, sample, site, end of the payload, flags: sorts by time, then arrival.
-_Entry = tuple[int, int, Sample, int, int, int]
+#: mono_ns, arrival (which makes entries unique, so that sorting never compares the rest), what to
+#: write, site, and whether that is a whole sample to be finished (or a pcap record to be copied).
+_Entry = tuple[int, int, Sample, int, bool]
 
 
 @dataclass(slots=True)
@@ -30,14 +31,12 @@ class SiteStats:
     """What became of one skboutput call's packets.
 
     :param written: packets in the file.
-    :param bytes: their bytes, headers of the file format left out.
     :param converted: packets among them that were given another link type than their own.
     :param unfit: packets left out because the file's link type cannot carry them.
     :param lost: packets that the BPF program could not send (the ring was full).
     """
 
     written: int = 0
-    bytes: int = 0
     converted: int = 0
     unfit: int = 0
     lost: int = 0
@@ -144,7 +143,7 @@ class PacketSink:
         self._collect(batch, samples)
         batch.sort()
         ready = bisect_left(batch, (drained_at_ns - self._hold_back_ns,))
-        self._held = [(e[0], e[1], bytes(e[2]), e[3], e[4], e[5]) for e in batch[ready:]]
+        self._held = [(e[0], e[1], bytes(e[2]), e[3], e[4]) for e in batch[ready:]]
         del batch[ready:]
         self._write(batch)
         return len(batch)
@@ -256,42 +255,46 @@ class PacketSink:
         return target
 
     def _collect(self, batch: list[_Entry], samples: Iterable[Sample]) -> None:
+        """Look at each sample's head and append it to ``batch``."""
         head = HEAD.unpack_from
-        prefix_offset = layout.PREFIX_OFFSET
+        start, prefix_offset, fixup = (
+            layout.PCAP_HEADER_OFFSET,
+            layout.PREFIX_OFFSET,
+            layout.FLAG_FIXUP,
+        )
+        copies = {site: target.copies for site, target in self._by_site.items()}
         arrival = self._arrivals
         for sample in samples:
             if len(sample) < prefix_offset:
                 self.malformed += 1
                 continue
             mono, site, payload, prefix, flags, caplen = head(sample)
-            end = prefix_offset + prefix + payload
-            if end > len(sample) or caplen != payload + prefix or site not in self._by_site:
+            end = prefix_offset + caplen
+            if caplen != prefix + payload or end > len(sample) or site not in copies:
                 self.malformed += 1
                 continue
             arrival += 1
-            batch.append((mono, arrival, sample, site, end, flags))
+            if flags & fixup or not copies[site]:
+                batch.append((mono, arrival, sample, site, True))
+            else:
+                batch.append((mono, arrival, sample[start:end], site, False))
         self._arrivals = arrival
 
     def _write(self, batch: list[_Entry]) -> None:
         """Hand sorted records to their files, and write."""
         if not batch:
             return
-        first = batch[0][0]
-        if first < self._last_ns:
+        if batch[0][0] < self._last_ns:
             self.late += bisect_left(batch, (self._last_ns,))
         self._last_ns = max(self._last_ns, batch[-1][0])
-        start = layout.PCAP_HEADER_OFFSET
-        fixup = layout.FLAG_FIXUP
-        fast = {id_: t.writer.pending for id_, t in self._by_site.items() if t.copies}
-        for _, _, sample, site, end, flags in batch:
-            pending = fast.get(site)
-            if pending is None or flags & fixup:
-                self._add_slowly(sample, site)
-                continue
-            pending.append(sample[start:end])
-            stats = self.stats[site]
-            stats.written += 1
-            stats.bytes += end - layout.PREFIX_OFFSET
+        pending = {site: target.writer.pending for site, target in self._by_site.items()}
+        for _, _, data, site, unfinished in batch:
+            if unfinished:
+                self._add_slowly(data, site)
+            else:
+                pending[site].append(data)
+        for site, stats in self.stats.items():
+            stats.written += sum(1 for e in batch if e[3] == site and not e[4])
         for target in self._targets:
             target.writer.flush()
 
@@ -314,7 +317,6 @@ class PacketSink:
             stats.converted += 1
         self._add(target, fitting, record)
         stats.written += 1
-        stats.bytes += len(fitting.data)
 
     def _settle(self, target: _Target, frame: Frame) -> None:
         """Let the first packet decide the link type of a file whose sites all have an offset.

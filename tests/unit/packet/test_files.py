@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kcap.errors import FileError
-from kcap.packet.files import OutputFile
+from kcap.packet.files import Buffer, OutputFile
 from unit.packet.limits import size_limit
 
 as_root = os.geteuid() == 0
@@ -241,28 +241,39 @@ def test_more_records_than_one_writev_takes_are_all_written(tmp_path: Path) -> N
     assert (tmp_path / "a").read_bytes() == b"".join(records)
 
 
-def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.writev
-    monkeypatch.setattr(os, "writev", lambda fd, buffers: real(fd, [buffers[0][:3]]))
+@pytest.mark.parametrize("size", [1, 5000], ids=["joined", "vectored"])
+def test_short_writes_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    real_write, real_writev = os.write, os.writev
+    monkeypatch.setattr(os, "write", lambda fd, data: real_write(fd, data[:1234]))
+    monkeypatch.setattr(os, "writev", lambda fd, buffers: real_writev(fd, [buffers[0][:3]]))
+    records: list[Buffer] = [b"hello " * size, memoryview(b"world" * size), b"!"]
     with OutputFile(str(tmp_path / "a")) as file:
         file.begin()
-        file.write([b"hello ", memoryview(b"world"), b"!"])
-    assert (tmp_path / "a").read_bytes() == b"hello world!"
+        file.write(records)
+    assert (tmp_path / "a").read_bytes() == b"".join(records)
 
 
+@pytest.mark.parametrize("size", [1, 5000], ids=["joined", "vectored"])
 def test_interrupt_between_short_writes_leaves_whole_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    real = os.writev
+    one, two = b"1" * size, b"22" * size
+    real = os.write
+
+    def short(fd: int, data: object) -> int:
+        return real(fd, one + two[:size])
 
     def interrupted(fd: int, data: bytes) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "writev", lambda fd, buffers: real(fd, [b"one", b"tw"]))
-    monkeypatch.setattr(os, "write", interrupted)
+    calls = [interrupted, short] if size == 1 else [interrupted]
+    monkeypatch.setattr(os, "writev", short)
+    monkeypatch.setattr(os, "write", lambda fd, data: calls.pop()(fd, data))
     with OutputFile(str(tmp_path / "a")) as file:
         file.begin()
         with pytest.raises(KeyboardInterrupt):
-            file.write([b"one", b"two"])
-        assert (file.records, file.size) == (1, 3)
-    assert (tmp_path / "a").read_bytes() == b"one"
+            file.write([one, two])
+        assert (file.records, file.size) == (1, size)
+    assert (tmp_path / "a").read_bytes() == one

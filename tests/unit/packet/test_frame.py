@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 
 from kcap.functions import skb_record as layout
 from kcap.packet import linktype
+from kcap.packet.decode import PacketDecoder
 from kcap.packet.frame import Frame, convert, ethernet_header, finish
-from kcap.packet.record import (
-    Names,
-    PacketDecoder,
-    RecordError,
-    Site,
-    unpack,
-)
+from kcap.packet.record import Names, RecordError, Site, unpack
 from unit.packet import skb_samples as s
 from unit.packet.situations import (
     ALL,
