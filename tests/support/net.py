@@ -74,7 +74,7 @@ class End(NamedTuple):
             sender.bind((device, 0))
             sender.send(frame)
 
-    def index(self, *, vlan: bool = False) -> int:
+    def ifindex(self, *, vlan: bool = False) -> int:
         """Return the interface's number."""
         with self.entered():
             return socket.if_nametoindex(self.vlan_device if vlan else self.device)

@@ -171,7 +171,7 @@ class LivePlugin:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Start the guests for what is to be run."""
-        if session.config.option.collectonly:
+        if session.config.option.collectonly or session.testsfailed:
             return
         tests: dict[str, list[str]] = defaultdict(list)
         for item in session.items:
