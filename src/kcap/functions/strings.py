@@ -60,7 +60,12 @@ class Str(Function):
         return integer_argument(self, sema, call.args[1], UINT64, "length")
 
     def _copy(
-        self, operand: tree.Expr, capacity: int, length: tree.Expr | None, call: CallSite, sema: Sema
+        self,
+        operand: tree.Expr,
+        capacity: int,
+        length: tree.Expr | None,
+        call: CallSite,
+        sema: Sema,
     ) -> tree.Expr:
         """str() of what is a string (or a char array) already: cut, or nothing to do."""
         if isinstance(operand.type, Array) and operand.type.element not in (INT8, UINT8):

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``skboutput()``: writing packets to capture files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcap.codegen.function import Function
+from kcap.functions import skb_emit
+from kcap.functions.base import integer_argument, made, type_name
+from kcap.kernel import uapi
+from kcap.kernel.helpers import Helper
+from kcap.sema import tree
+from kcap.sema.types import INT64, UINT64, Pointer, Struct
+
+if TYPE_CHECKING:
+    from kcap.codegen.emitter import Emitter
+    from kcap.lang import ast
+    from kcap.sema.function import CallSite, Sema
+
+
+class SkbOutput(Function):
+    """Write the packet that an sk_buff holds to a capture file."""
+
+    name = "skboutput"
+    signatures = (
+        "int64 skboutput(const string path, struct sk_buff *skb, uint64 length, "
+        "const uint64 offset)",
+    )
+    summary = "Write the packet that an sk_buff holds to a pcap or pcapng file."
+    arity = (4, 4)
+    helpers = frozenset({Helper.skb_output})
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        path_node, skb_node, length_node, offset_node = call.args
+        path = sema.string_literal(path_node, "the path of skboutput()")
+        if not path:
+            raise sema.fail(
+                "argument-value", path_node.span, "skboutput() needs a file to write to"
+            )
+        skb = self._skb(skb_node, sema)
+        length = integer_argument(self, sema, length_node, UINT64, "third argument")
+        offset = integer_argument(self, sema, offset_node, UINT64, "fourth argument")
+        fixed = offset.value if isinstance(offset, tree.IntegerLiteral) else None
+        target = skb.type
+        assert isinstance(target, Pointer)
+        assert isinstance(target.target, Struct)
+        fields = skb_emit.SkbFields.of(target.target)
+        site = skb_emit.PacketSite(path, fixed, sema.context.name, fields)
+        return made(self, call, INT64, skb, length, offset, data=site)
+
+    def _skb(self, node: ast.Expr, sema: Sema) -> tree.Expr:
+        skb = sema.expr(node)
+        type_ = skb.type
+        is_skb = (
+            isinstance(type_, Pointer)
+            and isinstance(type_.target, Struct)
+            and type_.target.name == "sk_buff"
+        )
+        if not is_skb:
+            raise sema.fail(
+                "argument-type",
+                node.span,
+                f"skboutput() needs a pointer to struct sk_buff ({type_name(type_)} provided)",
+                label=f"this is of type {type_}",
+                help=("pass the argument of the traced function, such as args.skb",),
+            )
+        tracing = sema.context.program_type == uapi.BPF_PROG_TYPE_TRACING
+        if tracing and isinstance(type_, Pointer) and not type_.tracked:
+            raise sema.fail(
+                "untracked-skb",
+                node.span,
+                "skboutput() needs an sk_buff that the kernel's verifier can follow",
+                label="its origin is lost to the verifier here",
+                notes=(
+                    "bpf_skb_output takes a pointer only if it comes from the probe's arguments "
+                    "through struct members; one that went through a map, a cast of an integer "
+                    "or arithmetic is a number to the verifier, which answers "
+                    "'R1 type=scalar expected=ptr_'",
+                ),
+                help=("pass args.NAME of the probe itself, in the probe that has it",),
+            )
+        return skb
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        skb, length, offset = call.args
+        return skb_emit.emit(gen, call.data, skb, length, offset)
