@@ -40,6 +40,7 @@ class Compiled:
     :param maps: all the maps that the programs use, auxiliary ones included.
     :param sites: what sends events, by number.
     :param lost: what each slot of the loss counters counts.
+    :param collected: what functions noted for user space, by kind.
     :param ir: the LLVM IR as generated.
     :param optimised: the same after LLVM's passes.
     """
@@ -49,6 +50,7 @@ class Compiled:
     maps: tuple[MapSpec, ...]
     sites: list[Site]
     lost: list[LostCounter]
+    collected: dict[str, list[object]]
     ir: str
     optimised: str
 
@@ -98,6 +100,7 @@ def compile_script(
         tuple(module.maps.values()),
         module.sites,
         list(module.lost),
+        module.collected,
         ir,
         optimised,
     )

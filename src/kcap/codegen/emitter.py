@@ -205,6 +205,6 @@ class Emitter:
         """Send one event to user space; one that finds the ring full is counted."""
         events.emit(self, site, exprs)
 
-    def count_lost(self, kind: str, subject: str) -> None:
-        """Add one to a loss counter, exactly (per-CPU)."""
-        events.count_lost(self, LostCounter(kind, subject))
+    def count_lost(self, kind: str, subject: str, site: object = None) -> None:
+        """Add one to a loss counter, exactly (per-CPU); see :class:`LostCounter`."""
+        events.count_lost(self, LostCounter(kind, subject, site))

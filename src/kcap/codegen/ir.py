@@ -155,6 +155,11 @@ class IRBuilder:
             return self.op(f"trunc i{from_bits} {value} to i{to_bits}")
         return self.op(f"{'sext' if signed else 'zext'} i{from_bits} {value} to i{to_bits}")
 
+    def opaque(self, value: Operand) -> Operand:
+        """An i64 of which LLVM forgets what it knows, so that a bound that the verifier needs to
+        see is not optimised away as already proven."""
+        return self.op(f'call i64 asm "", "=r,0"(i64 {value})')
+
     def pointer(self, address: Operand) -> Operand:
         """An i64 as a pointer."""
         return self.op(f"inttoptr i64 {address} to ptr")

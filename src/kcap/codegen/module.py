@@ -29,10 +29,12 @@ class LostCounter:
     :param kind: 'event' (a full ring), 'packet' (a capture that the ring had no room for) or
         'map' (an update that the map refused).
     :param subject: the probe's or the map's name.
+    :param site: what in particular, where that matters: the skboutput() call.
     """
 
     kind: str
     subject: str
+    site: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class ModuleBuilder:
         self.functions: list[str] = []
         self.maps: dict[str, MapSpec] = {}
         self.sites: list[Site] = []
+        self.collected: dict[str, list[object]] = {}
         self.lost: dict[LostCounter, int] = {}
         pages = config.perf_rb_pages or DEFAULT_RING_PAGES
         self.ring_size = PAGE << (pages - 1).bit_length()
@@ -81,6 +84,13 @@ class ModuleBuilder:
                 return number
         self.sites.append(site)
         return len(self.sites) - 1
+
+    def collect(self, kind: str, item: object) -> int:
+        """Note something that user space needs, under a name; its number among its kind."""
+        items = self.collected.setdefault(kind, [])
+        if item not in items:
+            items.append(item)
+        return items.index(item)
 
     def lost_slot(self, counter: LostCounter) -> int:
         """The slot of a loss counter."""

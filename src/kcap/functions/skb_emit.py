@@ -33,7 +33,11 @@ _BPF_F_CURRENT_CPU = 0xFFFFFFFF
 _EINVAL = -22
 _FIRST_NETNS = 0xEFFFFFF0
 
-_SKB = [
+_SKB = (
+    *("head", "data", "len", "data_len", "mac_header", "network_header", "protocol", "mark"),
+    *("skb_iif", "queue_mapping", "sk", "dev"),
+    *("vlan_tci", "vlan_proto", "vlan_present", "vlan_all"),
+)
     "head",
     "data",
     "len",

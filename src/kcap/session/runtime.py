@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user-space half of a running script: its maps, its symbols, its wish to exit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kcap.codegen import maps as layouts
+from kcap.sema.types import Aggregate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kcap.functions.environment import Environment
+    from kcap.kernel.maps import Map
+    from kcap.sema import tree
+
+
+class Runtime:
+    """What functions may ask of the trace (:class:`kcap.codegen.function.Runtime`).
+
+    :param maps: the loaded BPF maps by name.
+    :param environment: symbols, clocks, users.
+    :ivar exit_status: what ``exit()`` asked for, or None while it was not called.
+    """
+
+    def __init__(self, maps: Mapping[str, Map], environment: Environment) -> None:
+        self._maps = maps
+        self.environment = environment
+        self.exit_status: int | None = None
+
+    def read_map(self, map_: tree.Map) -> list[tuple[Any, Any]]:
+        """All decoded (key, value) pairs; the parts of all CPUs put together."""
+        loaded = self._loaded(map_)
+        value = map_.value
+        if isinstance(value, Aggregate):
+            return self._read_aggregate(map_, value, loaded)
+        keyed = map_.key is not None
+        decode_key = layouts.key_type(map_).decode
+        if map_.per_cpu:
+            return [
+                (
+                    decode_key(key) if keyed else None,
+                    _sum_parts([value.decode(p) for p in loaded.split(data)]),
+                )
+                for key, data in loaded.items()
+            ]
+        return [
+            (decode_key(key) if keyed else None, value.decode(data)) for key, data in loaded.items()
+        ]
+
+    def _read_aggregate(
+        self, map_: tree.Map, value: Aggregate, loaded: Map
+    ) -> list[tuple[Any, Any]]:
+        layout = value.map_layout(map_.key)
+        decode_part = layout.value.decode
+        entries = (
+            (
+                layout.key.decode(key) if layout.key is not None else int.from_bytes(key, "little"),
+                [decode_part(part) for part in loaded.split(data)],
+            )
+            for key, data in loaded.items()
+        )
+        return value.collect(entries, map_.key is not None)
+
+    def clear_map(self, map_: tree.Map) -> None:
+        """Delete all keys; an array's elements become zero."""
+        self._loaded(map_).clear()
+
+    def zero_map(self, map_: tree.Map) -> None:
+        """Set every value to zero, on every CPU."""
+        loaded = self._loaded(map_)
+        for key, data in list(loaded.items()):
+            loaded.update(key, bytes(len(data)))
+
+    def request_exit(self, status: int) -> None:
+        """End the trace; the first status asked for counts."""
+        if self.exit_status is None:
+            self.exit_status = status
+
+    def _loaded(self, map_: tree.Map) -> Map:
+        return self._maps[layouts.symbol(map_.name)]
+
+
+def _sum_parts(parts: list[Any]) -> Any:
+    """The values of all CPUs of a declared per-CPU map: numbers are added up."""
+    if all(isinstance(part, int) for part in parts):
+        return sum(parts)
+    return next((part for part in parts if part), parts[0])

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripts before they run: parsing, checking, compiling. None of it needs a privilege."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
+from kcap.session.timing import Timings
+
+if TYPE_CHECKING:
+    from kcap.codegen.compile import Compiled
+    from kcap.codegen.llvm import Compiler
+    from kcap.codegen.module import Features
+    from kcap.lang import ast
+    from kcap.probes.system import System
+    from kcap.sema import tree
+    from kcap.sema.config import Config
+
+
+@dataclass(slots=True)
+class Options:
+    """What a script is checked and run with, beside its text.
+
+    :param parameters: positional parameters, ``$1`` first.
+    :param pid: trace this process only (``-p``), or None.
+    :param command: a command to run while tracing (``-c``); the trace ends with it.
+    :param unsafe: allow ``system()`` and its like (``--unsafe``).
+    :param helper_errors: report failing BPF helpers at run time (``-k``).
+    :param traceable_file: a list of traceable functions to take instead of the kernel's.
+    :param environment: where ``BPFTRACE_*`` variables are looked up.
+    """
+
+    parameters: Sequence[str] = ()
+    pid: int | None = None
+    command: str = ""
+    unsafe: bool = False
+    helper_errors: bool = False
+    traceable_file: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+@dataclass(slots=True)
+class Checked:
+    """A script that was found to be right: what :func:`compile` returns.
+
+    :param source: its text.
+    :param syntax: the syntax tree.
+    :param script: the typed tree.
+    :param system: the machine that it was checked for.
+    :param warnings: what to look at, although it works.
+    :param timings: how long the phases took.
+    """
+
+    source: Source
+    syntax: ast.Program
+    script: tree.Script
+    system: System
+    options: Options
+    warnings: list[Diagnostic]
+    timings: Timings
+
+    @property
+    def probes(self) -> list[str]:
+        """The names of the probes, as ``probe`` prints them."""
+        return [program.context.name for program in self.script.programs]
+
+    def generate(
+        self, features: Features | None = None, compiler: Compiler | None = None
+    ) -> Compiled:
+        """Compile to BPF programs.
+
+        :param features: what the target kernel can do; all that kcap can use by default.
+        :raises CodegenError: when LLVM refuses.
+        """
+        from kcap.codegen.compile import compile_script
+        from kcap.codegen.module import Features
+
+        with self.timings.phase("compile"):
+            return compile_script(self.script, features or Features(), compiler)
+
+
+def compile(
+    text: str,
+    *,
+    name: str = "stdin",
+    options: Options | None = None,
+    system: System | None = None,
+) -> Checked:
+    """Parse and check a script, without root and without touching the kernel's BPF.
+
+    Types come from the machine's BTF where it offers it. That helpers may be called from the
+    probes that call them is checked here, too.
+
+    :param text: the script.
+    :param name: what diagnostics call it.
+    :param system: the machine to check it for; by default the one that this runs on.
+    :raises ScriptError: with every error found, each with its place.
+    :raises UsageError: an environment variable has a value that it doesn't take.
+    """
+    options = options or Options()
+    timings = Timings()
+    source = Source(name, text)
+    with timings.phase("parse"):
+        syntax = parse(source)
+    with timings.phase("check"):
+        script, system, found = _check(syntax, options, system)
+    return Checked(source, syntax, script, system, options, found, timings)
+
+
+def _check(
+    syntax: ast.Program, options: Options, system: System | None
+) -> tuple[tree.Script, System, list[Diagnostic]]:
+    from kcap.diagnose.helpercheck import check_helpers
+    from kcap.functions.registry import all_functions
+    from kcap.probes.registry import resolver
+    from kcap.sema.analyzer import analyze
+
+    config = configure(syntax, options)
+    if system is None:
+        system = make_system(options, config)
+    script = analyze(
+        syntax,
+        functions=all_functions(),
+        probes=resolver(system),
+        types=system.types,
+        config=config,
+        parameters=options.parameters,
+    )
+    wrong = check_helpers(script, None, None)
+    if any(diagnostic.severity == "error" for diagnostic in wrong):
+        raise ScriptError(wrong)
+    return script, system, [*script.warnings, *wrong]
+
+
+def configure(syntax: ast.Program, options: Options) -> Config:
+    """The configuration of a script: defaults, its config block, the environment.
+
+    :raises ScriptError: an entry of the block can't be taken.
+    """
+    from kcap.sema.config import apply_block, from_environment
+
+    config = from_environment(options.environment)
+    diagnostics = Diagnostics()
+    apply_block(config, syntax.config, diagnostics)
+    diagnostics.raise_if_errors()
+    return config
+
+
+def make_system(options: Options, config: Config) -> System:
+    """The machine that this runs on, seen with a script's options."""
+    from kcap.probes.system import System
+
+    return System(
+        params=options.parameters,
+        pid=options.pid,
+        unsafe=options.unsafe,
+        missing_probes=config.missing_probes,
+        traceable_file=options.traceable_file,
+    )

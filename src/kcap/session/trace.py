@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running trace: load, attach, read events, end cleanly."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kcap.codegen.events import HEADER_SIZE
+from kcap.codegen.module import EVENTS, LOST
+from kcap.errors import KcapError
+from kcap.functions import events
+from kcap.functions.environment import Environment
+from kcap.kernel.collection import Collection
+from kcap.kernel.programs import Program
+from kcap.kernel.ringbuf import RingReader
+from kcap.session.child import Child
+from kcap.session.features import probe_features
+from kcap.session.packets import PacketCapture
+from kcap.session.runtime import Runtime
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from kcap.codegen.compile import Compiled, CompiledProgram
+    from kcap.codegen.llvm import Compiler
+    from kcap.probes.base import Load, ProbeType
+    from kcap.session.script import Checked
+
+#: The rings are looked at this often, in seconds, though no record woke the reader.
+TICK = 0.1
+#: Losses are looked at this often, in seconds.
+LOSS_INTERVAL = 1.0
+
+
+class Trace:
+    """A script that runs. Use it as a context manager, and iterate over it.
+
+    ``with kcap.trace(text) as trace: for event in trace: …`` yields the events of
+    ``kcap.functions.events`` and the packets of ``kcap.packet`` until the script calls ``exit()``,
+    :meth:`stop` is called, or the process that it follows ends; then what the exit prints (maps).
+    Leaving the block detaches everything and closes the files.
+
+    :param checked: a checked script.
+    :param compiler: a child process with LLVM that is under way already, or None.
+    :param packets: yield packets, too; writing them to their files is faster without.
+    :raises KcapError: nothing is left attached then, and no half-written file.
+    """
+
+    def __init__(
+        self, checked: Checked, compiler: Compiler | None = None, *, packets: bool = True
+    ) -> None:
+        self.checked = checked
+        self._deliver = packets
+        self.timings = checked.timings
+        self.system = checked.system
+        self.probe_count = 0
+        self._loaded: list[tuple[ProbeType, CompiledProgram, list[tuple[Load, Program]]]] = []
+        self._links: list[Any] = []
+        self._collection = Collection()
+        self._ring: RingReader | None = None
+        self._child: Child | None = None
+        self._packets: PacketCapture | None = None
+        self._followed = -1
+        self._lost: dict[int, int] = {}
+        self._stopping = False
+        self._closed = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._start(compiler)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- starting ---
+
+    def _start(self, compiler: Compiler | None) -> None:
+        options = self.checked.options
+        with self.timings.phase("probe features"):
+            features = probe_features(self.checked.script)
+        if options.command:
+            self._child = Child(options.command)
+        if options.pid is not None:
+            self._followed = _open_process(options.pid)
+        self.compiled: Compiled = self.checked.generate(features, compiler)
+        self._packets = PacketCapture(self.compiled, self.checked, deliver=self._deliver)
+        with self.timings.phase("load"):
+            self._load()
+        self.runtime = Runtime(self._collection.maps, self._environment())
+        if EVENTS in self._collection.maps:
+            self._ring = RingReader(self._collection.maps[EVENTS])
+        self._packets.open(self._collection.maps)
+
+    def _load(self) -> None:
+        from kcap.kernel.maps import Map
+        from kcap.probes.registry import probe_type
+
+        for spec in self.compiled.maps:
+            self._collection.maps[spec.name] = Map.create(spec)
+        for program in self.compiled.programs:
+            kind = probe_type(program.context.provider)
+            loaded: list[tuple[Load, Program]] = []
+            self._loaded.append((kind, program, loaded))
+            for load in kind.load_specs(program.context, self.system):
+                spec_ = load.apply(program.spec)
+                loaded.append((load, Program.load(spec_, self._collection.maps)))
+
+    def _environment(self) -> Environment:
+        from kcap.session.symbols import LazyKernelSymbols
+
+        return Environment(self.checked.script.config, kernel=LazyKernelSymbols())
+
+    def attach(self) -> int:
+        """Run the ``begin`` probes, attach all others, start the command; how many probes.
+
+        Called by iteration if it wasn't before.
+
+        :raises AttachError: a probe cannot be attached.
+        :raises UsageError: the command cannot be executed.
+        """
+        if self.probe_count:
+            return self.probe_count
+        if self._packets is not None:
+            self._packets.start()
+        self._run("begin")
+        with self.timings.phase("attach"):
+            for kind, program, loaded in self._loaded:
+                if kind.manual:
+                    self.probe_count += 1
+                    continue
+                self._links.append(kind.attach(program.context, loaded, self.system))
+                self.probe_count += max(1, len(program.context.targets))
+        if self._child is not None:
+            self._child.start()
+        return self.probe_count
+
+    def _run(self, provider: str) -> None:
+        for kind, _, loaded in self._loaded:
+            if kind.name == provider:
+                for _, program in loaded:
+                    program.run()
+
+    # --- running ---
+
+    def __iter__(self) -> Iterator[object]:
+        """Every event of the trace, then what its exit prints."""
+        yield events.AttachedProbes(self.attach())
+        yield from self._follow()
+        self.detach()
+        if self.runtime.exit_status is not None:
+            self._discard()
+        self._run("end")
+        yield from self._drain()
+        yield from self._losses()
+        yield events.TraceEnded()
+        yield from self._final_maps()
+
+    def stop(self) -> None:
+        """End the trace; may be called from a signal handler or another thread."""
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+
+    @property
+    def exit_status(self) -> int:
+        """What ``exit()`` asked for; 0 otherwise."""
+        return self.runtime.exit_status or 0
+
+    def _follow(self) -> Iterator[object]:
+        next_losses = time.monotonic() + LOSS_INTERVAL
+        with select.epoll() as poll:
+            for source in self._sources():
+                poll.register(source, select.EPOLLIN)
+            ended = False
+            while not (self._stopping or ended):
+                ready = {fd for fd, _ in poll.poll(TICK)}
+                ended = self._ended(ready)
+                yield from self._read()
+                if self.runtime.exit_status is not None:
+                    return
+                if time.monotonic() >= next_losses:
+                    next_losses += LOSS_INTERVAL
+                    yield from self._losses()
+
+    def _sources(self) -> list[int]:
+        sources = [self._wake]
+        if self._ring is not None:
+            sources.append(self._ring.fileno())
+        if self._packets is not None:
+            sources.extend(self._packets.filenos())
+        if self._child is not None:
+            sources.append(self._child.fileno())
+        if self._followed >= 0:
+            sources.append(self._followed)
+        return sources
+
+    def _ended(self, ready: set[int]) -> bool:
+        """Whether a process that the trace follows has ended."""
+        child = self._child.fileno() if self._child is not None else -1
+        return child in ready or (self._followed >= 0 and self._followed in ready)
+
+    def _read(self) -> Iterator[object]:
+        """What is in the rings now; nothing that comes after ``exit()``."""
+        if self._packets is not None:
+            yield from self._packets.read()
+        if self._ring is None:
+            return
+        records = self._ring.read()
+        if not records:
+            return
+        sites, runtime = self.compiled.sites, self.runtime
+        for record in records:
+            site = sites[record[0] | record[1] << 8 | record[2] << 16]
+            yield from site.receive(record, HEADER_SIZE, runtime)
+            if runtime.exit_status is not None:
+                break
+        self._ring.release()
+
+    def _drain(self) -> Iterator[object]:
+        """Everything that is left in the rings, once nothing writes to them any more."""
+        status, self.runtime.exit_status = self.runtime.exit_status, None
+        yield from self._read()
+        if self.runtime.exit_status is None:
+            self.runtime.exit_status = status
+        if self._packets is not None:
+            yield from self._packets.finish()
+
+    def _discard(self) -> None:
+        """Drop the events that came between ``exit()`` and detaching, as the language wants."""
+        if self._ring is not None:
+            self._ring.read()
+            self._ring.release()
+
+    def _losses(self) -> Iterator[object]:
+        """A report for each loss counter that has grown."""
+        lost = self._collection.maps.get(LOST)
+        if lost is None:
+            return
+        for slot, counter in enumerate(self.compiled.lost):
+            parts = lost.lookup_per_cpu(slot.to_bytes(4, "little")) or []
+            total = sum(int.from_bytes(part, "little") for part in parts)
+            new = total - self._lost.get(slot, 0)
+            if new:
+                self._lost[slot] = total
+                if self._packets is not None:
+                    self._packets.set_lost(slot, total)
+                yield events.Lost(new, counter.kind, counter.subject)  # type: ignore[arg-type]
+
+    def _final_maps(self) -> Iterator[object]:
+        if not self.checked.script.config.print_maps_on_exit:
+            return
+        for map_ in sorted(self.checked.script.maps.values(), key=lambda m: m.name):
+            entries = self.runtime.read_map(map_)
+            if entries:
+                yield events.MapPrinted(map_, entries)
+
+    # --- ending ---
+
+    def detach(self) -> None:
+        """Detach all probes; the rings may still hold events."""
+        from kcap.kernel.links import close_all
+
+        links, self._links = self._links, []
+        close_all(links)
+
+    def summary(self) -> Sequence[str]:
+        """What there is to say of the packets at the end, a line each."""
+        return self._packets.summary() if self._packets is not None else ()
+
+    def close(self) -> None:
+        """Detach, end the command, close files and maps. May be called twice.
+
+        :raises FileError: a capture file could not take its last packets.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self.detach()
+        if self._child is not None:
+            self._child.close()
+        for _, _, loaded in self._loaded:
+            for _, program in loaded:
+                program.close()
+        if self._ring is not None:
+            self._ring.close()
+        failure: KcapError | None = None
+        if self._packets is not None:
+            try:
+                self._packets.close()
+            except KcapError as error:
+                failure = error
+        self._collection.close()
+        for fd in (self._wake, self._followed):
+            if fd >= 0:
+                os.close(fd)
+        if failure is not None:
+            raise failure
+
+    def __enter__(self) -> Trace:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open_process(pid: int) -> int:
+    from kcap.errors import UsageError
+
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise UsageError(f"-p {pid}: {os.strerror(error.errno or 0)}") from error
