@@ -14,7 +14,7 @@ from kcap import btf as b
 from kcap.lang.diagnostic import Diagnostic
 from kcap.probes.names import Pattern, nearest
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
-from kcap.probes.renames import successors
+from kcap.probes.renames import known_names, successors
 from kcap.probes.traceable import KERNEL
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def check_module(wanted: Lookup, system: System) -> None:
 def traceable_modules(wanted: Lookup, name: str, system: System) -> list[str]:
     """The modules that have a traceable function ``name``, KERNEL for the kernel itself.
 
-    Where the kernel does not tell which functions are traceable, BTF decides, and where there is
-    no BTF either, the function is taken to be the kernel's (or the named module's) own.
+    Where the kernel does not tell which functions are traceable (only root may read that), a
+    function counts as traceable if BTF or kallsyms have it, or if there is neither to ask.
 
     :raises NoMatchError: the function is unknown or can't be traced.
     """
@@ -79,10 +79,10 @@ def traceable_modules(wanted: Lookup, name: str, system: System) -> list[str]:
     module = Pattern(wanted.module.text.replace("-", "_") if wanted.module else "*")
     if system.functions is not None:
         found = [m for m in system.functions.modules_of(name) if module.matches(m)]
-    elif system.btf is not None:
-        found = [m for m in modules_with_type(name, system) if module.matches(m)]
     else:
-        return [module.text if module.exact else KERNEL]
+        found = [m for m in modules_with_type(name, system) if module.matches(m)]
+        if not found and system.has_symbol(name) is not False:
+            found = [module.text if wanted.module and module.exact else KERNEL]
     if not found:
         raise not_traceable(wanted, name, system)
     return found
@@ -103,38 +103,63 @@ def modules_with_type(name: str, system: System) -> list[str]:
 
 def not_traceable(wanted: Lookup, name: str, system: System) -> NoMatchError:
     """The error for a function that does not exist or can't be traced, with the reason."""
-    functions = system.functions
-    others = [new for new, _ in successors(name) if functions is None or new in functions]
-    notes = [_why_not(wanted, name, system)]
-    notes += [f"{note}" for new, note in successors(name) if new in others]
-    near = others
-    if functions is not None:
-        variants = functions.variants(name)
-        if variants:
-            notes.append(f"the compiler made a copy of it under another name: {variants[0]}")
-        if wanted.provider in ("kprobe", "kretprobe") and not others:
-            near = variants
-        near = near or functions.near(name)
+    near, notes = _instead(wanted, name, system)
     help_, edits = suggestion(wanted.function.span, near[:3])
     reason = (
         f'{name} is not traceable (either non-existing, inlined, or marked as "notrace"); '
         "attaching to it will likely fail"
     )
-    warning = Diagnostic("not-traceable", "warning", reason, wanted.function.span)
     return no_match(
         wanted.provider,
         wanted.rest,
         wanted.function.span,
         label="can't be traced" if _exists(name, system) else "no such function",
-        notes=notes,
+        notes=[_why_not(wanted, name, system), *notes],
         help=help_,
         edits=edits,
-        warnings=[warning],
+        warnings=[Diagnostic("not-traceable", "warning", reason, wanted.function.span)],
     )
 
 
+def _instead(wanted: Lookup, name: str, system: System) -> tuple[list[str], list[str]]:
+    """(functions to propose, notes on them) in place of one that can't be traced."""
+    renamed, notes = _successors(name, system)
+    if renamed:
+        return renamed, notes
+    functions = system.functions
+    if functions is None:
+        every = [found for _, found in system.btf.functions()] if system.btf is not None else []
+    else:
+        variants = functions.variants(name)
+        if variants and wanted.provider in ("kprobe", "kretprobe"):
+            return variants, ["the compiler made a copy of it under another name"]
+        if variants:
+            kind = "kprobe" if wanted.provider == "fentry" else "kretprobe"
+            note = f"the compiler made a copy of it that BTF leaves out: {kind}:{variants[0]}"
+            return [], [note]
+        every = list(functions.names)
+    # A misspelt name may be one that this kernel no longer has.
+    for old in nearest(name, known_names(), 1):
+        renamed, notes = _successors(old, system)
+        if renamed and old not in every:
+            return renamed, notes
+    return nearest(name, every), []
+
+
+def _successors(name: str, system: System) -> tuple[list[str], list[str]]:
+    """The functions of this machine that took the place of ``name``, with what happened."""
+    found = [item for item in successors(name) if _is_there(item[0], system)]
+    return [new for new, _ in found], list(dict.fromkeys(note for _, note in found))
+
+
+def _is_there(name: str, system: System) -> bool:
+    if system.functions is not None:
+        return name in system.functions
+    return bool(modules_with_type(name, system))
+
+
 def _exists(name: str, system: System) -> bool:
-    return system.has_symbol(name) or bool(modules_with_type(name, system))
+    return bool(system.has_symbol(name)) or bool(modules_with_type(name, system))
 
 
 def _why_not(wanted: Lookup, name: str, system: System) -> str:

@@ -100,7 +100,8 @@ class Kprobe(ProbeType):
     def _args_missing(self, parts: list[Part]) -> str:
         if self.returns:
             return "kretprobe has no arguments; fexit has those of the function and its retval"
-        return f"kprobe knows no types: use arg0, arg1, …, or fentry:{rest_of(parts)}"
+        function = rest_of(parts).partition("+")[0]
+        return f"kprobe knows no types: use arg0, arg1, …, or fentry:{function}"
 
     def _named(self, parts: list[Part], target: KprobeTarget) -> list[Part]:
         """The parts that name one target of a wildcard."""

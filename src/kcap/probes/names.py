@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-MOST_COMPARED = 1000
-"""Names that are compared letter by letter."""
+CUTOFF = 0.75
+"""How alike names have to be to be proposed, from 0 to 1 (difflib's ratio)."""
 
 
 def has_wildcard(text: str) -> bool:
@@ -72,22 +72,19 @@ def _pieces(name: str) -> tuple[str, ...]:
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """Names that a misspelt ``name`` may have meant, the most alike first.
 
-    Names are compared in full only where they share a third with ``name``, so that tens of
-    thousands take some ten milliseconds.
+    Only names of about the same length that have a third of ``name`` in them are compared letter
+    by letter, so that a kernel's 60,000 functions take some 20 ms.
 
     :param count: how many at most.
     """
-    from kcap.sema.suggest import nearest as rank
+    from kcap.symbols.nearest import nearest as rank
 
     pieces, size = _pieces(name), len(name)
-    slack = max(3, size // 3)
-    likely = [
-        other
-        for other in names
-        if abs(len(other) - size) <= slack and (not pieces or any(p in other for p in pieces))
-    ]
-    likely = sorted(set(likely), key=lambda other: (abs(len(other) - size), other))
-    return rank(name, likely[:MOST_COMPARED], count)
+    slack = max(3, size // 4)
+    likely = {n for n in names if -slack <= len(n) - size <= slack}
+    if pieces:
+        likely = {n for n in likely if any(piece in n for piece in pieces)}
+    return rank(name, sorted(likely), count, CUTOFF)
 
 
 def enumerate_words(words: Iterable[str], last: str = "or") -> str:

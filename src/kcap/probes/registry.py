@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kcap.lang.diagnostic import Diagnostic, Diagnostics
+from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, problem, suggestion
 
@@ -98,14 +98,16 @@ class Resolver:
         name = point.provider.text
         if not has_wildcard(name):
             return self._type(point).resolve(point, uses, self.system)
-        kinds = [kind for kind in probe_types() if Pattern(name).matches(kind.name)]
+        kinds = [
+            kind for kind in probe_types() if Pattern(name).matches(kind.name) and not kind.manual
+        ]
         if not kinds:
             raise _unknown_provider(point)
         found: list[ProbeContext] = []
         for kind in kinds:
             try:
                 found += kind.resolve(point, uses, self.system)
-            except NoMatchError:  # the other kinds may have it
+            except ScriptError:  # not written as this kind wants it, or not there: others may fit
                 continue
         return found
 

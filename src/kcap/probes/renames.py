@@ -38,16 +38,28 @@ def renames() -> tuple[Rename, ...]:
     return tuple(Rename(old, tuple(new.split(",")), since, note) for old, new, since, note in rows)
 
 
+def known_names() -> list[str]:
+    """Every name of the table."""
+    return [name for entry in renames() for name in (entry.old, *entry.new)]
+
+
 def successors(name: str) -> list[tuple[str, str]]:
     """(other name, note) of the functions that do the work of ``name`` on some other kernel.
 
     The table is read in both directions: a script for a new kernel may run on an old one.
+
+    :param name: the function that this kernel doesn't have.
     """
     found = []
     for entry in renames():
         when = f" (Linux {entry.since})" if entry.since else ""
         if entry.old == name:
             found += [(new, f"{entry.note}{when}") for new in entry.new]
-        elif name in entry.new:
+        elif name == entry.new[0]:
             found.append((entry.old, f"{entry.note}{when}"))
+    for prefix in ("sys_", "SyS_"):
+        if name.startswith(prefix):
+            call = name.removeprefix(prefix)
+            note = "system calls take their arguments from struct pt_regs (Linux 4.17)"
+            found += [(f"__{arch}_sys_{call}", note) for arch in ("x64", "arm64", "riscv")]
     return found

@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING, Literal
 
 from kcap.btf import Btf, BtfError
 from kcap.errors import FileError
+from kcap.kernel.errors import SyscallError
+from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
 from kcap.probes.traceable import KERNEL, TraceableFunctions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kcap.kernel.errors import AttachError
+    from kcap.kernel.tracefs import EventFormat
     from kcap.sema.kerneltypes import KernelTypes
 
 Missing = Literal["error", "warn", "ignore"]
-
-TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-"""Where tracefs is mounted: of its own since 4.1, else below debugfs."""
-
-BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
 
 
 class System:
@@ -40,7 +38,7 @@ class System:
     :param tracefs: where tracefs is mounted; '' looks for it.
     :param proc: where procfs is mounted.
     :param btf_dir: where the kernel offers BTF.
-    :param blacklist: the file of functions that kprobes refuse.
+    :param blacklist: the file that lists functions in which kprobes are refused.
     """
 
     def __init__(
@@ -121,32 +119,33 @@ class System:
 
         :raises FileError: the file that was asked for instead can't be read.
         """
-        if self._traceable_file:
-            try:
-                with open(self._traceable_file, encoding="utf-8", errors="replace") as file:
-                    return TraceableFunctions(file.read())
-            except OSError as error:
-                raise FileError(
-                    f"can't read traceable functions: {error}", self._traceable_file
-                ) from error
-        if not self.tracefs:
+        path = self._traceable_file
+        if not path and self.tracefs is not None:
+            path = f"{self.tracefs.path}/available_filter_functions"
+        if not path:
             return None
-        text = _read_text(f"{self.tracefs}/available_filter_functions")
+        text = _read_text(path)
+        if self._traceable_file and not text:
+            raise FileError("no traceable functions in the file that was given", path)
         return TraceableFunctions(text) if text else None
 
     @cached_property
     def blacklist(self) -> frozenset[str]:
         """Functions in which the kernel refuses kprobes; empty if it doesn't tell."""
-        lines = _read_text(self._blacklist).splitlines()
-        return frozenset(line.split("\t", 1)[1] for line in lines if "\t" in line)
+        return kprobe_blacklist(self._blacklist)
 
     @cached_property
     def _kernel_symbols(self) -> str:
         return "\n" + _read_text(f"{self._proc}/kallsyms")
 
-    def has_symbol(self, name: str) -> bool:
-        """Whether kallsyms has a function (or object) of that name, traceable or not."""
+    def has_symbol(self, name: str) -> bool | None:
+        """Whether kallsyms has a function (or object) of that name, traceable or not.
+
+        None if kallsyms can't be read.
+        """
         text = self._kernel_symbols
+        if len(text) == 1:
+            return None
         return f" {name}\n" in text or f" {name}\t" in text
 
     @cached_property
@@ -161,36 +160,43 @@ class System:
     # Events
 
     @cached_property
-    def tracefs(self) -> str:
-        """Where tracefs is, or '' if it is not mounted or not readable."""
-        for path in (self._tracefs,) if self._tracefs else TRACEFS:
-            if os.access(f"{path}/events", os.R_OK | os.X_OK):
-                return path
-        return ""
+    def tracefs(self) -> Tracefs | None:
+        """tracefs, or None if it is not mounted or not readable."""
+        try:
+            found = Tracefs.find((self._tracefs,)) if self._tracefs else Tracefs.find()
+        except SyscallError:
+            return None
+        return found if os.access(f"{found.path}/events", os.R_OK | os.X_OK) else None
 
     @cached_property
     def events(self) -> dict[str, list[str]]:
         """The names of tracepoints by category, sorted; empty if tracefs doesn't tell."""
-        text = _read_text(f"{self.tracefs}/available_events") if self.tracefs else ""
         found: dict[str, list[str]] = {}
-        for line in sorted(text.splitlines()):
-            category, colon, event = line.partition(":")
-            if colon:
-                found.setdefault(category, []).append(event)
+        try:
+            pairs = self.tracefs.events() if self.tracefs is not None else []
+        except FileError:
+            return found
+        for category, event in pairs:
+            found.setdefault(category, []).append(event)
         return found
 
-    def has_event(self, category: str, event: str) -> bool:
-        """Whether a tracepoint exists; asks for that one only."""
-        return bool(self.tracefs) and os.path.exists(f"{self.tracefs}/events/{category}/{event}/id")
+    def has_event(self, category: str, event: str) -> bool | None:
+        """Whether a tracepoint exists, or None without tracefs; asks for that one only."""
+        if self.tracefs is None:
+            return None
+        return os.path.exists(f"{self.tracefs.path}/events/{category}/{event}/id")
 
-    def event_format(self, category: str, event: str) -> str:
-        """The ``format`` file of a tracepoint, or '' if there is none."""
-        return _read_text(f"{self.tracefs}/events/{category}/{event}/format")
+    def event_format(self, category: str, event: str) -> EventFormat | None:
+        """What a tracepoint carries, or None if it is not known."""
+        try:
+            return self.tracefs.event_format(category, event) if self.tracefs else None
+        except FileError:
+            return None
 
-    def event_id(self, category: str, event: str) -> int | None:
-        """The number that perf_event_open(2) wants for a tracepoint, or None if there is none."""
-        text = _read_text(f"{self.tracefs}/events/{category}/{event}/id")
-        return int(text) if text else None
+    def event_text(self, category: str, event: str) -> str:
+        """The ``format`` file of a tracepoint, or '' if it can't be read."""
+        path = f"{self.tracefs.path}/events" if self.tracefs is not None else ""
+        return _read_text(f"{path}/{category}/{event}/format")
 
     # Machine
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from kcap.kernel import uapi
 from kcap.probes.args import args_struct
 from kcap.probes.base import Part, ProbeType, rest_of
-from kcap.probes.ctext import Declaration, parse_declaration, type_of
+from kcap.probes.ctext import type_of
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
 from kcap.sema.probe import ProbeContext
-from kcap.sema.types import INT8, Array, Field, Pointer, Struct, Type
+from kcap.sema.types import Field, Struct
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -33,21 +33,6 @@ class EventTarget:
     event: str
 
 
-@dataclass(frozen=True, slots=True)
-class FormatField:
-    """A line of a format file.
-
-    :param text: the declaration as written: ``const char * filename``.
-    :param offset: bytes from the start of the record, which is the program's context.
-    :param size: its bytes.
-    """
-
-    text: str
-    offset: int
-    size: int
-    signed: bool
-
-
 class Tracepoint(ProbeType):
     """A static event of the kernel."""
 
@@ -63,7 +48,7 @@ class Tracepoint(ProbeType):
         if has_wildcard(parts[0].text) or has_wildcard(parts[1].text):
             return self._expand(parts, uses, system)
         target = EventTarget(parts[0].text, parts[1].text)
-        if system.tracefs and not system.has_event(target.category, target.event):
+        if system.has_event(target.category, target.event) is False:
             raise self._unknown(parts, system)
         return [self._context(parts, [target], _args(target, system))]
 
@@ -135,17 +120,11 @@ class Tracepoint(ProbeType):
     def attach_target(
         self, context: ProbeContext, target: EventTarget, program: Program, system: System
     ) -> Link:
-        from kcap.kernel.errors import AttachError
         from kcap.kernel.links import attach_tracepoint
+        from kcap.kernel.tracefs import Tracefs
 
         what = f"{self.name}:{target.category}:{target.event}"
-        number = system.event_id(target.category, target.event)
-        if number is None:
-            raise AttachError(
-                f"can't attach to {what}: its id can't be read",
-                2,
-                hint="mount tracefs (mount -t tracefs tracefs /sys/kernel/tracing) and run as root",
-            )
+        number = (system.tracefs or Tracefs.find()).event_id(target.category, target.event)
         return attach_tracepoint(program.fileno(), number, what)
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
@@ -157,7 +136,7 @@ class Tracepoint(ProbeType):
 
     def parameters(self, probe: str, system: System) -> list[str]:
         _, category, event = probe.split(":", 2)
-        return [field.text for field in _own_fields(system.event_format(category, event))]
+        return _declarations(system.event_text(category, event))
 
 
 def _matches(category: str, event: str, system: System) -> list[EventTarget]:
@@ -172,69 +151,30 @@ def _matches(category: str, event: str, system: System) -> list[EventTarget]:
     ]
 
 
-def parse_format(text: str) -> list[FormatField]:
-    """The fields of a format file, those common to all events included.
-
-    A line reads ``field:TYPE NAME;	offset:N;	size:N;	signed:N;`` (trace_events.c of the kernel).
-    """
-    found = []
-    for line in text.splitlines():
-        line = line.strip()
-        if not line.startswith("field:"):
-            continue
-        pairs = [item.strip().partition(":") for item in line.split(";") if item.strip()]
-        values = {key: value for key, _, value in pairs}
-        found.append(
-            FormatField(
-                values["field"],
-                int(values.get("offset", 0)),
-                int(values.get("size", 0)),
-                values.get("signed", "0") == "1",
-            )
-        )
-    return found
-
-
-def _own_fields(text: str) -> list[FormatField]:
-    """The fields without those common to all events, which BPF programs can't read (the kernel
-    puts a pointer to the registers in their place, include/trace/perf.h)."""
-    return [
-        field
-        for field in parse_format(text)
-        if not parse_declaration(field.text).name.startswith("common_")
-    ]
+def _declarations(text: str) -> list[str]:
+    """The declarations of a format file, those of fields common to all events left out."""
+    lines = (line.strip() for line in text.splitlines())
+    fields = (line[6 : line.index(";")] for line in lines if line.startswith("field:"))
+    return [field for field in fields if " common_" not in field]
 
 
 def _args(target: EventTarget, system: System) -> Struct | None:
-    """The type of ``args``, or None if the format can't be read."""
-    text = system.event_format(target.category, target.event)
-    if not text:
+    """The type of ``args``, or None if the format can't be read.
+
+    The fields common to all events are left out: BPF programs can't read them (the kernel puts a
+    pointer to the registers in their place, include/trace/perf.h).
+    """
+    known = system.event_format(target.category, target.event)
+    if known is None:
         return None
     # System calls get pointers from user space.
     user = target.category == "syscalls" and target.event.startswith("sys_enter_")
     space: Space = "user" if user else "kernel"
-    own = _own_fields(text)
-    fields = [_field(item, system, space) for item in own]
+    # Only user_events have relative locations.
+    own = [field for field in known.arguments if field.location != "rel"]
+    fields = [
+        Field(f.name, f.offset, type_of(f, system.types, space), data_loc=bool(f.location))
+        for f in own
+    ]
     size = max((item.offset + item.size for item in own), default=0)
-    return args_struct(target.event, [f for f in fields if f is not None], size)
-
-
-def _field(item: FormatField, system: System, space: Space) -> Field | None:
-    """A field of ``args``; None for ``__rel_loc``, which only user_events have."""
-    found = parse_declaration(item.text)
-    if found.location == "__rel_loc":
-        return None
-    if found.location:
-        return Field(found.name, item.offset, _located(found, item, system), data_loc=True)
-    return Field(
-        found.name, item.offset, type_of(found, item.size, item.signed, system.types, space)
-    )
-
-
-def _located(found: Declaration, item: FormatField, system: System) -> Type:
-    """The type of a ``__data_loc`` field: a pointer to its elements, which follow the record."""
-    array = type_of(found, 8, item.signed, system.types, "kernel")
-    element = array.element if isinstance(array, Array) else array
-    if "char" in found.base:
-        element = INT8
-    return Pointer(element, "kernel")
+    return args_struct(target.event, fields, size)
