@@ -38,23 +38,6 @@ _SKB = (
     *("skb_iif", "queue_mapping", "sk", "dev"),
     *("vlan_tci", "vlan_proto", "vlan_present", "vlan_all"),
 )
-    "head",
-    "data",
-    "len",
-    "data_len",
-    "mac_header",
-    "network_header",
-    "protocol",
-    "mark",
-    "skb_iif",
-    "queue_mapping",
-    "sk",
-    "vlan_tci",
-    "vlan_proto",
-    "vlan_present",
-    "vlan_all",
-    "dev",
-]
 _DEVICE = ("ifindex", "type", "hard_header_len")
 
 
