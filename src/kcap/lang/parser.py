@@ -99,6 +99,8 @@ class Parser(TopLevelRules):
         text = self.text
         if text[at] == "#" or _C_TYPE.match(text, at):
             definition = self.c_definition(at)
+            if definition is not None and text.startswith("#!", at):
+                self.error("the `#!` line must be the first line", definition.span, code="order")
             if definition is not None:
                 before = [*preamble, *items]
                 self._check_order("C definitions", definition.span, before)

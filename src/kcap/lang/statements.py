@@ -90,6 +90,7 @@ class StatementRules(ExpressionRules):
                 raise
             except SyntaxFailure:
                 self.depth = depth
+                self.head_depth = 0
                 self._skip_statement()
         if self.depth == 1:
             self.finish()
