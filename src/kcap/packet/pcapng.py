@@ -14,10 +14,12 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from kcap.functions import skb_record as layout
+from kcap.packet import linktype
 from kcap.packet.files import OutputFile, RecordWriter
 from kcap.packet.frame import Frame
 from kcap.packet.linktype import SNAPLEN
-from kcap.packet.record import Names, Record, direction, text
+from kcap.packet.record import Names, Record, Sample, direction, text, unpack
 from kcap.version import __version__
 
 _SECTION_HEADER: Final = 0x0A0D0D0A
@@ -44,10 +46,18 @@ _ISB_USRDELIV: Final = 8
 _DIRECTIONS: Final = {"in": 1, "out": 2, "": 0}
 
 _EPB: Final = struct.Struct("<IIIIIII")
-#: flags, packet id, queue: their headers and values, then the end of options.
-_EPB_NUMBERS: Final = struct.Struct("<HHIHHQHHIHH")
+#: Options flags, packet id, queue and end of options, then the block's length again.
+_EPB_TAIL: Final = struct.Struct("<HHIHHQHHIHHI")
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _MAX_OPTION: Final = 65535
+
+_SKB: Final = layout.FIELDS["skb"].offset
+#: skb, and sec, nsec, caplen, origlen of the pcap header.
+_COPY: Final = struct.Struct(f"<{_SKB}xQ{layout.PCAP_HEADER_OFFSET - _SKB - 8}xIIII")
+#: The fields of a record that its interface, comment and options depend on.
+_SAME_HEAD: Final = slice(layout.FIELDS["flags"].offset, layout.FIELDS["reserved"].offset)
+_SAME_TAIL: Final = slice(layout.FIELDS["func"].offset, layout.FIXED_SIZE)
+_CACHE_SIZE: Final = 4096
 
 
 @dataclass(slots=True)
@@ -78,6 +88,7 @@ class PcapngWriter(RecordWriter):
         self._comment = comment
         self._interfaces: dict[tuple[int, int, bytes, int], Interface] = {}
         self._comments: dict[tuple[int, int, bytes, int, int, int], bytes] = {}
+        self._same: dict[tuple[bytes, bytes], tuple[Interface, bytes, tuple[int, int]]] = {}
         # A packet's identity must not tell kernel addresses to whoever gets the file.
         self._secret = int.from_bytes(os.urandom(8))
 
@@ -102,25 +113,58 @@ class PcapngWriter(RecordWriter):
         :param record: where interface, direction, mark, process and so on are taken from.
         """
         interface = self._interface(record, frame.link_type, time_ns)
+        comment, numbers = self._packet_comment(record), _numbers(record)
+        self._append(interface, time_ns, frame.data, frame.original_length, comment, numbers,
+                     record.skb)  # fmt: skip
+
+    def copy(self, sample: Sample) -> None:
+        """Append the packet of a sample that needs no finishing touch: an Ethernet frame.
+
+        Most packets agree with one before in everything but time, address and bytes; what was made
+        of those fields then is used again.
+        """
+        skb, sec, nsec, caplen, original = _COPY.unpack_from(sample)
+        time_ns = sec * 1_000_000_000 + nsec
+        key = bytes(sample[_SAME_HEAD]), bytes(sample[_SAME_TAIL])
+        same = self._same.get(key)
+        if same is None:
+            record = unpack(sample)
+            same = (
+                self._interface(record, linktype.ETHERNET, time_ns),
+                self._packet_comment(record),
+                _numbers(record),
+            )
+            if len(self._same) >= _CACHE_SIZE:
+                self._same.clear()
+            self._same[key] = same
+        data = sample[layout.PREFIX_OFFSET : layout.PREFIX_OFFSET + caplen]
+        self._append(same[0], time_ns, data, original, same[1], same[2], skb)
+
+    def _append(
+        self,
+        interface: Interface,
+        time_ns: int,
+        data: Sample,
+        original: int,
+        comment: bytes,
+        numbers: tuple[int, int],
+        skb: int,
+    ) -> None:
         interface.packets += 1
-        interface.last_ns = max(interface.last_ns, time_ns)
-        data = frame.data
-        padding = _PADDING[len(data) & 3]
-        comment = self._packet_comment(record)
-        numbers = _EPB_NUMBERS.pack(
-            _EPB_FLAGS, 4, _DIRECTIONS[direction(record)],
-            _EPB_PACKETID, 8, record.skb ^ self._secret,
-            _EPB_QUEUE, 4, record.queue_mapping,
-            0, 0,
-        )  # fmt: skip
-        total = 4 + _EPB.size + len(data) + len(padding) + len(comment) + len(numbers)
+        if time_ns > interface.last_ns:
+            interface.last_ns = time_ns
+        length = len(data)
+        padding = _PADDING[length & 3]
+        total = _EPB.size + length + len(padding) + len(comment) + _EPB_TAIL.size
         head = _EPB.pack(
             _ENHANCED_PACKET, total, interface.id, time_ns >> 32, time_ns & 0xFFFFFFFF,
-            len(data), frame.original_length,
+            length, original,
         )  # fmt: skip
-        self.pending.append(
-            b"".join((head, data, padding, comment, numbers, total.to_bytes(4, "little")))
-        )
+        tail = _EPB_TAIL.pack(
+            _EPB_FLAGS, 4, numbers[0], _EPB_PACKETID, 8, skb ^ self._secret,
+            _EPB_QUEUE, 4, numbers[1], 0, 0, total,
+        )  # fmt: skip
+        self.pending.append(b"".join((head, data, padding, comment, tail)))
 
     def close(self, end_ns: int = 0, lost: int = 0) -> None:
         """Write the statistics of every interface, and close.
@@ -156,7 +200,7 @@ class PcapngWriter(RecordWriter):
             if record.mark:
                 said += f" mark {record.mark:#x}"
             option = _option(_OPT_COMMENT, said.encode())
-            if len(self._comments) >= 4096:
+            if len(self._comments) >= _CACHE_SIZE:
                 self._comments.clear()
             self._comments[key] = option
         return option
@@ -176,6 +220,11 @@ class PcapngWriter(RecordWriter):
         )
         body = interface.id.to_bytes(4, "little") + _time(end_ns) + options
         return _block(_INTERFACE_STATISTICS, body)
+
+
+def _numbers(record: Record) -> tuple[int, int]:
+    """The values of epb_flags and epb_queue."""
+    return _DIRECTIONS[direction(record)], record.queue_mapping
 
 
 def _interface_description(record: Record, link_type: int) -> bytes:

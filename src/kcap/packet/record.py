@@ -46,10 +46,10 @@ class Record(NamedTuple):
     reserved: int
     headroom: int
     skb: int
-    func: int
-    probe: int
     skb_len: int
     data_len: int
+    func: int
+    probe: int
     arg_offset: int
     mark: int
     skb_iif: int

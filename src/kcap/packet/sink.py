@@ -22,8 +22,11 @@ from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
 HOLD_BACK_NS: Final = 2_000_000
 
 #: mono_ns, arrival (which makes entries unique, so that sorting never compares the rest), what to
-#: write, site, and whether that is a whole sample to be finished (or a pcap record to be copied).
-_Entry = tuple[int, int, Sample, int, bool]
+#: write, site, and how.
+_Entry = tuple[int, int, Sample, int, int]
+_FINISH: Final = 0  # a sample, which needs a finishing touch
+_COPY: Final = 1  # a pcap record: the part of a sample that goes into a pcap file as it is
+_BLOCK: Final = 2  # a sample that goes into a pcapng file with its frame as it is
 
 
 @dataclass(slots=True)
@@ -52,9 +55,11 @@ class _Target:
     sites: list[int] = field(default_factory=list)
 
     @property
-    def copies(self) -> bool:
-        """Whether an Ethernet record's bytes go into the file as they are."""
-        return isinstance(self.writer, PcapWriter) and self.link_type == linktype.ETHERNET
+    def way(self) -> int:
+        """How a record goes into the file that is a whole Ethernet frame."""
+        if self.link_type != linktype.ETHERNET:
+            return _FINISH
+        return _COPY if isinstance(self.writer, PcapWriter) else _BLOCK
 
 
 class PacketSink:
@@ -262,7 +267,7 @@ class PacketSink:
             layout.PREFIX_OFFSET,
             layout.FLAG_FIXUP,
         )
-        copies = {site: target.copies for site, target in self._by_site.items()}
+        ways = {site: target.way for site, target in self._by_site.items()}
         arrival = self._arrivals
         for sample in samples:
             if len(sample) < prefix_offset:
@@ -270,14 +275,13 @@ class PacketSink:
                 continue
             mono, site, payload, prefix, flags, caplen = head(sample)
             end = prefix_offset + caplen
-            if caplen != prefix + payload or end > len(sample) or site not in copies:
+            if caplen != prefix + payload or end > len(sample) or site not in ways:
                 self.malformed += 1
                 continue
             arrival += 1
-            if flags & fixup or not copies[site]:
-                batch.append((mono, arrival, sample, site, True))
-            else:
-                batch.append((mono, arrival, sample[start:end], site, False))
+            way = _FINISH if flags & fixup else ways[site]
+            data = sample[start:end] if way == _COPY else sample
+            batch.append((mono, arrival, data, site, way))
         self._arrivals = arrival
 
     def _write(self, batch: list[_Entry]) -> None:
@@ -288,18 +292,25 @@ class PacketSink:
             self.late += bisect_left(batch, (self._last_ns,))
         self._last_ns = max(self._last_ns, batch[-1][0])
         pending = {site: target.writer.pending for site, target in self._by_site.items()}
-        for _, _, data, site, unfinished in batch:
-            if unfinished:
-                self._add_slowly(data, site)
-            else:
+        copy = {
+            site: target.writer.copy
+            for site, target in self._by_site.items()
+            if isinstance(target.writer, PcapngWriter)
+        }
+        for _, _, data, site, way in batch:
+            if way == _COPY:
                 pending[site].append(data)
+            elif way == _BLOCK:
+                copy[site](data)
+            else:
+                self._finish(data, site)
         for site, stats in self.stats.items():
-            stats.written += sum(1 for e in batch if e[3] == site and not e[4])
+            stats.written += sum(1 for e in batch if e[3] == site and e[4] != _FINISH)
         for target in self._targets:
             target.writer.flush()
 
-    def _add_slowly(self, sample: Sample, site: int) -> None:
-        """A record that needs a finishing touch, or goes to a file that is not plain Ethernet."""
+    def _finish(self, sample: Sample, site: int) -> None:
+        """A record that needs a finishing touch, or goes to a file that is not Ethernet."""
         record = unpack(sample)
         target = self._by_site[site]
         stats = self.stats[site]
