@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from kcap.errors import KcapError
 
 if TYPE_CHECKING:
-    from kcap.lang.diagnostic import Diagnostic
+    from collections.abc import Iterable
+
+    from kcap.lang.diagnostic import Diagnostic, Edit
+    from kcap.lang.source import Span
 
 
 class SemaError(KcapError):
@@ -24,3 +27,32 @@ class SemaError(KcapError):
 
 class PendingType(SemaError):
     """A type that this inference pass does not know yet; in the last pass, an error."""
+
+
+def sema_error(
+    code: str,
+    span: Span,
+    title: str,
+    *,
+    label: str = "",
+    labels: Iterable[tuple[Span, str]] = (),
+    notes: Iterable[str] = (),
+    help: Iterable[str] = (),
+    edits: Iterable[Edit] = (),
+) -> SemaError:
+    """An error to raise; see :class:`~kcap.lang.diagnostic.Diagnostic` for the arguments."""
+    from kcap.lang.diagnostic import Diagnostic, Label
+
+    return SemaError(
+        Diagnostic(
+            code,
+            "error",
+            title,
+            span,
+            label,
+            tuple(Label(at, text) for at, text in labels),
+            tuple(notes),
+            tuple(help),
+            tuple(edits),
+        )
+    )

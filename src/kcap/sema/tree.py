@@ -178,9 +178,10 @@ class Cast(Expr):
 
     Between integers, booleans, enums, pointers: truncation or extension by the operand's sign; to
     boolean: ``!= 0``. Array of integers to or from an integer of the same size: the same bytes.
-    Char array to String: a C string read from the place. String to a larger String, tuple to a
-    tuple of wider elements: element by element. Aggregate to integer: the sum over all CPUs (or
-    what the aggregate's ``castable`` says).
+    Char array to String: a C string read from the place; String to an array of chars: its bytes.
+    String to a larger String, Buffer to a larger Buffer, tuple to a tuple of wider elements:
+    element by element. Aggregate to integer: the sum over all CPUs (or what the aggregate's
+    ``castable`` says).
     """
 
     operand: Expr
@@ -199,6 +200,16 @@ class Deref(Expr):
     """``*pointer``, and the left side of ``->``."""
 
     pointer: Expr
+
+
+@dataclass(slots=True, eq=False)
+class AddressOf(Expr):
+    """``&place``: a pointer to where a variable, a map's element or a struct's field stands.
+
+    Its type is a Pointer; its space says which memory: 'bpf' for variables and map elements.
+    """
+
+    place: Expr
 
 
 @dataclass(slots=True, eq=False)
