@@ -85,3 +85,6 @@ class SkbOutput(Function):
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         skb, length, offset = call.args
         return skb_emit.emit(gen, call.data, skb, length, offset)
+
+
+FUNCTIONS = (SkbOutput,)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors as the command line prints them: on standard error, never as a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+from kcap.errors import FileError, KcapError
+from kcap.lang.diagnostic import Diagnostic, ScriptError
+
+
+def use_color() -> bool:
+    """Whether messages are coloured: on a terminal, unless ``BPFTRACE_COLOR`` or ``NO_COLOR``
+    say otherwise."""
+    wish = os.environ.get("BPFTRACE_COLOR", "auto")
+    if wish in ("always", "never"):
+        return wish == "always"
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+
+def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
+    """Print diagnostics with the lines of the script that they are about."""
+    from kcap.lang.render import render
+
+    for diagnostic in diagnostics:
+        print(render(diagnostic, color=use_color()), file=sys.stderr)
+
+
+def print_error(error: KcapError, *, verbose: bool = False) -> None:
+    """Print an error: its diagnostics if it has any, else one line, and what to do about it.
+
+    :param verbose: also print the whole log that it carries (the verifier's, LLVM's).
+    """
+    if isinstance(error, ScriptError):
+        print_diagnostics(error.diagnostics)
+        return
+    where = f"{error.path}: " if isinstance(error, FileError) and error.path else ""
+    text = str(error)
+    if where and text.startswith(where):
+        where = ""
+    print(f"ERROR: {where}{text}", file=sys.stderr)
+    if error.hint:
+        print(f"HINT: {error.hint}", file=sys.stderr)
+    log = getattr(error, "log", "")
+    if log and verbose:
+        print(log if isinstance(log, str) else "\n".join(log), file=sys.stderr)

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bpftrace's command-line options (its man page, version 0.27), and kcap's own beside them.
+
+Parsed by hand: argparse costs 9 ms of every start, and cannot do what getopt does with ``-v`` and
+with what follows ``--``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from kcap.errors import UnsupportedError, UsageError
+
+
+class Option(NamedTuple):
+    """An option of the command line.
+
+    :param flags: how it is written.
+    :param attribute: the attribute of :class:`Arguments` that it sets.
+    :param value: what its value is called in the help; '' when it takes none.
+    :param help: one line.
+    :param built: False while kcap does not do it yet: it is refused by name, never ignored.
+    """
+
+    flags: tuple[str, ...]
+    attribute: str
+    value: str
+    help: str
+    built: bool = True
+
+
+OPTIONS: Final = (
+    Option(("-B",), "buffering", "MODE", "output buffering mode ('full', 'line', or 'none')"),
+    Option(("-c",), "command", "CMD", "run CMD and trace until it ends"),
+    Option(("-d",), "debug", "STAGE", "print a stage: ast, codegen, codegen-opt, dis, all"),
+    Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF", built=False),
+    Option(("--dry-run",), "dry_run", "", "stop right after attaching all probes"),
+    Option(("-e",), "program", "PROGRAM", "run PROGRAM"),
+    Option(("-f",), "format", "FORMAT", "output format ('text', 'json')"),
+    Option(("--fix",), "fix", "", "mend what can be mended in the script, then run it"),
+    Option(("--fmt",), "reformat", "", "print the script in standard form"),
+    Option(("-h", "--help"), "help", "", "show this help"),
+    Option(("-I",), "include_dirs", "DIR", "search DIR for C headers", built=False),
+    Option(("--include",), "includes", "FILE", "add an #include", built=False),
+    Option(("--info",), "info", "", "show what the kernel supports", built=False),
+    Option(("-k",), "helper_errors", "", "warn about failing BPF helpers", built=False),
+    Option(("-l", "--list"), "list", "", "list probes, those of a script or that match a pattern"),
+    Option(("--no-feature",), "no_feature", "FEATURES", "don't use these features", built=False),
+    Option(("--no-warnings",), "no_warnings", "", "suppress all warnings"),
+    Option(("-o",), "output", "FILE", "write output to FILE instead of standard output"),
+    Option(("-p",), "pid", "PID", "trace only this process, until it ends"),
+    Option(("--probe-filter",), "probe_filter", "REGEX", "attach only these", built=False),
+    Option(("-q", "--quiet"), "quiet", "", "keep messages quiet"),
+    Option(("--test",), "test", "", "run the script's test probes", built=False),
+    Option(("--bench",), "bench", "", "run the script's bench probes", built=False),
+    Option(
+        ("--traceable-functions",), "traceable_file", "FILE", "a list of traceable functions"
+    ),
+    Option(("--unsafe",), "unsafe", "", "allow unsafe functions such as system()"),
+    Option(
+        ("--usdt-file-activation",), "usdt_activation", "", "activate USDT by file", built=False
+    ),
+    Option(("-v", "--verbose"), "verbose", "", "verbose messages: timings, verifier logs"),
+    Option(("-V", "--version"), "version", "", "print the version"),
+    Option(("--vm",), "vm", "", "run in a throw-away QEMU guest instead of on this machine"),
+    Option(("--kernel",), "kernel", "SERIES", "the guest's kernel: 5.10, 6.1, 6.12 or 7.2"),
+)
+
+_BY_FLAG: Final = {flag: option for option in OPTIONS for flag in option.flags}
+_REPEATED: Final = {"debug", "include_dirs", "includes"}
+STAGES: Final = ("ast", "codegen", "codegen-opt", "dis")
+
+
+@dataclass(slots=True)
+class Arguments:
+    """The command line, taken apart; see :data:`OPTIONS`.
+
+    :ivar file: the script's path, ``-`` for standard input, '' with ``-e``.
+    :ivar parameters: positional parameters of the script.
+    :ivar named: named parameters (after ``--``), by name.
+    """
+
+    buffering: str = "line"
+    command: str = ""
+    debug: list[str] = field(default_factory=list)
+    dry_run: bool = False
+    program: str | None = None
+    format: str = "text"
+    fix: bool = False
+    reformat: bool = False
+    help: bool = False
+    list: bool = False
+    no_warnings: bool = False
+    output: str = ""
+    pid: str = ""
+    quiet: bool = False
+    traceable_file: str = ""
+    unsafe: bool = False
+    verbose: bool = False
+    version: bool = False
+    vm: bool = False
+    kernel: str = ""
+    file: str = ""
+    parameters: list[str] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pid_number(self) -> int | None:
+        """``-p`` as a number.
+
+        :raises UsageError: it is none, or out of range.
+        """
+        if not self.pid:
+            return None
+        if not self.pid.isascii() or not self.pid.isdigit():
+            raise UsageError(f"Invalid value for -p: '{self.pid}' is not a valid decimal number")
+        number = int(self.pid)
+        if not 1 <= number <= 0x400000:  # PID_MAX_LIMIT, include/linux/threads.h
+            raise UsageError(
+                f"Invalid value for -p: pid {number} out of valid pid range [1,4194304]"
+            )
+        return number
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Take a command line apart.
+
+    Options may stand before and after the script's name. What follows it is its positional
+    parameters; named ones (``--name=value``) come after ``--``.
+
+    :raises UsageError: an option is unknown, or lacks its value.
+    :raises UnsupportedError: an option of bpftrace's that kcap doesn't do yet.
+    """
+    arguments = Arguments()
+    rest: list[str] = []
+    queue = list(argv)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            _take_parameters(arguments, rest, queue)
+            break
+        if word == "-" or not word.startswith("-"):
+            rest.append(word)
+        elif word.startswith("--"):
+            _take_long(arguments, word, queue)
+        else:
+            _take_short(arguments, word, queue)
+    if arguments.program is None and rest:
+        arguments.file = rest.pop(0)
+    arguments.parameters = rest + arguments.parameters
+    _check(arguments)
+    return arguments
+
+
+def _take_long(arguments: Arguments, word: str, queue: list[str]) -> None:
+    flag, equals, value = word.partition("=")
+    option = _option(flag)
+    if not option.value:
+        if equals:
+            raise UsageError(f"option {flag} takes no value")
+        setattr(arguments, option.attribute, True)
+    elif equals:
+        _set(arguments, option, value)
+    else:
+        _set(arguments, option, _value(flag, queue))
+
+
+def _take_short(arguments: Arguments, word: str, queue: list[str]) -> None:
+    """``-v``, ``-qv``, ``-p 1``, ``-p1``."""
+    letters = word[1:]
+    while letters:
+        flag, letters = f"-{letters[0]}", letters[1:]
+        option = _option(flag)
+        if not option.value:
+            setattr(arguments, option.attribute, True)
+            continue
+        _set(arguments, option, letters or _value(flag, queue))
+        return
+
+
+def _option(flag: str) -> Option:
+    option = _BY_FLAG.get(flag)
+    if option is None:
+        raise UsageError(f"unknown option {flag}", hint="kcap --help lists all of them")
+    if not option.built:
+        raise UnsupportedError(f"option {flag} ({option.help}) is not built yet")
+    return option
+
+
+def _value(flag: str, queue: list[str]) -> str:
+    if not queue:
+        raise UsageError(f"option {flag} needs a value")
+    return queue.pop(0)
+
+
+def _set(arguments: Arguments, option: Option, value: str) -> None:
+    if option.attribute in _REPEATED:
+        getattr(arguments, option.attribute).extend(value.split(","))
+    else:
+        setattr(arguments, option.attribute, value)
+
+
+def _take_parameters(arguments: Arguments, rest: list[str], words: list[str]) -> None:
+    """What follows ``--``: the script's name if it is still to come, then its parameters."""
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            arguments.named[name] = value if equals else "true"
+        else:
+            rest.append(word)
+
+
+def _check(arguments: Arguments) -> None:
+    choices = {
+        "buffering": ("-B", ("full", "line", "none")),
+        "format": ("-f", ("text", "json")),
+    }
+    for attribute, (flag, allowed) in choices.items():
+        value = getattr(arguments, attribute)
+        if value not in allowed:
+            listed = ", ".join(allowed)
+            raise UsageError(f"{flag} {value}: not one of {listed}")
+    for stage in arguments.debug:
+        if stage not in (*STAGES, "all"):
+            raise UsageError(f"-d {stage}: not one of {', '.join(STAGES)}, all")
+
+
+def usage() -> str:
+    """The text of ``--help``."""
+    lines = [
+        "USAGE:",
+        "    kcap [options] filename [parameters]",
+        "    kcap [options] - <stdin input>",
+        "    kcap [options] -e 'program'",
+        "    kcap COMMAND …      (kcap's own: fix, vm)",
+        "",
+        "OPTIONS:",
+    ]
+    for option in OPTIONS:
+        if option.built:
+            left = ", ".join(option.flags) + (f" {option.value}" if option.value else "")
+            lines.append(f"    {left:<28} {option.help}")
+    lines += [
+        "",
+        "EXAMPLES:",
+        "kcap -l '*sleep*'",
+        "    list probes containing \"sleep\"",
+        "kcap -e 'kprobe:do_nanosleep { printf(\"PID %d sleeping...\\n\", pid); }'",
+        "    trace processes calling sleep",
+        "kcap -e 'fentry:icmp_rcv { skboutput(\"icmp.pcap\", args.skb, args.skb.len, 0); }'",
+        "    write the packets that reach icmp_rcv to a file",
+        "",
+    ]
+    return "\n".join(lines)
