@@ -16,8 +16,8 @@ from kcap.sema.suggest import nearest
 from kcap.sema.types import INT64, Aggregate, Enum
 
 if TYPE_CHECKING:
-    from kcap.sema.analyzer import Analyzer
     from kcap.sema.errors import SemaError
+    from kcap.sema.program import Analyzer
 
 
 def identifier(a: Analyzer, node: ast.Identifier) -> tree.Expr:

@@ -27,8 +27,8 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
-    from kcap.sema.analyzer import Analyzer
     from kcap.sema.errors import SemaError
+    from kcap.sema.program import Analyzer
 
 
 def cast(a: Analyzer, node: ast.Cast) -> tree.Expr:

@@ -20,7 +20,7 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
-    from kcap.sema.analyzer import Analyzer
+    from kcap.sema.program import Analyzer
 
 
 # --- literals and variables -----------------------------------------------------------------

@@ -87,6 +87,13 @@ class Sema(Protocol):
         """
         ...
 
+    def map_key(self, map_: tree.Map, node: ast.Expr) -> tree.Expr:
+        """A key of a map, as the type of its keys, which this use may widen (``has_key``).
+
+        :raises SemaError: when it does not go with the map's other keys.
+        """
+        ...
+
     def warn(self, code: str, span: Span, title: str, *, help: Iterable[str] = ()) -> None:
         """Note a warning (once for a span)."""
         ...

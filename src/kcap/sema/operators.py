@@ -37,8 +37,8 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
-    from kcap.sema.analyzer import Analyzer
     from kcap.sema.errors import SemaError
+    from kcap.sema.program import Analyzer
 
 BITWISE = ("&", "|", "^")
 

@@ -27,8 +27,8 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
-    from kcap.sema.analyzer import Analyzer
     from kcap.sema.errors import SemaError
+    from kcap.sema.program import Analyzer
 
 TRACING_PROGRAMS = (26, 29)
 """BPF_PROG_TYPE_TRACING and BPF_PROG_TYPE_LSM: their arguments are BTF-typed pointers."""

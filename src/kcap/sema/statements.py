@@ -28,7 +28,7 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
-    from kcap.sema.analyzer import Analyzer
+    from kcap.sema.program import Analyzer
 
 MAX_UNROLL = 100
 

@@ -30,8 +30,8 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
-    from kcap.sema.analyzer import Analyzer
     from kcap.sema.errors import SemaError
+    from kcap.sema.program import Analyzer
 
 
 def resolve(a: Analyzer, node: ast.TypeNode) -> Type:
