@@ -306,8 +306,20 @@ class PacketSink:
                 self._finish(data, site)
         for site, stats in self.stats.items():
             stats.written += sum(1 for e in batch if e[3] == site and e[4] != _FINISH)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what is pending for every file, also when one fails: nothing may refer to the
+        caller's samples afterwards.
+        """
+        failure: Exception | None = None
         for target in self._targets:
-            target.writer.flush()
+            try:
+                target.writer.flush()
+            except Exception as error:  # raised below
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _finish(self, sample: Sample, site: int) -> None:
         """A record that needs a finishing touch, or goes to a file that is not Ethernet."""
