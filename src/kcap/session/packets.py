@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from kcap.codegen.compile import Compiled
     from kcap.kernel.maps import Map
-    from kcap.kernel.perf import PerfReader, PerfRing
+    from kcap.kernel.perf import PerfReader
     from kcap.packet.clock import RealtimeOffset
-    from kcap.packet.record import PacketDecoder
+    from kcap.packet.decode import PacketDecoder
     from kcap.packet.sink import PacketSink
     from kcap.session.script import Checked
 
@@ -30,7 +30,7 @@ class PacketCapture:
 
     :param compiled: the script's programs and sites.
     :param checked: the script.
-    :param deliver: also make a :class:`kcap.packet.record.Packet` of each packet, for
+    :param deliver: also make a :class:`kcap.packet.decode.Packet` of each packet, for
         :meth:`read` to yield.
     :raises FileError: a capture file cannot be written; nothing has been changed then.
     """
@@ -55,7 +55,8 @@ class PacketCapture:
             self._open_files(compiled, checked, deliver)
 
     def _open_files(self, compiled: Compiled, checked: Checked, deliver: bool) -> None:
-        from kcap.packet.record import Names, PacketDecoder, Site
+        from kcap.packet.decode import PacketDecoder
+        from kcap.packet.record import Names, Site
         from kcap.packet.sink import PacketSink
 
         probes = {index: p.context.name for index, p in enumerate(compiled.programs)}
@@ -106,19 +107,18 @@ class PacketCapture:
             return
         if self._clock is not None:
             self._clock.refresh()
+        # All CPUs' samples at once, and also when there are none: the sink merges them by time,
+        # and holds the youngest back for the next call.
         started = time.monotonic_ns()
-        for ring in self._reader.rings:
-            samples = ring.read().samples
-            if not samples:
-                continue
-            if self._decoder is not None:
-                yield from map(self._decoder.decode, samples)
-            self._consume(ring, samples, started)
-
-    def _consume(self, ring: PerfRing, samples: list[memoryview], started: int) -> None:
-        assert self._sink is not None
-        self._sink.consume(samples, started)
-        ring.release()
+        samples = [sample for ring in self._reader.rings for sample in ring.read().samples]
+        if self._decoder is not None:
+            yield from sorted(map(self._decoder.decode, samples), key=lambda p: p.mono_ns)
+        try:
+            self._sink.consume(samples, started)
+        finally:
+            del samples
+            for ring in self._reader.rings:
+                ring.release()
 
     def finish(self) -> Iterator[object]:
         """The last packets, once nothing is attached any more."""
