@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--guests",
         type=int,
         default=0,
-        help="how many guests run at once (default: one for every two CPUs, at most four)",
+        help="how many guests run at once (default: one for every CPU, at most four)",
     )
 
 

@@ -237,4 +237,4 @@ def series_of(item: pytest.Item) -> str | None:
 def how_many_guests(config: pytest.Config) -> int:
     """Return how many guests may run at once."""
     wanted = config.getoption("--guests")
-    return wanted or min(4, max(1, (os.cpu_count() or 2) // 2))
+    return wanted or min(4, os.cpu_count() or 2)
