@@ -55,6 +55,7 @@ class Map:
         self._key = Buffer(spec.key_size)
         self._value = Buffer(self.raw_size)
         self._attr = Buffer(pack("<IxxxxQQQ", fd, self._key.address, self._value.address, 0))
+        self._delete_attr = Buffer(pack("<IxxxxQ", fd, self._key.address))
         self._batches = True
 
     @classmethod
@@ -129,7 +130,8 @@ class Map:
         self._check(key, self.spec.key_size, "key")
         self._key.set(key)
         try:
-            bpf(command, self._attr)
+            deletes = command == uapi.BPF_MAP_DELETE_ELEM  # refuses a value's address
+            bpf(command, self._delete_attr if deletes else self._attr)
         except OSError as error:
             if error.errno == absent:
                 return False

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 COUNTER = MapSpec("counter", uapi.BPF_MAP_TYPE_ARRAY, 4, 8, 1)
 TARGET = "__x64_sys_getppid"
+TYPED_TARGET = "vfs_read"
+"""A function with BTF, which system calls without arguments don't have."""
 
 
 def trigger(times: int = 5) -> None:
-    """Call the system call that the programs are attached to."""
+    """Call what the programs are attached to, and nothing else that reads files."""
+    fd = os.open("/dev/zero", os.O_RDONLY)
     for _ in range(times):
         os.getppid()
+        os.read(fd, 1)
+    os.close(fd)
 
 
 def counting(kind: int, attach_type: int = 0, btf_id: int = 0) -> ProgramSpec:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from programs import COUNTER, counting
+from handmade import COUNTER, counting
 
 from kcap.kernel import asm, features, uapi
 from kcap.kernel.collection import Collection

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import COUNTER, TARGET, counting, storing_cookie, trigger, value
+from handmade import COUNTER, TARGET, TYPED_TARGET, counting, storing_cookie, trigger, value
 
 from kcap.btf import Btf, Func, Typedef
 from kcap.kernel import features, links, uapi
@@ -58,9 +58,11 @@ def test_kprobe(counter: Map, is_return: bool) -> None:
 
 def test_kprobe_of_no_function_says_so(counter: Map) -> None:
     before = os.listdir("/proc/self/fd")
-    with load(counting(KPROBE), counter) as program:
-        with pytest.raises(AttachError, match="can't attach to kprobe:no_such_function") as caught:
-            links.attach_kprobe(program.fileno(), "no_such_function")
+    with (
+        load(counting(KPROBE), counter) as program,
+        pytest.raises(AttachError, match="can't attach to kprobe:no_such_function") as caught,
+    ):
+        links.attach_kprobe(program.fileno(), "no_such_function")
     assert caught.value.hint is not None
     assert os.listdir("/proc/self/fd") == before
 
@@ -76,17 +78,17 @@ def test_kprobe_with_cookie(counter: Map) -> None:
 
 @pytest.mark.parametrize("attach_type", [uapi.BPF_TRACE_FENTRY, uapi.BPF_TRACE_FEXIT])
 def test_fentry_and_fexit(counter: Map, btf: Btf, attach_type: int) -> None:
-    target = btf.get(TARGET, Func).id
+    target = btf.get(TYPED_TARGET, Func).id
     spec = counting(uapi.BPF_PROG_TYPE_TRACING, attach_type, target)
     with load(spec, counter) as program:
-        assert_counts(links.attach_tracing(program.fileno(), f"fentry:{TARGET}"), counter)
+        assert_counts(links.attach_tracing(program.fileno(), "fentry:x"), counter)
 
 
 def test_fentry_with_cookie(counter: Map, btf: Btf) -> None:
     if not features.tracing_cookie(btf):
         pytest.skip("no cookies for fentry")
     kind = uapi.BPF_TRACE_FENTRY
-    spec = storing_cookie(uapi.BPF_PROG_TYPE_TRACING, kind, btf.get(TARGET, Func).id)
+    spec = storing_cookie(uapi.BPF_PROG_TYPE_TRACING, kind, btf.get(TYPED_TARGET, Func).id)
     with load(spec, counter) as program:
         with links.attach_tracing(program.fileno(), "fentry", 0x77, kind):
             trigger(1)
@@ -196,11 +198,13 @@ def test_an_interval_fires_on_one_cpu(counter: Map) -> None:
 
 
 def test_an_event_the_machine_lacks_is_an_error_with_a_hint(counter: Map) -> None:
-    with load(counting(uapi.BPF_PROG_TYPE_PERF_EVENT), counter) as program:
-        with pytest.raises(AttachError) as caught:
-            links.attach_sampling(
-                program.fileno(), uapi.PERF_TYPE_HW_CACHE, 0xFFFFFF, "hardware:x", period=1
-            )
+    with (
+        load(counting(uapi.BPF_PROG_TYPE_PERF_EVENT), counter) as program,
+        pytest.raises(AttachError) as caught,
+    ):
+        links.attach_sampling(
+            program.fileno(), uapi.PERF_TYPE_HW_CACHE, 0xFFFFFF, "hardware:x", period=1
+        )
     assert "hardware:x" in str(caught.value)
 
 
