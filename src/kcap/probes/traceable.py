@@ -75,7 +75,7 @@ class TraceableFunctions:
         """
         import re
 
-        line = re.compile(rf"^({name.regex})(?: \[([^\]\n]+)\].*)?$", re.MULTILINE)
+        line = re.compile(rf"^(?=\S)({name.regex})(?: \[([^\]\n]+)\].*)?$", re.MULTILINE)
         found = {
             (function, owner or KERNEL)
             for function, owner in line.findall(self._text)

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracepoints, raw tracepoints, timers, counters and the probes that run by themselves."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from frozen_machine import point
+
+from kcap.kernel import uapi
+from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.probes.perf_counters import Sampling
+from kcap.probes.registry import Resolver, probe_type, probe_types
+from kcap.probes.system import System
+from kcap.probes.timers import Rate
+from kcap.sema.types import Array, Enum, Pointer
+
+
+def refused(system: System, text: str) -> Diagnostic:
+    """The first error of an attach point that can't be taken."""
+    with pytest.raises(ScriptError) as caught:
+        Resolver(system).resolve(point(text), set())
+    return caught.value.errors[0]
+
+
+def fields(context: Any) -> dict[str, tuple[int, str]]:
+    return {f.name: (f.offset, str(f.type)) for f in context.args.all_fields()}
+
+
+def test_tracepoint_fields_come_from_the_format_file_without_the_common_ones(
+    resolve: Any,
+) -> None:
+    (context,) = resolve("t:sched:sched_switch")
+    assert context.name == "tracepoint:sched:sched_switch"
+    assert context.program_type == uapi.BPF_PROG_TYPE_TRACEPOINT
+    assert fields(context) == {
+        "prev_comm": (8, "int8[16]"),
+        "prev_pid": (24, "int32"),
+        "prev_state": (32, "int64"),
+    }
+
+
+def test_system_call_arguments_are_eight_bytes_and_point_to_user_memory(resolve: Any) -> None:
+    (context,) = resolve("tracepoint:syscalls:sys_enter_openat")
+    assert fields(context) == {
+        "__syscall_nr": (8, "int32"),
+        "dfd": (16, "int64"),
+        "filename": (24, "int8 *"),
+        "mode": (40, "uint64"),
+    }
+    filename = context.args.find("filename")
+    assert isinstance(filename.type, Pointer)
+    assert filename.type.space == "user"
+
+
+def test_data_locations_structs_and_enums_of_tracepoints(resolve: Any) -> None:
+    (context,) = resolve("tracepoint:irq:irq_handler_entry")
+    name, skb, why = (context.args.find(n) for n in ("name", "skb", "why"))
+    assert name.data_loc
+    assert isinstance(name.type, Array)
+    assert str(name.type.element) == "int8"
+    assert (str(skb.type), skb.type.space) == ("struct sk_buff *", "kernel")
+    assert isinstance(why.type, Enum)
+    assert why.type.values == {0: "R_NONE", 9: "R_HIGH"}
+
+
+def test_a_tracepoint_wildcard_splits_by_fields_only_where_args_are_used(resolve: Any) -> None:
+    (context,) = resolve("tracepoint:sched:*")
+    assert [t.event for t in context.targets] == ["sched_switch", "sched_waking"]
+    assert context.args is None
+    split = resolve("tracepoint:sched:*", "args")
+    assert [(c.name, c.args is not None) for c in split] == [
+        ("tracepoint:sched:sched_switch", True),
+        ("tracepoint:sched:sched_waking", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "label", "help_"),
+    [
+        ("sched:sched_swich", "sched_swich", "no such event in sched", "sched_switch"),
+        ("schd:sched_switch", "schd", "no such category", "sched"),
+        ("irq:sched_switch", "sched_switch", "no such event in irq", ""),
+        ("xfs:sched_waking", "xfs", "no such category", "sched"),
+    ],
+)
+def test_unknown_tracepoints_are_corrected(
+    system: System, text: str, span: str, label: str, help_: str
+) -> None:
+    error = refused(system, f"tracepoint:{text}")
+    assert error.title == f"No matches for tracepoint {text}."
+    assert error.span is not None
+    assert (error.span.text, error.label) == (span, label)
+    assert error.help == ((f"did you mean {help_}?",) if help_ else ())
+
+
+def test_without_tracefs_a_tracepoint_is_taken_but_has_no_args(machine: dict[str, Any]) -> None:
+    blind = Resolver(System(**{**machine, "tracefs": "/nonexistent"}))
+    (context,) = blind.resolve(point("tracepoint:any:thing"), {"args"})
+    assert context.args is None
+    assert context.args_missing == ("the format file of the tracepoint can't be read: run as root")
+
+
+def test_tracepoint_lists_show_the_declarations_of_the_format_file(system: System) -> None:
+    kind = probe_type("t")
+    assert list(kind.names(["irq"], system)) == ["tracepoint:irq:irq_handler_entry"]
+    assert kind.parameters("tracepoint:irq:irq_handler_entry", system) == [
+        "int irq",
+        "__data_loc char[] name",
+        "struct sk_buff * skb",
+        "enum reason why",
+    ]
+
+
+def test_rawtracepoint_drops_the_leading_data_pointer(resolve: Any, system: System) -> None:
+    (context,) = resolve("rt:kfree_skb")
+    assert context.name == "rawtracepoint:vmlinux:kfree_skb"
+    assert (context.program_type, context.attach_type) == (26, uapi.BPF_TRACE_RAW_TP)
+    assert fields(context) == {"skb": (0, "struct sk_buff *"), "reason": (8, "uint32")}
+    assert context.args.find("skb").type.tracked
+    (load,) = probe_type("rt").load_specs(context, system)
+    typedef = system.btf.type(load.attach_btf_id)  # type: ignore[union-attr]
+    assert typedef.name == "btf_trace_kfree_skb"
+    assert probe_type("rt").parameters(context.name, system) == [
+        "struct sk_buff * skb",
+        "unsigned int reason",
+    ]
+
+
+def test_rawtracepoint_without_btf_attaches_by_name(machine: dict[str, Any]) -> None:
+    bare = Resolver(System(**{**machine, "btf_dir": "/nonexistent"}))
+    (context,) = bare.resolve(point("rawtracepoint:kfree_skb"), set())
+    assert context.program_type == uapi.BPF_PROG_TYPE_RAW_TRACEPOINT
+    assert context.args is None
+
+
+def test_an_unknown_rawtracepoint_is_corrected(system: System) -> None:
+    error = refused(system, "rawtracepoint:kfree_sbk")
+    assert error.title == "No matches for rawtracepoint kfree_sbk."
+    assert error.help == ("did you mean kfree_skb?",)
+    assert refused(system, "rt:nf_tables:kfree_skb").notes == ("kfree_skb is in vmlinux",)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("interval:1s", Rate(period=1_000_000_000)),
+        ("interval:1000000000", Rate(period=1_000_000_000)),
+        ("i:s:1", Rate(period=1_000_000_000)),
+        ("interval:ms:1_000", Rate(period=1_000_000_000)),
+        ("interval:us:1e3", Rate(period=1_000_000)),
+        ("interval:5m", Rate(period=300_000_000_000)),
+        ("profile:hz:99", Rate(frequency=99)),
+        ("p:100us", Rate(period=100_000)),
+    ],
+)
+def test_time_specifications(resolve: Any, text: str, rate: Rate) -> None:
+    (context,) = resolve(text)
+    assert context.targets == (rate,)
+    assert context.program_type == uapi.BPF_PROG_TYPE_PERF_EVENT
+    assert context.name == context.provider + text[text.index(":") :]
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("interval", "interval: something is missing"),
+        ("interval:x", "interval: 'x' is no duration"),
+        ("interval:min:1", "interval: 'min' is no unit: us, ms, s or hz"),
+        ("interval:s:one", "interval: 'one' is no number"),
+        ("profile:hz:0", "profile: 0 is out of range"),
+        ("profile:s:1:2", "profile: too many parts"),
+    ],
+)
+def test_wrong_time_specifications(system: System, text: str, title: str) -> None:
+    error = refused(system, text)
+    assert error.title == title
+    assert error.help[0].startswith(f"write {text.split(':')[0]}:1s, ")
+
+
+def test_counters_have_other_names_and_default_counts(resolve: Any) -> None:
+    (context,) = resolve("software:faults:1e2")
+    assert context.targets == (Sampling(uapi.PERF_COUNT_SW_PAGE_FAULTS, 100),)
+    assert context.name == "software:faults:1e2"
+    (context,) = resolve("hardware:cache-misses:")
+    assert context.targets == (Sampling(3, 1_000_000),)
+
+
+def test_an_unknown_counter_is_corrected(system: System) -> None:
+    error = refused(system, "hardware:cache-mises:10")
+    assert error.title == "No matches for hardware cache-mises:10."
+    assert error.help == ("did you mean cache-misses?",)
+
+
+@pytest.mark.parametrize("text", ["begin", "BEGIN", "end", "END"])
+def test_begin_and_end_are_raw_tracepoint_programs_run_by_hand(resolve: Any, text: str) -> None:
+    (context,) = resolve(text)
+    assert context.name == text.lower()
+    assert context.program_type == uapi.BPF_PROG_TYPE_RAW_TRACEPOINT
+    assert probe_type(text).manual
+
+
+def test_self_signal_takes_the_name_with_or_without_sig(resolve: Any, system: System) -> None:
+    assert resolve("self:signal:SIGUSR1")[0].targets == (int(signal.SIGUSR1),)
+    assert resolve("self:signal:USR2")[0].targets == (int(signal.SIGUSR2),)
+    assert refused(system, "self:signal:SIGKILL").label == "no such signal"
+
+
+def test_positional_parameters_are_put_in(machine: dict[str, Any]) -> None:
+    resolver = Resolver(System(**machine, params=("vfs_read", "7")))
+    (context,) = resolver.resolve(point("kprobe:$1+$2"), set())
+    assert context.name == "kprobe:vfs_read+7"
+    error = refused(System(**machine), "kprobe:$1")
+    assert error.title == "positional parameter $1 is not given"
+
+
+def test_an_unknown_probe_type_is_corrected(system: System) -> None:
+    error = refused(system, "kpobe:vfs_read")
+    assert error.title == "Invalid probe type: kpobe"
+    assert error.help == ("did you mean kprobe?",)
+    assert error.edits[0].span.text == "kpobe"
+
+
+def test_a_wildcard_over_probe_types_takes_those_that_fit(resolve: Any) -> None:
+    assert [c.name for c in resolve("*:vfs_rea*")] == [
+        "fentry:vmlinux:vfs_read",
+        "fexit:vmlinux:vfs_read",
+        "kprobe:vfs_rea*",
+        "kretprobe:vfs_rea*",
+    ]
+
+
+def test_missing_probes_are_left_out_where_the_setting_says_so(machine: dict[str, Any]) -> None:
+    resolver = Resolver(System(**machine, missing_probes="warn"))
+    assert resolver.resolve(point("tracepoint:syscalls:nonsense"), set()) == []
+    assert [(d.severity, d.title) for d in resolver.warnings] == [
+        ("warning", "No matches for tracepoint syscalls:nonsense. Skipping.")
+    ]
+    resolver = Resolver(System(**machine, missing_probes="ignore"))
+    assert resolver.resolve(point("tracepoint:syscalls:nonsense"), set()) == []
+    assert list(resolver.warnings) == []
+
+
+def test_a_wildcard_that_stands_for_nothing_is_noted(system: System) -> None:
+    resolver = Resolver(system)
+    where = point("kprobe:nonsense*")
+    assert resolver.resolve(where, set()) == []
+    assert resolver.empty[where].title == "kprobe:nonsense* stands for nothing on this machine"
+
+
+def test_names_of_probe_types_are_unique() -> None:
+    names = [name for kind in probe_types() for name in (kind.name, *kind.aliases)]
+    assert len(names) == len(set(names))
+
+
+def test_every_probe_type_says_what_it_is_and_how_it_is_written() -> None:
+    for kind in probe_types():
+        assert kind.summary
+        assert kind.signatures[0].startswith(kind.name)

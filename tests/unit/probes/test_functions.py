@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fentry, fexit, kprobe, kretprobe: what they resolve to and what they say when they can't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from frozen_machine import point
+
+from kcap.kernel import uapi
+from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.probes.fentry import Fentry
+from kcap.probes.problems import NoMatchError
+from kcap.probes.registry import Resolver, probe_type
+from kcap.probes.system import System
+from kcap.sema.types import Pointer, Struct
+
+
+def names(contexts: list[Any]) -> list[str]:
+    return [context.name for context in contexts]
+
+
+def targets(context: Any) -> list[tuple[str, str]]:
+    return [(target.module, target.name) for target in context.targets]
+
+
+def refused(system: System, text: str, *uses: str) -> Diagnostic:
+    """The first error of an attach point that can't be taken."""
+    with pytest.raises(ScriptError) as caught:
+        Resolver(system).resolve(point(text), set(uses))
+    return caught.value.errors[0]
+
+
+def fields(struct: Struct | None) -> list[tuple[str, int, str, int]]:
+    assert struct is not None
+    return [(f.name, f.offset, str(f.type), f.slot) for f in struct.all_fields()]
+
+
+def test_fentry_types_its_arguments_by_btf_in_slots(resolve: Any) -> None:
+    (context,) = resolve("fentry:vfs_read")
+    assert context.name == "fentry:vmlinux:vfs_read"
+    assert (context.program_type, context.attach_type) == (26, uapi.BPF_TRACE_FENTRY)
+    assert context.function == "vfs_read"
+    assert fields(context.args) == [
+        ("file", 0, "struct file *", 8),
+        ("buf", 8, "int8 *", 8),
+        ("count", 16, "int64", 8),
+    ]
+    assert context.retval is None
+    file, buf, _ = context.args.all_fields()
+    assert isinstance(file.type, Pointer)
+    assert (file.type.tracked, buf.type.tracked) == (True, False)
+
+
+def test_fexit_has_the_returned_value_behind_the_arguments(resolve: Any) -> None:
+    (context,) = resolve("fr:tcp_connect")
+    assert context.name == "fexit:vmlinux:tcp_connect"
+    assert context.attach_type == uapi.BPF_TRACE_FEXIT
+    assert str(context.retval) == "int32"
+    assert context.extra["retval_slot"] == 1
+
+
+def test_a_void_function_has_no_returned_value(resolve: Any) -> None:
+    (context,) = resolve("kretfunc:tcp_close")
+    assert context.retval is None
+
+
+def test_a_struct_by_value_takes_several_slots(resolve: Any) -> None:
+    (context,) = resolve("fexit:by_value")
+    assert fields(context.args) == [("p", 0, "struct pair", 16), ("last", 16, "uint32", 8)]
+    assert context.extra["retval_slot"] == 3
+
+
+def test_a_module_function_is_found_without_naming_the_module(resolve: Any) -> None:
+    (context,) = resolve("fentry:nf_tables_newtable")
+    assert context.name == "fentry:nf_tables:nf_tables_newtable"
+    (load,) = Fentry().load_specs(context, None)  # type: ignore[arg-type]
+    assert load.attach_btf_module == "nf_tables"
+    assert load.attach_btf_id == context.targets[0].btf_id > 0
+
+
+def test_each_function_of_a_wildcard_is_a_loading_of_one_program(resolve: Any) -> None:
+    (context,) = resolve("fentry:vfs_*")
+    assert context.name == "fentry:vfs_*"
+    loads = Fentry().load_specs(context, None)  # type: ignore[arg-type]
+    assert [load.name for load in loads] == ["fentry_vfs_read", "fentry_vfs_write"]
+    assert all(load.attach_btf_module == "" for load in loads)
+    assert context.extra["expanded"] is True
+
+
+def test_a_wildcard_splits_by_prototype_only_where_args_are_used(resolve: Any) -> None:
+    assert [targets(c) for c in resolve("fentry:*e*", "pid")] == [
+        [
+            ("vmlinux", "by_value"),
+            ("vmlinux", "gro_receive_skb"),
+            ("vmlinux", "same_name"),
+            ("vmlinux", "tcp_close"),
+            ("vmlinux", "tcp_connect"),
+            ("vmlinux", "vfs_read"),
+            ("vmlinux", "vfs_write"),
+            ("nf_tables", "nf_tables_newtable"),
+        ]
+    ]
+    split = resolve("fentry:vfs_*", "args")
+    assert [targets(c) for c in split] == [[("vmlinux", "vfs_read"), ("vmlinux", "vfs_write")]]
+    assert len(resolve("fentry:tcp_*", "args")) == 2
+    assert names(resolve("fentry:vfs_*", "probe")) == [
+        "fentry:vmlinux:vfs_read",
+        "fentry:vmlinux:vfs_write",
+    ]
+
+
+def test_wildcards_leave_out_what_may_hang_and_what_cannot_be_attached(resolve: Any) -> None:
+    found = {t for c in resolve("fentry:*") for t in targets(c)}
+    assert ("vmlinux", "rcu_read") not in found
+    assert ("vmlinux", "printk") not in found
+    assert resolve("kprobe:rcu_*") == []
+
+
+def test_a_module_wildcard_is_matched(resolve: Any) -> None:
+    (context,) = resolve("fentry:nf_*:nf_tables_newtable")
+    assert targets(context) == [("nf_tables", "nf_tables_newtable")]
+    (context,) = resolve("kprobe:vmlinu*:vfs_rea*", "probe")
+    assert context.name == "kprobe:vmlinux:vfs_read"
+
+
+def test_kprobe_reads_arguments_from_registers(resolve: Any) -> None:
+    (context,) = resolve("k:vfs_read+0x10")
+    assert (context.name, context.arguments) == ("kprobe:vfs_read+0x10", "registers")
+    assert context.args is None
+    assert context.args_missing == "kprobe knows no types: use arg0, arg1, …, or fentry:vfs_read"
+    assert context.targets[0].offset == 16
+    (context,) = resolve("kretprobe:vfs_read")
+    assert (str(context.retval), context.arguments) == ("uint64", "none")
+
+
+def test_one_kprobe_program_serves_a_wildcard_unless_it_asks_for_its_name(resolve: Any) -> None:
+    (context,) = resolve("kprobe:vfs_*")
+    assert (context.name, context.function) == ("kprobe:vfs_*", "")
+    assert targets(context) == [("vmlinux", "vfs_read"), ("vmlinux", "vfs_write")]
+    split = resolve("kprobe:vfs_*", "func")
+    assert [(c.name, c.function) for c in split] == [
+        ("kprobe:vfs_read", "vfs_read"),
+        ("kprobe:vfs_write", "vfs_write"),
+    ]
+
+
+def test_kprobe_in_a_module_is_asked_for_by_module_and_name(resolve: Any) -> None:
+    (context,) = resolve("kprobe:nf_tables_newtable")
+    assert context.targets[0].symbol == "nf_tables:nf_tables_newtable"
+
+
+def test_a_misspelt_function_is_corrected(system: System) -> None:
+    error = refused(system, "fentry:vfs_raed")
+    assert error.title == "No matches for fentry vfs_raed."
+    assert error.label == "no such function"
+    assert error.help == ("did you mean vfs_read?",)
+    assert [(e.span.text, e.replacement) for e in error.edits] == [("vfs_raed", "vfs_read")]
+    assert error.span is not None
+    assert (error.span.start, error.span.end) == (7, 15)
+
+
+def test_a_renamed_function_is_explained(system: System) -> None:
+    error = refused(system, "kprobe:napi_gro_receive")
+    assert error.help == ("did you mean gro_receive_skb?",)
+    assert error.notes == (
+        "this kernel has no function napi_gro_receive: it is inlined everywhere, or never was "
+        "there",
+        "napi_gro_receive became an inline wrapper of gro_receive_skb (Linux 6.15)",
+    )
+
+
+def test_a_misspelt_renamed_function_leads_to_its_successor(system: System) -> None:
+    assert refused(system, "fentry:napi_gro_recieve").help == ("did you mean gro_receive_skb?",)
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "note"),
+    [
+        (
+            "fentry:inlined_one",
+            "can't be traced",
+            "BTF has inlined_one, but the kernel has no code of its own for it: it is inlined",
+        ),
+        (
+            "kprobe:notrace_one",
+            "can't be traced",
+            "notrace_one exists, but ftrace has no hook in it: it is marked notrace, or built "
+            "without instrumentation",
+        ),
+        (
+            "kprobe:listed",
+            "can't be traced",
+            "listed is in the kernel's blacklist: a probe in it could make the kernel recurse",
+        ),
+        (
+            "kprobe:nf_tables:vfs_read",
+            "can't be traced",
+            "vfs_read is in vmlinux, not in nf_tables",
+        ),
+        (
+            "fentry:lookup_fast",
+            "no such function",
+            "this kernel has no function lookup_fast: it is inlined everywhere, or never was there",
+        ),
+    ],
+)
+def test_the_reason_is_given_for_what_cannot_be_traced(
+    system: System, text: str, label: str, note: str
+) -> None:
+    error = refused(system, text)
+    assert (error.label, error.notes[0]) == (label, note)
+
+
+def test_compiler_made_copies_are_proposed_to_kprobe_and_mentioned_by_fentry(
+    system: System,
+) -> None:
+    assert refused(system, "kprobe:lookup_fast").edits[0].replacement == "lookup_fast.constprop.0"
+    assert refused(system, "fentry:lookup_fast").notes[1] == (
+        "the compiler made a copy of it that BTF leaves out: kprobe:lookup_fast.constprop.0"
+    )
+
+
+def test_an_untraceable_function_comes_with_the_warning_that_bpftrace_gives(
+    system: System,
+) -> None:
+    with pytest.raises(NoMatchError) as caught:
+        Resolver(system).resolve(point("kprobe:vmlinux:nonsense"), set())
+    assert [(d.severity, d.title) for d in caught.value.diagnostics] == [
+        ("error", "No matches for kprobe vmlinux:nonsense."),
+        (
+            "warning",
+            'nonsense is not traceable (either non-existing, inlined, or marked as "notrace"); '
+            "attaching to it will likely fail",
+        ),
+    ]
+
+
+def test_a_module_that_is_not_loaded_is_named(system: System) -> None:
+    error = refused(system, "kprobe:nf_table:vfs_read")
+    assert error.title == (
+        "specified module nf_table in probe kprobe:nf_table:vfs_read is not loaded."
+    )
+    assert error.help[0] == "did you mean nf_tables?"
+    assert error.span is not None
+    assert error.span.text == "nf_table"
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "help_"),
+    [
+        (
+            "fentry:only_a_kprobe",
+            "fentry: BTF has no function only_a_kprobe",
+            "use kprobe:only_a_kprobe, which needs no BTF",
+        ),
+        (
+            "fexit:no_btf_fn",
+            "fexit: module old_module has no BTF",
+            "use kretprobe:no_btf_fn, which needs no BTF",
+        ),
+        (
+            "fentry:printk",
+            "fentry can't trace printk: it takes a variable number of arguments",
+            "use kprobe:printk, which needs no BTF",
+        ),
+        (
+            "fentry:same_name",
+            "ambiguous attach point: same_name is in vmlinux, nf_tables",
+            "name the module: fentry:vmlinux:same_name or fentry:nf_tables:same_name",
+        ),
+        (
+            "kprobe:0xffffffff81000000",
+            "kprobe at a bare address needs --unsafe",
+            "name a function and an offset, or give --unsafe",
+        ),
+        (
+            "kretprobe:vfs_read+4",
+            "kretprobe: a return probe takes no offset",
+            "write kretprobe[:module]:function or kretprobe:address",
+        ),
+        (
+            "fentry",
+            "fentry: something is missing",
+            "write fentry[:module]:function",
+        ),
+    ],
+)
+def test_what_cannot_be_attached_says_what_to_do(
+    system: System, text: str, title: str, help_: str
+) -> None:
+    error = refused(system, text)
+    assert (error.title, error.help[-1]) == (title, help_)
+
+
+def test_unsafe_allows_addresses_and_unknown_functions(machine: dict[str, Any]) -> None:
+    resolver = Resolver(System(**machine, unsafe=True))
+    (context,) = resolver.resolve(point("kprobe:0xff00"), set())
+    assert context.targets[0].symbol == 0xFF00
+    (context,) = resolver.resolve(point("kprobe:vmlinux:nonsense"), set())
+    assert context.targets[0].symbol == "nonsense"
+
+
+def test_without_rights_nothing_is_said_to_be_untraceable(machine: dict[str, Any]) -> None:
+    blind = System(**{**machine, "tracefs": "/nonexistent"})
+    assert blind.functions is None
+    resolver = Resolver(blind)
+    (context,) = resolver.resolve(point("fentry:inlined_one"), set())
+    assert context.name == "fentry:vmlinux:inlined_one"
+    (context,) = resolver.resolve(point("kprobe:only_a_kprobe"), set())
+    assert context.name == "kprobe:only_a_kprobe"
+    assert refused(blind, "fentry:vfs_raed").help == ("did you mean vfs_read?",)
+
+
+def test_without_btf_fentry_points_to_kprobe(machine: dict[str, Any]) -> None:
+    bare = System(**{**machine, "btf_dir": "/nonexistent"})
+    error = refused(bare, "fexit:vfs_read")
+    assert error.title == "fexit needs BTF, and the kernel has none"
+    assert error.help[0].startswith("use kretprobe:vfs_read, which needs none")
+
+
+def test_a_file_of_traceable_functions_can_be_given(machine: dict[str, Any], tmp_path: Any) -> None:
+    (tmp_path / "functions").write_text("only_this\n")
+    system = System(**machine, traceable_file=str(tmp_path / "functions"))
+    (context,) = Resolver(system).resolve(point("kprobe:*"), set())
+    assert targets(context) == [("vmlinux", "only_this")]
+
+
+def test_lists_name_the_module_as_bpftrace_does(system: System) -> None:
+    assert list(probe_type("fentry").names(["vfs_*"], system)) == [
+        "fentry:vmlinux:vfs_read",
+        "fentry:vmlinux:vfs_write",
+    ]
+    assert list(probe_type("kprobe").names(["nf_*"], system)) == ["kprobe:nf_tables_newtable"]
+    assert list(probe_type("kprobe").names(["nf_tables", "*"], system)) == [
+        "kprobe:nf_tables:nf_tables_newtable",
+        "kprobe:nf_tables:same_name",
+    ]
+
+
+def test_lists_give_arguments_with_their_c_types(system: System) -> None:
+    assert probe_type("fexit").parameters("fexit:vmlinux:vfs_read", system) == [
+        "struct file * file",
+        "const char * buf",
+        "long count",
+        "long retval",
+    ]
+    assert probe_type("kprobe").parameters("kprobe:tcp_connect", system) == ["struct sock * sk"]
+    assert probe_type("fexit").parameters("fexit:vmlinux:tcp_close", system) == [
+        "struct sock * sk",
+        "long timeout",
+    ]
