@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from kcap.codegen.function import Function, MapFunction
 from kcap.functions.base import made, type_name
@@ -214,23 +214,20 @@ def add_to(gen: Emitter, pointer: str, amount: str) -> None:
     gen.ir.store("i64", gen.ir.op(f"add i64 {gen.ir.load('i64', pointer)}, {amount}"), pointer)
 
 
-def possible_cpus(path: str = "/sys/devices/system/cpu/possible") -> int:
-    """How many CPUs per-CPU maps have values for: one more than the last of ``0-3``."""
-    with open(path) as file:
-        return int(file.read().replace("-", ",").rsplit(",", 1)[-1]) + 1
-
-
 def each_cpu(gen: Emitter, map_: str, key: str, body: Callable[[str], None]) -> None:
     """A loop over all CPUs' values of a key; ``body`` gets a pointer to each that there is.
 
     bpf_map_lookup_percpu_elem is there from 5.19.
     """
+    from kcap.kernel import cpus
+
+    count = max(cpus.possible()) + 1
     cpu = gen.ir.alloca(4, 4)
     gen.ir.store("i32", "0", cpu)
     loop, inside, end = (gen.ir.fresh(stem) for stem in ("cpus", "cpu", "cpus_end"))
     gen.ir.label(loop)
     number = gen.ir.load("i32", cpu)
-    more = gen.ir.compare("ult", "i32", number, str(possible_cpus()))
+    more = gen.ir.compare("ult", "i32", number, str(count))
     gen.ir.branch(more, inside, end)
     gen.ir.label(inside)
     value = gen.ir.op(
@@ -327,11 +324,14 @@ class NumberFunction(MapFunction):
 
     arity = (1, 1)
     helpers = UPDATE_HELPERS
-    kind: ClassVar[Callable[[bool], Aggregate]]
+
+    def result(self, signed: bool) -> Aggregate:
+        """The type of the map's values, for values of a signedness."""
+        raise NotImplementedError
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         value = number_argument(self, sema, call.args[0])
-        type_ = type(self).kind(bool(getattr(value.type, "signed", False)))
+        type_ = self.result(bool(getattr(value.type, "signed", False)))
         assigned(self, call, sema, type_)
         return made(self, call, type_, value)
 
@@ -371,7 +371,9 @@ class Sum(NumberFunction):
     name = "sum"
     signatures = ("sum_t sum(int64 n)",)
     summary = "Sum of all n."
-    kind = SumType
+
+    def result(self, signed: bool) -> Aggregate:
+        return SumType(signed)
 
     def change(self, gen: Emitter, type_: Type, value: str, amount: str) -> None:
         add_to(gen, value, amount)
@@ -381,7 +383,9 @@ class Avg(NumberFunction):
     name = "avg"
     signatures = ("avg_t avg(int64 n)",)
     summary = "Average of all n."
-    kind = AvgType
+
+    def result(self, signed: bool) -> Aggregate:
+        return AvgType(signed)
 
     def change(self, gen: Emitter, type_: Type, value: str, amount: str) -> None:
         add_to(gen, value, amount)
@@ -392,14 +396,18 @@ class StatsFunction(Avg):
     name = "stats"
     signatures = ("stats_t stats(int64 n)",)
     summary = "Count, average and sum of all n."
-    kind = StatsType
+
+    def result(self, signed: bool) -> Aggregate:
+        return StatsType(signed)
 
 
 class Min(NumberFunction):
     name = "min"
     signatures = ("min_t min(int64 n)",)
     summary = "The smallest n."
-    kind = staticmethod(lambda signed: ExtremeType(False, signed))
+
+    def result(self, signed: bool) -> Aggregate:
+        return ExtremeType(False, signed)
 
     def change(self, gen: Emitter, type_: Type, value: str, amount: str) -> None:
         assert isinstance(type_, ExtremeType)
@@ -410,7 +418,9 @@ class Max(Min):
     name = "max"
     signatures = ("max_t max(int64 n)",)
     summary = "The largest n."
-    kind = staticmethod(lambda signed: ExtremeType(True, signed))
+
+    def result(self, signed: bool) -> Aggregate:
+        return ExtremeType(True, signed)
 
 
 FUNCTIONS: tuple[type[Function], ...] = (Count, Sum, Avg, StatsFunction, Min, Max)

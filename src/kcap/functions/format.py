@@ -138,9 +138,9 @@ def accepts(conversion: Conversion, type_: types.Type) -> bool:
     if kind == "p":
         return isinstance(type_, types.Pointer | types.Integer)
     if kind in INTEGER_CONVERSIONS or kind == "gr":
-        return isinstance(
-            type_, types.Integer | types.Boolean | types.Enum | types.Pointer
-        ) or (isinstance(type_, types.Aggregate) and type_.castable is not None)
+        return isinstance(type_, types.Integer | types.Boolean | types.Enum | types.Pointer) or (
+            isinstance(type_, types.Aggregate) and type_.castable is not None
+        )
     if kind == "s":
         return not isinstance(type_, types.Integer | types.Pointer | types.Void)
     return isinstance(type_, types.Buffer)

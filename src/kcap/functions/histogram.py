@@ -163,7 +163,7 @@ class HistType(HistogramType):
 
 @dataclass(frozen=True, slots=True)
 class LinearHistType(HistogramType):
-    """``lhist()``: ``step`` wide buckets from ``minimum`` to ``maximum``, and one on either side."""
+    """``lhist()``: buckets of ``step`` from ``minimum`` to ``maximum``, and one on either side."""
 
     minimum: int
     maximum: int

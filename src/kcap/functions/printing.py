@@ -49,9 +49,7 @@ class FormatSite(Site):
     def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
         return self.printed(self.format.format(values, runtime.environment), b"", 0, runtime)
 
-    def printed(
-        self, text: str, data: Buffer_, offset: int, runtime: Runtime
-    ) -> Iterable[object]:
+    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
         """The events for a formatted text.
 
         :param data: where the payload stands, at ``offset``; empty if it isn't at hand.
@@ -62,9 +60,7 @@ class FormatSite(Site):
 class PrintfSite(FormatSite):
     """A ``printf()``."""
 
-    def printed(
-        self, text: str, data: Buffer_, offset: int, runtime: Runtime
-    ) -> Iterable[object]:
+    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
         raw = bytes(data[offset : offset + self.format.payload.size])
         return (Printf(text, self.format, raw),)
 
@@ -74,9 +70,7 @@ class MessageSite(FormatSite):
 
     severity: ClassVar[Literal["error", "warning"]]
 
-    def printed(
-        self, text: str, data: Buffer_, offset: int, runtime: Runtime
-    ) -> Iterable[object]:
+    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
         return (Message(self.severity, text, self.span),)
 
 
@@ -95,9 +89,7 @@ class WarnfSite(MessageSite):
 class CatSite(FormatSite):
     """A ``cat()``: user space reads the file."""
 
-    def printed(
-        self, text: str, data: Buffer_, offset: int, runtime: Runtime
-    ) -> Iterable[object]:
+    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
         limit = runtime.environment.config.max_cat_bytes
         try:
             with open(text.encode("utf-8", "surrogateescape"), "rb") as file:
@@ -111,9 +103,7 @@ class CatSite(FormatSite):
 class SystemSite(FormatSite):
     """A ``system()``: user space runs the command and waits for it."""
 
-    def printed(
-        self, text: str, data: Buffer_, offset: int, runtime: Runtime
-    ) -> Iterable[object]:
+    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
         import subprocess
 
         done = subprocess.run(
@@ -140,9 +130,7 @@ class FormatFunction(Function):
         format_ = Format(text, [value.type for value in values])
         return made(self, call, VOID, *values, data=self.site(format_, call.span))
 
-    def _match(
-        self, text: str, call: CallSite, values: list[tree.Expr], sema: Sema
-    ) -> None:
+    def _match(self, text: str, call: CallSite, values: list[tree.Expr], sema: Sema) -> None:
         """Every conversion has its argument, of a type that it takes."""
         node = call.args[0]
         try:

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Call stacks: ``kstack()``, ``ustack()``.
+
+The kernel walks the stack into a stack-trace map and the program keeps its id (s64, negative: an
+error) and, of user stacks, the process (u64); user space fetches and names the frames when they
+are printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kcap.codegen.function import Function
+from kcap.functions.base import made
+from kcap.kernel import uapi
+from kcap.kernel.helpers import Helper
+from kcap.kernel.spec import MapSpec
+from kcap.lang import ast
+from kcap.sema import tree
+from kcap.sema.types import Buffer_, Opaque
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kcap.codegen.emitter import Emitter
+    from kcap.functions.environment import Environment
+    from kcap.sema.function import CallSite, Sema
+
+MODES = ("bpftrace", "perf", "raw", "build_id")
+DEFAULT_DEPTH = 127
+#: PERF_MAX_STACK_DEPTH (include/uapi/linux/perf_event.h): the most frames of a stack.
+MAX_DEPTH = 127
+STACKS = 131072
+BPF_F_USER_STACK = 1 << 8
+BPF_F_FAST_STACK_CMP = 1 << 9
+BPF_F_REUSE_STACKID = 1 << 10
+INDENT = " " * 4
+
+
+@dataclass(frozen=True, slots=True)
+class StackType(Opaque):
+    """A stack.
+
+    :param user: of user space, else of the kernel.
+    :param mode: how it is printed: bpftrace, perf, raw, build_id.
+    :param depth: the most frames.
+    """
+
+    user: bool
+    mode: str
+    depth: int
+
+    @property
+    def size(self) -> int:
+        return 16
+
+    @property
+    def align(self) -> int:
+        return 8
+
+    @property
+    def map_name(self) -> str:
+        """The stack-trace map that holds stacks of this depth."""
+        return f"stack_{'user' if self.user else 'kernel'}_{self.depth}"
+
+    def decode(self, data: Buffer_, offset: int = 0) -> tuple[int, int]:
+        stack_id = int.from_bytes(data[offset : offset + 8], "little", signed=True)
+        return stack_id, int.from_bytes(data[offset + 8 : offset + 12], "little")
+
+    def resolve(self, value: Any, environment: Environment) -> str:
+        stack_id, pid = value
+        if environment.stacks is None or stack_id < 0:
+            return ""
+        frames = environment.stacks.frames(self.map_name, stack_id)
+        return "\n" + "".join([f"{line}\n" for line in self.lines(frames, pid, environment)])
+
+    def lines(self, frames: Sequence[int], pid: int, environment: Environment) -> list[str]:
+        """One line a frame, innermost first."""
+        if self.mode in ("raw", "build_id"):
+            return [f"{address:x}" for address in frames]
+        lines = []
+        for address in frames:
+            name = (
+                environment.user_symbol(pid, address)
+                if self.user
+                else environment.kernel_symbol(address, offset=True)
+            )
+            prefix = f"{address:x} " if self.mode == "perf" else ""
+            lines.append(f"{INDENT if self.mode == 'bpftrace' else chr(9)}{prefix}{name}")
+        return lines
+
+    def __str__(self) -> str:
+        return "ustack" if self.user else "kstack"
+
+
+class StackFunction(Function):
+    """``kstack`` and ``ustack``."""
+
+    arity = (0, 2)
+    helpers = frozenset({Helper.get_stackid})
+    user: ClassVar[bool]
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        mode, depth = sema.config.stack_mode, DEFAULT_DEPTH
+        nodes = list(call.args)
+        if nodes and isinstance(nodes[0], ast.Identifier) and nodes[0].name in MODES:
+            mode = nodes.pop(0).name  # type: ignore[attr-defined]
+        if nodes:
+            depth = sema.integer_literal(nodes[0], f"the limit of {self.name}()")
+        if len(nodes) > 1 or not 0 < depth <= MAX_DEPTH:
+            raise sema.fail(
+                "argument-value",
+                (nodes[-1]).span,
+                f"{self.name}([StackMode mode, ][int limit]): the limit must be between 1 and "
+                f"{MAX_DEPTH}, the mode one of {', '.join(MODES)}",
+            )
+        return made(self, call, StackType(self.user, mode, depth))
+
+    def emit_into(self, call: tree.Call, gen: Emitter, dest: str) -> None:
+        type_ = call.type
+        assert isinstance(type_, StackType)
+        stacks = gen.auxiliary_map(
+            MapSpec(type_.map_name, uapi.BPF_MAP_TYPE_STACK_TRACE, 4, 8 * type_.depth, STACKS)
+        )
+        flags = BPF_F_USER_STACK if self.user else 0
+        stack_id = gen.helper(Helper.get_stackid, f"ptr {gen.ctx}", f"ptr {stacks}", f"i64 {flags}")
+        pid = "0"
+        if self.user:
+            pid = gen.ir.op(f"lshr i64 {gen.helper(Helper.get_current_pid_tgid)}, 32")
+        gen.ir.store("i64", stack_id, dest)
+        gen.ir.store("i64", pid, gen.ir.offset(dest, 8))
+
+
+class Kstack(StackFunction):
+    name = "kstack"
+    signatures = ("kstack_t kstack([StackMode mode, ][int limit])",)
+    summary = "The kernel's call stack."
+    user = False
+
+
+class Ustack(StackFunction):
+    name = "ustack"
+    signatures = ("ustack_t ustack([StackMode mode, ][int limit])",)
+    summary = "The user-space call stack."
+    user = True
+
+
+class StackLength(Function):
+    """``len()`` of a stack: the frames that bpf_get_stack finds; not a function of scripts."""
+
+    name = "len"
+    helpers = frozenset({Helper.get_stack})
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        raise NotImplementedError
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        """The stack at hand is the one that was asked for, so it is walked again."""
+        type_ = call.args[0].type
+        assert isinstance(type_, StackType)
+        size = 8 * type_.depth
+        buffer = gen.alloc(size)
+        flags = BPF_F_USER_STACK if type_.user else 0
+        got = gen.helper(
+            Helper.get_stack, f"ptr {gen.ctx}", f"ptr {buffer}", f"i32 {size}", f"i64 {flags}"
+        )
+        failed = gen.ir.compare("slt", "i64", got, "0")
+        return gen.ir.op(f"lshr i64 {gen.ir.select(failed, 'i64', '0', got)}, 3")
+
+
+FUNCTIONS: tuple[type[Function], ...] = (Kstack, Ustack)
