@@ -30,9 +30,9 @@ they stand in memory (network order); FIELDS says which. Signed arithmetic, 64 b
 1.  Time first: mono = bpf_ktime_get_ns(); real = mono + realtime_offset, a global (u64, in a
     mmapable array map) that user space sets before attaching and keeps right afterwards
     (packet/clock.py): NTP slews CLOCK_MONOTONIC and CLOCK_REALTIME alike, so that their difference
-    changes only when somebody sets the clock or in a leap second. No other clock helper is on
-    every kernel from 5.10 (bpf_ktime_get_tai_ns: 6.1), and boot time counts suspends that the
-    offset would have to follow. pcap sec = real / 10**9, nsec = real % 10**9 (unsigned).
+    changes only when somebody sets the clock, in a leap second, and over a suspend; each is seen
+    at the next tick. (bpf_ktime_get_tai_ns would need less care, but is there from 6.1 only.)
+    pcap sec = real / 10**9, nsec = real % 10**9 (unsigned).
 2.  skb fields: head, data, len, data_len, mac_header, network_header, protocol, mark, skb_iif,
     queue_mapping, sk, vlan_tci, vlan_proto, dev.
         H  = data - head                  (give up on placing, POSITION_UNKNOWN, unless <= 65535)

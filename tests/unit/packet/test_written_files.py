@@ -259,6 +259,17 @@ class TestPcapng:
         option = b"\x07\0\x08\0" + (42).to_bytes(8, "little") + b"\x08\0\x08\0"
         assert path.read_bytes().count(option + (2).to_bytes(8, "little")) == 1
 
+    def test_comments_stay_right_when_more_processes_come_than_are_remembered(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "b.pcapng"
+        skb = s.received(UDP4)
+        pids = [*range(1, 5000), *range(1, 10)]
+        write(path, [s.sample(skb, pid=pid, mono_ns=i) for i, pid in enumerate(pids)])
+        comments = [meta.comments for _, meta in readers.scapy_pcapng(path)]
+        assert comments == [[b"fentry:ip_rcv curl[%d] cpu 0" % pid] for pid in pids]
+        assert {meta.ifname for _, meta in readers.scapy_pcapng(path)} == {b"veth0"}
+
     def test_packets_of_another_link_type_get_an_interface_and_are_told(
         self, tmp_path: Path
     ) -> None:
