@@ -2,9 +2,10 @@
 """The difference between CLOCK_REALTIME and CLOCK_MONOTONIC, which BPF programs add to their time.
 
 NTP slews both clocks alike (kernel/time/timekeeping.c), so the difference is constant but for
-steps: somebody sets the clock, a leap second, a suspend (CLOCK_MONOTONIC stands still). Measuring it takes three clock reads and is off
-by some tens of nanoseconds; taking every measurement would make that jitter visible in captures,
-so a new value replaces the old one only when it differs by more than a measurement can be off.
+steps: somebody sets the clock, a leap second, a suspend (CLOCK_MONOTONIC stands still). Measuring
+it takes three clock reads and is off by some tens of nanoseconds; taking every measurement would
+make that jitter visible in captures, so a new value replaces the old one only when it differs by
+more than a measurement can be off.
 """
 
 from __future__ import annotations
