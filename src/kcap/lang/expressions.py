@@ -138,7 +138,7 @@ class ExpressionRules(TypeRules):
         """The precedence of the binary operator that stands here; 0 if there is none."""
         kind = self.kinds[self.i]
         precedence = PRECEDENCE.get(kind, 0)
-        if kind == "/" and self.predicate_depth == self.depth and self.kind_at(1) == "{":
+        if kind == "/" and self.predicate_depth == self.depth and self.kind_at(1) in ("{", "eof"):
             return 0
         return precedence
 

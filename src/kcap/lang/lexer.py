@@ -38,6 +38,9 @@ _TOKEN = re.compile(
 )
 _TRIVIA = re.compile(r"[ \t\r\n\f\v]+|(//[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)")
 
+# Tokens read at a time. After a mistake reading may go on further up, so not too many.
+_CHUNK = 64
+
 #: At most this many errors are reported for one script.
 MAX_ERRORS = 20
 
@@ -117,7 +120,7 @@ class TokenStream:
         return self.ends[self.i - 1] if self.i else self.entered_at
 
     def _fill(self) -> None:
-        """Read tokens up to the end of a top-level piece of code: ``}`` or ``;`` outside braces.
+        """Read tokens, at most up to the ``}`` or ``;`` that ends a top-level piece of code.
 
         Stopping there keeps the text that follows, perhaps an attach point, from being read as
         code.
@@ -127,6 +130,7 @@ class TokenStream:
         at = self._lexed_to
         kinds, starts, ends = self.kinds, self.starts, self.ends
         depth = self._brace_depth
+        most = len(kinds) + _CHUNK
         while (found := match(text, at)) is not None:
             self.steps += 1
             kind = found.lastgroup
@@ -152,6 +156,8 @@ class TokenStream:
                 if depth <= 0:
                     depth = 0
                     break
+            if len(kinds) == most:
+                break
         else:
             kinds.append("eof")
             starts.append(len(text))

@@ -117,9 +117,26 @@ class TopLevelRules(StatementRules):
             point, at = self._attach_point(at)
             points.append(point)
             at = self.skip_trivia(at)
-            if not self.text.startswith(",", at):
+            if self.text.startswith(",", at):
+                at = self.skip_trivia(at + 1)
+            elif not self._lacks_comma(point, at):
                 return points, at
-            at = self.skip_trivia(at + 1)
+
+    def _lacks_comma(self, point: AttachPoint, at: int) -> bool:
+        """Whether another attach point follows on the line without a comma; reports that."""
+        end = point.span.end
+        found = _PATH_PIECE.match(self.text, at)
+        if found is None or "\n" in self.text[end:at] or self.text[at] == "/":
+            return False
+        if not self.text.startswith(":", found.end()):
+            return False
+        self.error(
+            "expected `,` between probes",
+            Span(self.source, at, found.end()),
+            label="another probe starts here",
+            edits=(Edit(Span(self.source, end, end), ","),),
+        )
+        return True
 
     def _attach_point(self, at: int) -> tuple[AttachPoint, int]:
         start = at
@@ -193,13 +210,6 @@ class TopLevelRules(StatementRules):
         found = _PATH_PIECE.match(self.text, at)
         span = Span(self.source, at, found.end() if found is not None else at + 1)
         labels = (Label(Span(self.source, points[-1].span.start, end), "after this probe"),)
-        if "\n" not in self.text[end:at] and ":" in self.text[at : at + len(span) + 1]:
-            self.fail(
-                "expected `,` between probes",
-                span,
-                label="another probe starts here",
-                edits=(Edit(Span(self.source, end, end), ","),),
-            )
         self.fail(
             f"expected a block, a predicate or `,`, found `{span.text}`",
             span,
