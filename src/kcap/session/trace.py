@@ -131,7 +131,7 @@ class Trace:
                 if kind.manual:
                     self.probe_count += 1
                     continue
-                self._links.append(kind.attach(program.context, loaded, self.system))
+                self._links.extend(kind.attach(program.context, loaded, self.system))
                 self.probe_count += max(1, len(program.context.targets))
         if self._child is not None:
             self._child.start()
