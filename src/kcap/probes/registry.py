@@ -85,6 +85,8 @@ class Resolver:
             if self.system.missing_probes == "warn":
                 self.warnings.extend(_as_warnings(error))
             return []
+        for context in contexts:
+            context.span = attach_point.span
         if not contexts:
             self.empty[attach_point] = Diagnostic(
                 "empty-wildcard",

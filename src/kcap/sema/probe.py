@@ -14,6 +14,7 @@ from kcap.sema.types import Space, Struct, Type
 
 if TYPE_CHECKING:
     from kcap.lang.ast import AttachPoint
+    from kcap.lang.source import Span
 
 ArgumentAccess = Literal["registers", "slots", "none"]
 """How ``argN`` is read: from the saved registers (struct pt_regs) that are the context of a
@@ -37,6 +38,7 @@ class ProbeContext:
     :param space: the address space of pointers that come out of nowhere (casts of integers).
     :param function: the traced function's name where all targets share one, for ``func``.
     :param sleepable: whether the program may sleep.
+    :param span: the attach point in the script, or None where there is none.
     """
 
     provider: str
@@ -52,6 +54,7 @@ class ProbeContext:
     function: str = ""
     sleepable: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
+    span: Span | None = None
 
 
 class ProbeResolver(Protocol):
