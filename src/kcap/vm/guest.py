@@ -324,6 +324,10 @@ class Guest:
 
     def kill(self) -> None:
         """End the guest at once and remove its temporary files; may be called again."""
+        if self._socket is not None:
+            # Wakes the thread that reads from it; closing comes after that has ended.
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         if self._process is not None:
             self._process.kill()
             self._process.wait()
