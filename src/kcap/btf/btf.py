@@ -11,21 +11,21 @@ speed of memory. See Documentation/bpf/btf.rst for the format.
 from __future__ import annotations
 
 import builtins
-import sys
 from array import array
 from bisect import bisect_right
+from mmap import MAP_PRIVATE, PROT_READ, mmap
 from struct import Struct as Packing
-from struct import error as struct_error
 from typing import TYPE_CHECKING, TypeVar
 
-from kcap.btf import parse
+from kcap.btf import index, parse
 from kcap.btf import types as t
 from kcap.btf.errors import BtfError, BtfNotFoundError
+from kcap.btf.index import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    Buffer = bytes | memoryview
+    Buffer = bytes | memoryview | mmap
 
 SYSFS = "/sys/kernel/btf"
 
@@ -38,9 +38,11 @@ T = TypeVar("T", bound=t.Type)
 class Btf:
     """The types of a kernel, of a kernel module, or of a BPF object.
 
-    :param data: the whole blob, header first. It is kept (no copy of the strings is made).
+    :param data: the whole blob, header first.
     :param base: for split BTF (a module's) the BTF it continues; its ids and strings come first.
     :param name: what it is called in messages: ``vmlinux``, a module's name.
+    :param identity: a name that no other BTF has, to keep the records' places under; empty: they
+        are not kept.
     :raises BtfError: the blob is not BTF, is cut short, or has unknown kinds.
     """
 
@@ -50,7 +52,9 @@ class Btf:
     """The id behind the last."""
     end_string: int
 
-    def __init__(self, data: Buffer, base: Btf | None = None, name: str = "") -> None:
+    def __init__(
+        self, data: Buffer, base: Btf | None = None, name: str = "", identity: str = ""
+    ) -> None:
         if len(data) < parse.HEADER_SIZE:
             raise BtfError(f"{name or 'blob'}: {len(data)} bytes are too few for BTF")
         magic, version, _, header, type_at, type_len, str_at, str_len = _HEADER.unpack_from(data)
@@ -66,14 +70,17 @@ class Btf:
         # bytes rather than memoryviews: these are what has find(). Two copies of some MB, ~1 ms.
         self._records = bytes(view[type_at : type_at + type_len])
         self._strings = bytes(view[str_at : str_at + str_len])
-        self._words = array("I")
-        self._words.frombytes(self._records)
-        if sys.byteorder != "little":
-            self._words.byteswap()
         self.first_id = base.end_id if base is not None else 1
         self._first_string = base.end_string if base is not None else 0
         self.end_string = self._first_string + len(self._strings)
-        self._walk()
+        self._words: Sequence[int] = memoryview(self._records).cast("I")
+        found = index.load(identity, len(self._words))
+        if found is None:
+            found = self._walk()
+            index.store(identity, len(self._words), found)
+        self._starts = found.starts
+        self._enum_signs = found.enum_signs
+        self.end_id = self.first_id + len(found.starts)
         self._parsed: dict[int, t.Type] = {}
 
     @classmethod
@@ -82,7 +89,7 @@ class Btf:
 
         :raises BtfNotFoundError: the kernel has none (CONFIG_DEBUG_INFO_BTF unset).
         """
-        return cls(_read_sysfs("vmlinux"), None, "vmlinux")
+        return cls(_read_sysfs("vmlinux"), None, "vmlinux", index.build_id())
 
     @classmethod
     def module(cls, name: str, base: Btf) -> Btf:
@@ -99,9 +106,10 @@ class Btf:
         """BTF from memory; arguments as for the class."""
         return cls(data, base, name)
 
-    def _walk(self) -> None:
+    def _walk(self) -> Index:
         """Note where every record begins."""
-        words, lengths = self._words, parse.RecordLengths()
+        # an array is faster to read than a memoryview, and worth a copy here
+        words, lengths = array("I", self._records), parse.RecordLengths()
         starts = array("I")
         note = starts.append
         pos, end = 0, len(words)
@@ -113,15 +121,14 @@ class Btf:
             raise BtfError(f"{self.name or 'blob'}: BTF's last type is cut short") from None
         if pos != end:
             raise BtfError(f"{self.name or 'blob'}: BTF's last type is cut short")
-        self._starts = starts
-        self.end_id = self.first_id + len(starts)
         # pahole writes the sign of an enum since 1.24, which also brought ENUM64. Before, the flag
         # was never set and values were signed.
-        self._enum_signs = any(
+        enum_signs = any(
             parse.kind_of(info) == t.Enum64.KIND
             or (info >> 31 and parse.kind_of(info) == t.Enum.KIND)
             for info in lengths
         )
+        return Index(starts, enum_signs)
 
     # Strings and records
 
@@ -254,10 +261,20 @@ class Btf:
         return self._named(t.Func.KIND)
 
     def _named(self, kind: int) -> Iterator[tuple[int, str]]:
-        words, string = self._words, self.string
-        for type_id, pos in enumerate(self._starts, self.first_id):
-            if words[pos + 1] >> 24 & 0x1F == kind:
-                yield type_id, string(words[pos])
+        words = array("I", self._records)
+        strings, first = self._strings, self._first_string
+        find = strings.find
+        found = [
+            (type_id, words[pos])
+            for type_id, pos in enumerate(self._starts, self.first_id)
+            if words[pos + 1] >> 24 & 0x1F == kind
+        ]
+        for type_id, offset in found:
+            at = offset - first
+            if at >= 0:  # the common case without a call: there are 60,000 functions
+                yield type_id, strings[at : find(b"\0", at)].decode("utf-8", "replace")
+            else:
+                yield type_id, self.string(offset)
 
     def names(self, kind: builtins.type[t.Type]) -> Iterator[str]:
         """The names of all types of one kind, unnamed ones left out, this BTF's own."""
@@ -274,15 +291,17 @@ class Btf:
         return proto
 
 
-def _read_sysfs(name: str) -> bytes:
+def _read_sysfs(name: str) -> Buffer:
     if "/" in name or name.startswith("."):
         raise BtfNotFoundError(f"{name!r} is not the name of a kernel module")
     path = f"{SYSFS}/{name}"
     try:
-        # Reading beats mapping: kernels before 6.16 can't map the file, and what is needed from
-        # it is a copy in any case (bytes.find and array are several times faster than on a map).
         with open(path, "rb", buffering=0) as file:
-            return file.read()
+            try:
+                # 6.16 and later; saves a copy through sysfs, page by page
+                return mmap(file.fileno(), 0, MAP_PRIVATE, PROT_READ)
+            except (OSError, ValueError):  # not mappable: read it
+                return file.read()
     except FileNotFoundError as error:
         if name == "vmlinux":
             raise BtfNotFoundError(
@@ -295,5 +314,5 @@ def _read_sysfs(name: str) -> bytes:
             hint=f"load the module (modprobe {name}); module BTF needs Linux 5.11 and "
             "CONFIG_DEBUG_INFO_BTF_MODULES=y",
         ) from error
-    except (OSError, struct_error) as error:
+    except OSError as error:
         raise BtfError(f"{path}: {error}") from error
