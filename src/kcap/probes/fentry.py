@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from kcap.lang.ast import AttachPoint
     from kcap.probes.system import System
 
-FEW = 20
-"""Up to so many functions are looked up one by one; for more, all of BTF is walked once."""
-
 _TYPED = frozenset(("args", "retval"))
 """Builtins whose type follows from the function's prototype."""
 
@@ -155,18 +152,18 @@ class Fentry(ProbeType):
         return attach_tracing(program.fileno(), f"{self.name}:{target.module}:{target.name}")
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
-        module = parts[0] if len(parts) > 1 else "*"
-        function = parts[-1] if parts else "*"
-        found = _expand(Pattern(function), Pattern(module), system)
-        return iter(sorted(f"{self.name}:{t.module}:{t.name}" for t in found))
+        module = Pattern(parts[0] if len(parts) > 1 else "*")
+        function = Pattern(parts[-1] if parts else "*")
+        found = _known(function, module, system)
+        return iter(sorted(f"{self.name}:{owner}:{n}" for owner, names in found for n in names))
 
     def parameters(self, probe: str, system: System) -> list[str]:
         _, module, name = probe.split(":", 2)
-        target = _find(name, module, system)
         btf = system.module_btf(module)
-        if target is None or btf is None:
+        type_id = system.function_ids(module).get(name)
+        if btf is None or type_id is None:
             return []
-        proto = _proto_of(target, btf)
+        proto = _proto_of(btf, type_id)
         return args.listing(btf, proto.params, proto.return_type_id if self.returns else 0)
 
     def _no_btf(self, point: AttachPoint, parts: list[Part]) -> Exception:
@@ -211,8 +208,8 @@ def _group_key(target: FunctionTarget, uses: Collection[str], system: System) ->
     return tuple(key)
 
 
-def _proto_of(target: FunctionTarget, btf: b.Btf) -> b.FuncProto:
-    function = btf.type(target.btf_id)
+def _proto_of(btf: b.Btf, type_id: int) -> b.FuncProto:
+    function = btf.type(type_id)
     assert isinstance(function, b.Func)
     return btf.prototype(function)
 
@@ -220,7 +217,8 @@ def _proto_of(target: FunctionTarget, btf: b.Btf) -> b.FuncProto:
 def _prototype(target: FunctionTarget, system: System) -> args.Prototype:
     btf = system.module_btf(target.module)
     assert btf is not None
-    return args.prototype(system.types, btf, _proto_of(target, btf), target.name)
+    proto = _proto_of(btf, target.btf_id)
+    return args.prototype(system.types, btf, proto, target.name)
 
 
 def _find(name: str, module: str, system: System) -> FunctionTarget | None:
@@ -257,20 +255,27 @@ def _checked(wanted: Lookup, name: str, module: str, system: System) -> Function
 
 
 def _expand(function: Pattern, module: Pattern, system: System) -> Iterator[FunctionTarget]:
-    """The functions that patterns stand for, the kernel's own first, then by module and name."""
+    """The functions that patterns stand for and the kernel takes, its own first, sorted."""
+    for owner, names in _known(function, module, system):
+        btf = system.module_btf(owner)
+        assert btf is not None
+        ids = system.function_ids(owner)
+        for name in names:
+            if not args.refusal(btf, _proto_of(btf, ids[name])):
+                yield FunctionTarget(name, owner, ids[name])
+
+
+def _known(function: Pattern, module: Pattern, system: System) -> Iterator[tuple[str, list[str]]]:
+    """(module, sorted names) of the traceable functions that patterns stand for and BTF has."""
     traceable = _traceable(function, module, system)
-    owners = [KERNEL, *system.btf_modules]
-    for owner in owners:
+    for owner in (KERNEL, *system.btf_modules):
         if not module.matches(owner) or (traceable is not None and owner not in traceable):
             continue
-        btf = system.module_btf(owner)
-        if btf is None:
-            continue
-        if traceable is None:
-            names = {n for _, n in btf.functions() if function.matches(n) and not is_unsafe(n)}
+        ids = system.function_ids(owner)
+        if traceable is not None:
+            yield owner, sorted(name for name in traceable[owner] if name in ids)
         else:
-            names = traceable[owner]
-        yield from _attachable(btf, owner, names)
+            yield owner, sorted(n for n in ids if function.matches(n) and not is_unsafe(n))
 
 
 def _traceable(function: Pattern, module: Pattern, system: System) -> dict[str, set[str]] | None:
@@ -281,20 +286,3 @@ def _traceable(function: Pattern, module: Pattern, system: System) -> dict[str, 
     for name, owner in system.functions.match(function, module):
         found.setdefault(owner, set()).add(name)
     return found
-
-
-def _attachable(btf: b.Btf, module: str, names: set[str]) -> Iterator[FunctionTarget]:
-    """Those of the names that BTF has and the kernel takes, sorted."""
-    if len(names) > FEW:
-        ids = {name: type_id for type_id, name in btf.functions() if name in names}
-    else:
-        ids = {}
-        for name in names:
-            found = next(btf.find_all(name, b.Func), None)
-            if found is not None:
-                ids[name] = found.id
-    for name in sorted(ids):
-        function = btf.type(ids[name])
-        assert isinstance(function, b.Func)
-        if not args.refusal(btf, btf.prototype(function)):
-            yield FunctionTarget(name, module, function.id)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.kernel import uapi
-from kcap.probes.base import Part, ProbeType, rest_of
+from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.function_lookup import Lookup, check_module, traceable_modules
 from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.numbers import parse_integer
@@ -168,6 +168,54 @@ class Kprobe(ProbeType):
                 hint="see where instructions begin: objdump -d of the kernel image",
             ) from error
 
+    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        (load,) = super().load_specs(context, system)
+        if _may_be_multi(context) and system.has("kprobe_multi"):
+            return [replace(load, expected_attach_type=uapi.BPF_TRACE_KPROBE_MULTI)]
+        return [load]
+
+    def attach(
+        self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
+    ) -> list[Link]:
+        ((load, program),) = loaded
+        if load.expected_attach_type != uapi.BPF_TRACE_KPROBE_MULTI:
+            return super().attach(context, loaded, system)
+        symbols = list(dict.fromkeys(target.name for target in load.targets))
+        return self._attach_multi(context, program, symbols, system)
+
+    def _attach_multi(
+        self, context: ProbeContext, program: Program, symbols: list[str], system: System
+    ) -> list[Link]:
+        """Attach to many functions at once.
+
+        The kernel takes all or none: a set that it refuses is halved until what it refuses is
+        alone, and left out.
+        """
+        from kcap.kernel.errors import AttachError
+        from kcap.kernel.links import attach_kprobe_multi, close_all
+
+        try:
+            return [
+                attach_kprobe_multi(program.fileno(), symbols, context.name, is_return=self.returns)
+            ]
+        except AttachError as error:
+            if len(symbols) == 1 and not context.extra.get("expanded"):
+                raise
+            if len(symbols) == 1:
+                system.skipped.append(error)
+                return []
+            refused = error
+        half = len(symbols) // 2
+        links = self._attach_multi(context, program, symbols[:half], system)
+        try:
+            links += self._attach_multi(context, program, symbols[half:], system)
+        except AttachError:
+            close_all(links)
+            raise
+        if not links and len(symbols) == len(context.targets):
+            raise refused
+        return links
+
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         module = Pattern(parts[0] if len(parts) > 1 else "*")
         found = _matches(Pattern(parts[-1] if parts else "*"), module, system)
@@ -185,6 +233,11 @@ class Kprobe(ProbeType):
             if found:
                 return [] if self.returns else found
         return []
+
+
+def _may_be_multi(context: ProbeContext) -> bool:
+    """Whether several targets are function entries, which one link can serve."""
+    return len(context.targets) > 1 and all(t.name and not t.offset for t in context.targets)
 
 
 class Kretprobe(Kprobe):

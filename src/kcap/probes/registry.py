@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 @cache
 def probe_types() -> tuple[ProbeType, ...]:
     """One object of every probe type, in the order that lists show them."""
-    from kcap.probes import begin_end, fentry, kprobe, perf_counters, rawtracepoint, timers
+    from kcap.probes import (
+        begin_end,
+        fentry,
+        iterator,
+        kprobe,
+        perf_counters,
+        rawtracepoint,
+        timers,
+        watchpoint,
+    )
     from kcap.probes import tracepoint as tp
 
     classes: tuple[type[ProbeType], ...] = (
@@ -35,12 +44,14 @@ def probe_types() -> tuple[ProbeType, ...]:
         fentry.Fexit,
         perf_counters.Hardware,
         timers.Interval,
+        iterator.Iter,
         kprobe.Kprobe,
         kprobe.Kretprobe,
         timers.Profile,
         rawtracepoint.RawTracepoint,
         perf_counters.Software,
         tp.Tracepoint,
+        watchpoint.Watchpoint,
     )
     return tuple(cls() for cls in classes)
 

@@ -18,7 +18,7 @@ from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
 from kcap.probes.traceable import KERNEL, TraceableFunctions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from kcap.kernel.errors import AttachError
     from kcap.kernel.tracefs import EventFormat
@@ -34,6 +34,8 @@ class System:
     :param pid: trace this process only (``-p``), or None.
     :param unsafe: whether ``--unsafe`` was given.
     :param missing_probes: what to do about probes that don't exist here.
+    :param without: features of the kernel that are not to be used: ``kprobe_multi``,
+        ``uprobe_multi``.
     :param traceable_file: a file to take instead of available_filter_functions, or ''.
     :param tracefs: where tracefs is mounted; '' looks for it.
     :param proc: where procfs is mounted.
@@ -48,6 +50,7 @@ class System:
         pid: int | None = None,
         unsafe: bool = False,
         missing_probes: Missing = "error",
+        without: Collection[str] = (),
         traceable_file: str = "",
         tracefs: str = "",
         proc: str = "/proc",
@@ -58,12 +61,14 @@ class System:
         self.pid = pid
         self.unsafe = unsafe
         self.missing_probes: Missing = missing_probes
+        self._without = frozenset(without)
         self._traceable_file = traceable_file
         self._tracefs = tracefs
         self._proc = proc
         self._btf_dir = btf_dir
         self._blacklist = blacklist
         self._module_btf: dict[str, Btf | None] = {}
+        self._function_ids: dict[str, dict[str, int]] = {}
         self.skipped: list[AttachError] = []
         """Targets of wildcards that the kernel refused to attach to."""
 
@@ -99,6 +104,17 @@ class System:
             return tuple(sorted(set(os.listdir(self._btf_dir)) - {KERNEL}))
         except OSError:
             return ()
+
+    def function_ids(self, module: str) -> dict[str, int]:
+        """The BTF ids of a module's functions by name (KERNEL for the kernel itself).
+
+        Walks the whole BTF once; for single functions ``Btf.find`` is quicker.
+        """
+        if module not in self._function_ids:
+            btf = self.module_btf(module)
+            walked = btf.functions() if btf is not None else ()
+            self._function_ids[module] = {name: type_id for type_id, name in walked}
+        return self._function_ids[module]
 
     @cached_property
     def types(self) -> KernelTypes:
@@ -199,6 +215,16 @@ class System:
         return _read_text(f"{path}/{category}/{event}/format")
 
     # Machine
+
+    def has(self, feature: str) -> bool:
+        """Whether the kernel has a feature and it may be used.
+
+        :param feature: the name of a function of ``kcap.kernel.features``, such as
+            ``kprobe_multi``.
+        """
+        from kcap.kernel import features
+
+        return feature not in self._without and bool(getattr(features, feature)())
 
     @cached_property
     def arch(self) -> str:
