@@ -48,10 +48,11 @@ def with_value(expr: tree.Expr, value: int, type_: Type | None = None) -> tree.I
 def value_of(expr: tree.Expr) -> tree.Expr:
     """What an expression is worth where a value is needed.
 
-    Char arrays become strings and aggregates the integer they stand for, where they have one.
+    Char arrays in memory become strings, and aggregates the integer they stand for, where they
+    have one. What was cast to an array of chars stays one.
     """
     type_ = expr.type
-    if is_string_like(type_):
+    if is_string_like(type_) and isinstance(expr, tree.FieldAccess | tree.Deref | tree.Index):
         assert isinstance(type_, Array)
         return tree.Cast(expr.span, String(type_.length), expr)
     if isinstance(type_, Aggregate) and type_.castable is not None:

@@ -26,7 +26,9 @@ def nearest(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
             distance = edit_distance(name, candidate, allowed)
             if distance <= allowed:
                 scored.append((distance, candidate))
-    return [candidate for _, candidate in sorted(scored)[:limit]]
+    # Of equally near ones the longer first: letters are left out more often than added.
+    scored.sort(key=lambda pair: (pair[0], -len(pair[1]), pair[1]))
+    return [candidate for _, candidate in scored[:limit]]
 
 
 def edit_distance(left: str, right: str, bound: int) -> int:
