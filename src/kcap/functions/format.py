@@ -121,7 +121,8 @@ def _conversion(text: str, start: int) -> Conversion:
         kind = text[at : at + 2]
     known = kind in INTEGER_CONVERSIONS or kind in ("s", "p", "r", "rx", "rh", "gr", "%")
     if not kind or not known or length not in LENGTH_BITS:
-        raise FormatError(f"Unknown format string token: {text[start : at + 1]}", start, at + 1)
+        end = min(at + 1, len(text))
+        raise FormatError(f"Unknown format string token: {text[start:end]}", start, end)
     return Conversion(flags, width, precision, length, kind, start, at + len(kind))
 
 

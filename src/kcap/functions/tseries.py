@@ -48,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A time series: every interval from the first to the last, over all keys of the map."""
+    """A time series: every interval from the key's first to the map's last."""
 
     points: tuple[Point, ...]
     interval: int
@@ -124,15 +124,16 @@ class TseriesType(Aggregate):
             reduced = self.reduce(parts)
             if reduced is not None:
                 points[reduced[0]] = reduced[1]
-        times = [interval for points in found.values() for interval in points]
-        if not times:
-            return [(key, Series((), self.interval)) for key in keys.values()]
-        span = range(max(min(times), max(times) - self.count + 1), max(times) + 1)
-        return [(key, self._series(found[identity], span)) for identity, key in keys.items()]
+        last = max((n for points in found.values() for n in points), default=0)
+        return [(key, self._series(found[identity], last)) for identity, key in keys.items()]
 
-    def _series(self, points: dict[int, int], span: range) -> Series:
+    def _series(self, points: dict[int, int], last: int) -> Series:
+        """The series of one key, from its first interval to the map's last."""
+        if not points:
+            return Series((), self.interval)
+        numbers = range(max(min(points), last - self.count + 1), last + 1)
         return Series(
-            tuple(Point(number * self.interval, points.get(number)) for number in span),
+            tuple(Point(number * self.interval, points.get(number)) for number in numbers),
             self.interval,
         )
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When output reaches its file."""
+
+import os
+
+import pytest
+
+from kcap.errors import FileError
+from kcap.output.writer import FULL_SIZE, Writer
+
+
+@pytest.fixture
+def pipe():
+    """The two ends of a pipe, the reading one non-blocking."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+def available(reader):
+    """What can be read now."""
+    try:
+        return os.read(reader, 1 << 20)
+    except BlockingIOError:
+        return b""
+
+
+def test_without_buffering_everything_is_written_at_once(pipe):
+    Writer(pipe[1], "none").write("a")
+    assert available(pipe[0]) == b"a"
+
+
+def test_lines_are_written_by_the_next_tick(pipe):
+    writer = Writer(pipe[1], "line")
+    writer.write("a\nb")
+    assert available(pipe[0]) == b""
+    writer.tick()
+    assert available(pipe[0]) == b"a\nb"
+    writer.write("c")
+    writer.tick()
+    assert available(pipe[0]) == b""
+    writer.flush()
+    assert available(pipe[0]) == b"c"
+
+
+def test_a_full_buffer_is_written(pipe):
+    writer = Writer(pipe[1], "full")
+    writer.write("x\n")
+    writer.tick()
+    assert available(pipe[0]) == b""
+    writer.write("y" * (FULL_SIZE - 2))
+    assert len(available(pipe[0])) == FULL_SIZE
+
+
+def test_bytes_that_are_not_utf8_come_out_as_they_were(pipe):
+    Writer(pipe[1], "none").write("\udcff\udc80é")
+    assert available(pipe[0]) == b"\xff\x80\xc3\xa9"
+
+
+def test_a_closed_pipe_is_an_error_with_the_name_of_the_file():
+    reader, end = os.pipe()
+    os.close(reader)
+    with pytest.raises(FileError, match="Cannot write to out: Broken pipe"):
+        Writer(end, "none", "out").write("a")
+    os.close(end)
