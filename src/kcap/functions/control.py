@@ -123,9 +123,7 @@ class Override(Function):
         return made(self, call, VOID, integer_argument(self, sema, call.args[0], UINT64))
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        gen.helper(
-            Helper.override_return, f"ptr {gen.ctx}", f"i64 {gen.value64(call.args[0])}"
-        )
+        gen.helper(Helper.override_return, f"ptr {gen.ctx}", f"i64 {gen.value64(call.args[0])}")
         return ""
 
 

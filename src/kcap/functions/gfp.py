@@ -42,9 +42,7 @@ _RECLAIM = _mask("__GFP_DIRECT_RECLAIM", "__GFP_KSWAPD_RECLAIM")
 _KERNEL = _RECLAIM | _mask("__GFP_IO", "__GFP_FS")
 _USER = _KERNEL | BITS["__GFP_HARDWALL"]
 _MOVABLE = _USER | _mask("__GFP_HIGHMEM", "__GFP_MOVABLE")
-_TRANSHUGE_LIGHT = (
-    _MOVABLE | _mask("__GFP_COMP", "__GFP_NOMEMALLOC", "__GFP_NOWARN")
-) & ~_RECLAIM
+_TRANSHUGE_LIGHT = (_MOVABLE | _mask("__GFP_COMP", "__GFP_NOMEMALLOC", "__GFP_NOWARN")) & ~_RECLAIM
 
 #: Names of several bits, the largest first: the kernel tries them in this order.
 COMBINED = (

@@ -127,8 +127,7 @@ class Buf(Function):
                 raise sema.fail(
                     "argument-value",
                     call.span,
-                    "buf() expects a length argument for non-array type "
-                    f"{type_name(operand.type)}",
+                    f"buf() expects a length argument for non-array type {type_name(operand.type)}",
                 )
             return made(self, call, Buffer(min(operand.type.size, limit)), operand)
         length = integer_argument(self, sema, call.args[1], UINT64, "length")
