@@ -46,7 +46,9 @@ OPTIONS: Final = (
     Option(("--include",), "includes", "FILE", "add an #include", built=False),
     Option(("--info",), "info", "", "show what the kernel supports", built=False),
     Option(("-k",), "helper_errors", "", "warn about failing BPF helpers", built=False),
-    Option(("-l", "--list"), "list", "", "list probes, those of a script or that match a pattern"),
+    Option(
+        ("-l", "--list"), "listing", "", "list probes, those of a script or that match a pattern"
+    ),
     Option(("--no-feature",), "no_feature", "FEATURES", "don't use these features", built=False),
     Option(("--no-warnings",), "no_warnings", "", "suppress all warnings"),
     Option(("-o",), "output", "FILE", "write output to FILE instead of standard output"),
@@ -55,9 +57,7 @@ OPTIONS: Final = (
     Option(("-q", "--quiet"), "quiet", "", "keep messages quiet"),
     Option(("--test",), "test", "", "run the script's test probes", built=False),
     Option(("--bench",), "bench", "", "run the script's bench probes", built=False),
-    Option(
-        ("--traceable-functions",), "traceable_file", "FILE", "a list of traceable functions"
-    ),
+    Option(("--traceable-functions",), "traceable_file", "FILE", "a list of traceable functions"),
     Option(("--unsafe",), "unsafe", "", "allow unsafe functions such as system()"),
     Option(
         ("--usdt-file-activation",), "usdt_activation", "", "activate USDT by file", built=False
@@ -91,7 +91,7 @@ class Arguments:
     fix: bool = False
     reformat: bool = False
     help: bool = False
-    list: bool = False
+    listing: bool = False
     no_warnings: bool = False
     output: str = ""
     pid: str = ""
@@ -246,7 +246,7 @@ def usage() -> str:
         "",
         "EXAMPLES:",
         "kcap -l '*sleep*'",
-        "    list probes containing \"sleep\"",
+        '    list probes containing "sleep"',
         "kcap -e 'kprobe:do_nanosleep { printf(\"PID %d sleeping...\\n\", pid); }'",
         "    trace processes calling sleep",
         "kcap -e 'fentry:icmp_rcv { skboutput(\"icmp.pcap\", args.skb, args.skb.len, 0); }'",

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from kcap.cli import options
-from kcap.cli.errors import print_diagnostics, print_error
-from kcap.errors import FileError, KcapError, UsageError
+from kcap.cli.errors import print_diagnostics
+from kcap.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from kcap.cli.options import Arguments
     from kcap.codegen.llvm import Compiler
+    from kcap.output.jsonlines import JsonRenderer
+    from kcap.output.text import TextRenderer
+    from kcap.output.writer import Buffering, Writer
     from kcap.session.script import Checked, Options
     from kcap.session.trace import Trace
 
@@ -35,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         from kcap.cli.guest import run_in_guest
 
         return run_in_guest(arguments, list(argv))
-    if arguments.list:
+    if arguments.listing:
         from kcap.cli.listing import list_probes
 
         return list_probes(arguments)
@@ -80,11 +84,10 @@ def read_script(arguments: Arguments) -> tuple[str, str]:
 
 
 def _reformat(name: str, text: str) -> int:
-    from kcap.lang.format import format_program
-    from kcap.lang.parser import parse
+    from kcap.lang.format import format_script
     from kcap.lang.source import Source
 
-    print(format_program(parse(Source(name, text))), end="")
+    print(format_script(Source(name, text)), end="")
     return 0
 
 
@@ -122,9 +125,9 @@ def run(name: str, text: str, arguments: Arguments) -> int:
 
 
 def _print_tree(checked: Checked) -> None:
-    from kcap.lang.format import format_program
+    from kcap.lang.format import format_script
 
-    print(format_program(checked.syntax), end="")
+    print(format_script(checked.source), end="")
 
 
 def _print_code(checked: Checked, stages: list[str], compiler: Compiler) -> int:
@@ -140,46 +143,60 @@ def _print_code(checked: Checked, stages: list[str], compiler: Compiler) -> int:
 
 
 def _follow(checked: Checked, compiler: Compiler, arguments: Arguments) -> int:
-    from kcap.output.render import make_renderer
-    from kcap.output.writer import open_output
     from kcap.session.trace import Trace
 
-    output = open_output(arguments.output, arguments.buffering)
-    try:
+    with _output(arguments) as output:
         with Trace(checked, compiler, packets=False) as trace, _signals(trace):
-            count = trace.attach()
-            _report_start(trace, count, arguments)
+            renderer = _renderer(trace, arguments)
+            trace.attach()
+            if arguments.verbose:
+                print(*trace.timings.lines(), sep="\n", file=sys.stderr)
             if arguments.dry_run:
                 return 0
-            renderer = make_renderer(arguments.format, trace.runtime.environment)
+            trace.on_tick = output.tick
             for event in trace:
-                _show(event, renderer, output, arguments)
-            output.flush()
-            status = trace.exit_status
-            summary = trace.summary
-        for line in summary():
-            print(line, file=sys.stderr)
-        return status
-    finally:
-        output.close()
-
-
-def _report_start(trace: Trace, count: int, arguments: Arguments) -> None:
-    if arguments.verbose:
-        for line in trace.timings.lines():
-            print(line, file=sys.stderr)
-    if not arguments.quiet and arguments.format == "text":
-        print(f"Attached {count} probe{'' if count == 1 else 's'}", file=sys.stderr)
-
-
-def _show(event: object, renderer: Any, output: Any, arguments: Arguments) -> None:
-    from kcap.functions import events
-
-    if isinstance(event, events.Lost | events.Message | events.HelperError):
+                output.write(renderer.output(event))
+                if message := renderer.message(event):
+                    output.flush()
+                    print(message, end="", file=sys.stderr, flush=True)
         output.flush()
-        print(renderer.message(event), file=sys.stderr)
-    else:
-        output.write(renderer.render(event))
+        for line in trace.summary():
+            print(line, file=sys.stderr)
+        return trace.exit_status
+
+
+def _renderer(trace: Trace, arguments: Arguments) -> JsonRenderer | TextRenderer:
+    environment = trace.runtime.environment
+    quiet, warnings = arguments.quiet, not arguments.no_warnings
+    if arguments.format == "json":
+        from kcap.output.jsonlines import JsonRenderer
+
+        return JsonRenderer(environment, quiet=quiet, warnings=warnings)
+    from kcap.output.text import TextRenderer
+
+    return TextRenderer(environment, quiet=quiet, warnings=warnings)
+
+
+@contextmanager
+def _output(arguments: Arguments) -> Iterator[Writer]:
+    """Where the trace's output goes: standard output, or the file of ``-o``."""
+    from kcap.output.writer import Writer
+
+    buffering = cast("Buffering", arguments.buffering)
+    if not arguments.output:
+        yield Writer(sys.stdout.fileno(), buffering)
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        fd = os.open(arguments.output, flags, 0o666)
+    except OSError as error:
+        raise FileError(
+            f"failed to open output file '{arguments.output}': {error.strerror}", arguments.output
+        ) from error
+    try:
+        yield Writer(fd, buffering, arguments.output)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen.events import HEADER_SIZE
@@ -68,6 +68,8 @@ class Trace:
         self._lost: dict[int, int] = {}
         self._stopping = False
         self._closed = False
+        #: Called after every look at the rings, at least every 100 ms.
+        self.on_tick: Callable[[], None] = _nothing
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self._start(compiler)
@@ -178,6 +180,7 @@ class Trace:
                 ready = {fd for fd, _ in poll.poll(TICK)}
                 ended = self._ended(ready)
                 yield from self._read()
+                self.on_tick()
                 if self.runtime.exit_status is not None:
                     return
                 if time.monotonic() >= next_losses:
@@ -308,6 +311,10 @@ class Trace:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _nothing() -> None:
+    """What happens on a tick unless somebody wants something else."""
 
 
 def _open_process(pid: int) -> int:
