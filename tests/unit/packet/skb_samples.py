@@ -25,7 +25,7 @@ class Device:
 class Skb:
     """``head`` is the buffer; ``data``, ``mac`` and ``network`` are offsets into it."""
 
-    head: bytes
+    head: bytes = field(repr=False)
     data: int
     mac: int
     network: int
@@ -117,7 +117,7 @@ def sample(
         "prefix_len": len(prefix),
         "flags": placed.flags | (layout.FLAG_HAS_SK if skb.sk else 0),
         "position": placed.position,
-        "headroom": skb.data,
+        "headroom": min(skb.data, 0xFFFF),
         "skb": skb.address,
         "func": func,
         "probe": probe,

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A BPF virtual machine for tests: runs a program on a picture of memory, with no kernel.
+
+It knows the instructions of BPF v3 (RFC 9669) but calls between programs, and the few helpers that
+``skboutput()`` uses. What the kernel's verifier refuses, it may run; what it runs, it runs alike.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+from kcap.kernel.helpers import Helper
+from kcap.kernel.spec import MapSpec, ProgramSpec
+
+MASK = (1 << 64) - 1
+KERNEL = 0xFFFF_8000_0000_0000
+STACK_TOP = 0x7000_0000_0000
+CONTEXT = 0x7100_0000_0000
+VALUES = 0x7200_0000_0000
+MAPS = 0x7300_0000_0000
+EFAULT = -14 & MASK
+
+_SIZES = {0: 4, 1: 2, 2: 1, 3: 8}
+
+
+def signed(value: int, bits: int = 64) -> int:
+    return value - (1 << bits) if value >> (bits - 1) & 1 else value
+
+
+class Memory:
+    """Regions of bytes at addresses."""
+
+    def __init__(self) -> None:
+        self._regions: list[tuple[int, bytearray]] = []
+
+    def add(self, address: int, data: bytes) -> int:
+        self._regions.append((address, bytearray(data)))
+        return address
+
+    def find(self, address: int, size: int) -> tuple[bytearray, int] | None:
+        for start, data in self._regions:
+            if start <= address and address + size <= start + len(data):
+                return data, address - start
+        return None
+
+    def read(self, address: int, size: int) -> bytes | None:
+        found = self.find(address, size)
+        return None if found is None else bytes(found[0][found[1] : found[1] + size])
+
+    def write(self, address: int, data: bytes) -> None:
+        found = self.find(address, len(data))
+        assert found is not None, f"write of {len(data)} bytes at {address:#x}"
+        found[0][found[1] : found[1] + len(data)] = data
+
+
+class Machine:
+    """One run's state.
+
+    :param program: what to run.
+    :param maps: the program's maps; arrays have their values in memory, zeroed.
+    :param memory: what kernel addresses hold; a load from elsewhere there gives 0, as PROBE_MEM's.
+    """
+
+    def __init__(self, program: ProgramSpec, maps: Sequence[MapSpec], memory: Memory) -> None:
+        self.memory = memory
+        self._insns = [
+            struct.unpack_from("<BBhi", program.insns, at) for at in range(0, len(program.insns), 8)
+        ]
+        self._maps = {spec.name: MAPS + number * 64 for number, spec in enumerate(maps)}
+        self.values = {spec.name: VALUES + number * 0x10000 for number, spec in enumerate(maps)}
+        for spec in maps:
+            memory.add(self.values[spec.name], bytes(spec.value_size))
+        self._relocated = {each.insn: self._maps[each.symbol] for each in program.relocations}
+        self._helpers: Mapping[int, Callable[..., int]] = {
+            Helper.map_lookup_elem: self._lookup,
+            Helper.probe_read_kernel: self._probe_read,
+            Helper.ktime_get_ns: lambda *_: self.mono_ns,
+            Helper.get_smp_processor_id: lambda *_: self.cpu,
+            Helper.get_current_pid_tgid: lambda *_: self.pid << 32 | self.tid,
+            Helper.get_current_comm: self._comm,
+            Helper.skb_output: self._skb_output,
+        }
+        self.mono_ns, self.cpu, self.pid, self.tid, self.comm = 0, 0, 0, 0, b""
+        #: skb address -> (skb->len, the bytes from skb->data on).
+        self.skbs: dict[int, tuple[int, bytes]] = {}
+        #: What bpf_skb_output sent.
+        self.samples: list[bytes] = []
+        self.full = False
+
+    def run(self, *slots: int) -> int:
+        """Run with these 8-byte context slots; the program's result."""
+        self.memory.add(CONTEXT, struct.pack(f"<{len(slots)}Q", *slots))
+        self.memory.add(STACK_TOP - 512, b"\xa5" * 512)
+        regs = [0] * 11
+        regs[1], regs[10] = CONTEXT, STACK_TOP
+        at = 0
+        while True:
+            op, registers, offset, imm = self._insns[at]
+            dst, src = registers & 15, registers >> 4
+            kind = op & 7
+            if op == 0x95:
+                return regs[0]
+            if op == 0x85:
+                assert src == 0, "calls between programs are not known here"
+                regs[0] = self._helpers[imm](*regs[1:6]) & MASK
+                for scratch in range(1, 6):
+                    regs[scratch] = 0xDEAD_BEEF_DEAD_BEEF
+            elif op == 0x18:
+                high = self._insns[at + 1][3]
+                regs[dst] = self._relocated.get(at, (high << 32 | imm & 0xFFFFFFFF) & MASK)
+                at += 1
+            elif kind in (4, 7):
+                value = regs[src] if op & 8 else imm & MASK
+                regs[dst] = _alu(op, regs[dst], value, imm, 64 if kind == 7 else 32)
+            elif kind in (5, 6):
+                value = regs[src] if op & 8 else imm & MASK
+                if _taken(op, regs[dst], value, 64 if kind == 5 else 32):
+                    at += offset
+            else:
+                self._memory_access(op, regs, dst, src, offset, imm)
+            at += 1
+
+    def _memory_access(
+        self, op: int, regs: list[int], dst: int, src: int, offset: int, imm: int
+    ) -> None:
+        size = _SIZES[op >> 3 & 3]
+        if op & 7 == 1:
+            address = (regs[src] + offset) & MASK
+            data = self.memory.read(address, size)
+            if data is None:
+                assert address >= KERNEL or address < 65536, f"load from {address:#x}"
+                data = bytes(size)
+            regs[dst] = int.from_bytes(data, "little")
+            return
+        address = (regs[dst] + offset) & MASK
+        value = regs[src] if op & 7 == 3 else imm
+        if op >> 5 == 6:
+            assert imm & ~1 == 0, "the only atomic known here is an addition"
+            value += int.from_bytes(self.memory.read(address, size) or b"", "little")
+        self.memory.write(address, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
+
+    def _lookup(self, map_: int, _key: int, *_: int) -> int:
+        name = next(name for name, address in self._maps.items() if address == map_)
+        return self.values[name]
+
+    def _probe_read(self, dest: int, size: int, source: int, *_: int) -> int:
+        size &= 0xFFFFFFFF
+        data = self.memory.read(source, size) if source >= KERNEL else None
+        self.memory.write(dest, bytes(size) if data is None else data)
+        return EFAULT if data is None else 0
+
+    def _comm(self, dest: int, size: int, *_: int) -> int:
+        self.memory.write(dest, self.comm.ljust(size, b"\0"))
+        return 0
+
+    def _skb_output(self, skb: int, _map: int, flags: int, meta: int, size: int) -> int:
+        length, data = self.skbs[skb]
+        wanted = flags >> 32
+        assert flags & 0xFFFFFFFF == 0xFFFFFFFF, "not BPF_F_CURRENT_CPU"
+        if wanted > length:
+            return EFAULT
+        if self.full:
+            return -28 & MASK
+        metadata = self.memory.read(meta, size)
+        assert metadata is not None
+        whole = metadata + data[:wanted]
+        assert len(whole) <= 65516
+        self.samples.append(whole + bytes(-(len(whole) + 4) % 8))
+        return 0
+
+
+def _alu(op: int, left: int, right: int, imm: int, bits: int) -> int:
+    mask = (1 << bits) - 1
+    code = op >> 4
+    if code == 13:  # byte order: the width is in imm
+        value = (left & (1 << imm) - 1).to_bytes(imm // 8, "little")
+        return int.from_bytes(value, "big" if op & 8 else "little")
+    left, right = left & mask, right & mask
+    shift = right & (bits - 1)
+    results: dict[int, Callable[[], int]] = {
+        0: lambda: left + right,
+        1: lambda: left - right,
+        2: lambda: left * right,
+        3: lambda: left // right if right else 0,
+        4: lambda: left | right,
+        5: lambda: left & right,
+        6: lambda: left << shift,
+        7: lambda: left >> shift,
+        8: lambda: -left,
+        9: lambda: left % right if right else left,
+        10: lambda: left ^ right,
+        11: lambda: right,
+        12: lambda: signed(left, bits) >> shift,
+    }
+    return results[code]() & mask
+
+
+def _taken(op: int, left: int, right: int, bits: int) -> bool:
+    mask = (1 << bits) - 1
+    left, right = left & mask, right & mask
+    a, b = signed(left, bits), signed(right, bits)
+    return {
+        0: True,
+        1: left == right,
+        2: left > right,
+        3: left >= right,
+        4: left & right != 0,
+        5: left != right,
+        6: a > b,
+        7: a >= b,
+        10: left < right,
+        11: left <= right,
+        12: a < b,
+        13: a <= b,
+    }[op >> 4]
