@@ -18,7 +18,7 @@ What the tree normalises, so that later passes see one form:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from kcap.lang.node import Node as Node
@@ -581,6 +581,49 @@ def walk(node: Node) -> Iterator[Node]:
         current = stack.pop()
         yield current
         stack.extend(reversed(children(current)))
+
+
+def value_blocks(expression: Expr) -> list[Block]:
+    """The blocks whose values make the value of ``expression``, if it is an if or a block."""
+    if isinstance(expression, BlockExpr):
+        return [expression.block]
+    blocks: list[Block] = []
+    branch: Expr | Block | None = expression
+    while isinstance(branch, If):
+        blocks.append(branch.then)
+        branch = branch.otherwise
+    if isinstance(branch, Block):
+        blocks.append(branch)
+    return blocks
+
+
+def drop_value(block: Block, extents: Mapping[Node, Span] | None = None) -> None:
+    """Make the value of a block an ordinary statement, since nobody uses it.
+
+    An ``if`` or block whose value that was has no use for the values of its own blocks either.
+
+    :param extents: the spans with parentheses of expressions that have some.
+    """
+    blocks = [block]
+    while blocks:
+        block = blocks.pop()
+        value = block.value
+        if value is not None:
+            block.value = None
+            span = extents.get(value, value.span) if extents else value.span
+            block.statements.append(ExprStatement(span, value))
+            blocks.extend(value_blocks(value))
+
+
+def too_high(root: Node, most: int) -> Node | None:
+    """The first node found that is more than ``most`` levels below the top, or None."""
+    stack = [(root, 1)]
+    while stack:
+        node, height = stack.pop()
+        if height > most:
+            return node
+        stack.extend((child, height + 1) for child in children(node))
+    return None
 
 
 _NOT_STRUCTURE = frozenset({"comments", "grouped", "arrow", "bare", "text", "quoted"})

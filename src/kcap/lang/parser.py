@@ -32,7 +32,7 @@ from kcap.lang.ast import (
     String,
     Subprog,
     Variable,
-    children,
+    too_high,
 )
 from kcap.lang.diagnostic import Diagnostics, Label, ScriptError
 from kcap.lang.expressions import LONG_CHAIN
@@ -325,13 +325,9 @@ class Parser(TopLevelRules):
         """
         if self.longest_chain <= LONG_CHAIN and self.deepest <= LONG_CHAIN:
             return
-        stack = [(root, 1)]
-        while stack:
-            node, height = stack.pop()
-            if height > MAX_HEIGHT:
-                self.error("this is too long or too deep an expression", node.span, code="nesting")
-                return
-            stack.extend((child, height + 1) for child in children(node))
+        node = too_high(root, MAX_HEIGHT)
+        if node is not None:
+            self.error("this is too long or too deep an expression", node.span, code="nesting")
 
 
 def parse_with_diagnostics(source: Source) -> tuple[Program | None, Diagnostics]:

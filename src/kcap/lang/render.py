@@ -25,9 +25,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kcap.lang.diagnostic import Diagnostic, Edit
+from kcap.lang.diagnostic import Diagnostic, Edit, Label
 from kcap.lang.edits import apply_edits
-from kcap.lang.source import Source, Span
+from kcap.lang.source import MacroSpan, Source, Span
 
 TAB = 4
 #: Lines longer than this are cut to the part around the marks.
@@ -333,10 +333,19 @@ def _snippets(diagnostic: Diagnostic) -> list[_Snippet]:
         span = diagnostic.span
         found[id(span.source)] = _Snippet(span.source)
         found[id(span.source)].add(span, visible(diagnostic.label), True)
-    for label in diagnostic.labels:
+    for label in [*diagnostic.labels, *_calls(diagnostic.span)]:
         snippet = found.setdefault(id(label.span.source), _Snippet(label.span.source))
         snippet.add(label.span, visible(label.text), False)
     return list(found.values())
+
+
+def _calls(span: Span | None) -> list[Label]:
+    """A label for each call of a macro that brought ``span`` into the script."""
+    labels: list[Label] = []
+    while isinstance(span, MacroSpan):
+        span = span.call
+        labels.append(Label(span, "in this call of the macro"))
+    return labels
 
 
 def render_all(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:

@@ -143,3 +143,16 @@ class Span:
     def at_end(self) -> Span:
         """The empty span where this one ends."""
         return Span(self.source, self.end, self.end)
+
+
+class MacroSpan(Span):
+    """A place in the body of a macro, and the call that brought it into the script.
+
+    :param call: the call; itself a :class:`MacroSpan` if that stands in a macro.
+    """
+
+    __slots__ = ("call",)
+
+    def __init__(self, source: Source, start: int, end: int, call: Span) -> None:
+        super().__init__(source, start, end)
+        self.call = call

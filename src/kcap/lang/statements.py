@@ -28,6 +28,8 @@ from kcap.lang.ast import (
     Unroll,
     Variable,
     While,
+    drop_value,
+    value_blocks,
 )
 from kcap.lang.diagnostic import Edit, Label
 from kcap.lang.expressions import ExpressionRules
@@ -39,20 +41,6 @@ _ASSIGNMENTS = frozenset({"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "
 _NEXT_ITEM = re.compile(
     r"(?:[A-Za-z]+:[^\s=:;?]|(?:BEGIN|END|begin|end)\s*\{|(?:macro|fn)\s+\w+\s*[({])"
 )
-
-
-def _value_blocks(expression: Expr) -> list[Block]:
-    """The blocks whose values make the value of ``expression``, if it is an if or a block."""
-    if isinstance(expression, BlockExpr):
-        return [expression.block]
-    blocks: list[Block] = []
-    branch: Expr | Block | None = expression
-    while isinstance(branch, If):
-        blocks.append(branch.then)
-        branch = branch.otherwise
-    if isinstance(branch, Block):
-        blocks.append(branch)
-    return blocks
 
 
 class StatementRules(ExpressionRules):
@@ -100,18 +88,8 @@ class StatementRules(ExpressionRules):
         return Block(self.since(self.starts[opened]), statements, value)
 
     def drop_value(self, block: Block) -> None:
-        """Make the value of a block an ordinary statement, since nobody uses it.
-
-        An ``if`` or block whose value that was has no use for the values of its own blocks either.
-        """
-        blocks = [block]
-        while blocks:
-            block = blocks.pop()
-            value = block.value
-            if value is not None:
-                block.value = None
-                block.statements.append(ExprStatement(self._extent(value), value))
-                blocks.extend(_value_blocks(value))
+        """Make the value of a block an ordinary statement, since nobody uses it."""
+        drop_value(block, self.grouped)
 
     def _extent(self, expression: Expr) -> Span:
         """The span of an expression with the parentheses around it."""
@@ -215,7 +193,7 @@ class StatementRules(ExpressionRules):
 
     def _end_expression(self, expression: Expr, statements: list[Stmt]) -> None:
         """Take an expression as a statement, with its ``;`` unless it ends in a block."""
-        for block in _value_blocks(expression):
+        for block in value_blocks(expression):
             self.drop_value(block)
         statements.append(ExprStatement(self._extent(expression), expression))
         if not self.take(";") and not isinstance(expression, If | BlockExpr):
