@@ -56,7 +56,7 @@ class Runtime:
         decode_part = layout.value.decode
         entries = (
             (
-                layout.key.decode(key) if layout.key is not None else int.from_bytes(key, "little"),
+                layout.key.decode(key),
                 [decode_part(part) for part in loaded.split(data)],
             )
             for key, data in loaded.items()
