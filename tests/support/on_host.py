@@ -142,8 +142,10 @@ class GuestRun(threading.Thread):
         where = "while this test ran" if self.running == test else "before this test ran"
         lines = [f"the guest with kernel {self.series} ended {where}: {self.problem}"]
         if self.console:
-            lines += ["", "the console's last lines:", self.console]
-        if self.output:
+            # The whole of it once, for the test that it happened to.
+            tail = self.console.splitlines()[-5 if self.running not in ("", test) else -60 :]
+            lines += ["", "the console's last lines:", *tail]
+        if self.output and self.running in ("", test):
             lines += ["", "pytest in the guest:", self.output.decode(errors="replace")[-8000:]]
         return "\n".join(lines)
 

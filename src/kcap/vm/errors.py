@@ -17,6 +17,9 @@ class VmError(KcapError):
     def __init__(self, message: str, *, hint: str | None = None, log: str = "") -> None:
         super().__init__(message, hint=hint)
         self.log = log
+        if log:
+            # So that a traceback shows it too.
+            self.add_note(log)
 
 
 class RequirementError(VmError):

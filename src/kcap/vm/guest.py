@@ -317,7 +317,7 @@ class Guest:
             changed += receiver.changed
         return changed
 
-    def console_tail(self, lines: int = 25) -> str:
+    def console_tail(self, lines: int = 60) -> str:
         """Return the last lines of the guest's console."""
         text = bytes(self._console).decode(errors="replace").replace("\r", "")
         return "\n".join(text.splitlines()[-lines:])

@@ -13,7 +13,9 @@ while read -r module; do
 done < /modules/order
 
 disk() { # serial -> $found, a device name
-    for try in 1 2 3 4 5 6 7 8 9 10; do
+    # Disks appear while drivers start; a busy machine may take its time.
+    tries=150
+    while [ $((tries -= 1)) -gt 0 ]; do
         for block in /sys/block/vd*; do
             read -r serial < "$block/serial"
             [ "$serial" = "$1" ] && found=/dev/${block##*/} && return
