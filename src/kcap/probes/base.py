@@ -167,6 +167,15 @@ class ProbeType(ABC):
         """
         return iter(())
 
+    def search(self, pattern: str, system: System) -> Iterator[str]:
+        """Full names of the probes that ``-l PATTERN`` means: a pattern without any colon, for
+        all or the last part of what follows the provider."""
+        wanted = Pattern(pattern)
+        for name in self.names([], system):
+            rest = name.partition(":")[2] or name
+            if wanted.matches(rest) or wanted.matches(rest.rpartition(":")[2]):
+                yield name
+
     def parameters(self, probe: str, system: System) -> list[str]:
         """The fields of ``args`` as ``-lv`` prints them, such as ``struct sock * sk``.
 

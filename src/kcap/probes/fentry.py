@@ -157,6 +157,9 @@ class Fentry(ProbeType):
         found = _known(function, module, system)
         return iter(sorted(f"{self.name}:{owner}:{n}" for owner, names in found for n in names))
 
+    def search(self, pattern: str, system: System) -> Iterator[str]:
+        return self.names([pattern], system)
+
     def parameters(self, probe: str, system: System) -> list[str]:
         _, module, name = probe.split(":", 2)
         btf = system.module_btf(module)

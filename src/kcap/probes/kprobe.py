@@ -223,6 +223,9 @@ class Kprobe(ProbeType):
             return iter(sorted(f"{self.name}:{m}:{n}" for n, m in found))
         return iter(sorted({f"{self.name}:{n}" for n, _ in found}))
 
+    def search(self, pattern: str, system: System) -> Iterator[str]:
+        return self.names([pattern], system)
+
     def parameters(self, probe: str, system: System) -> list[str]:
         from kcap.probes.fentry import Fentry
 

@@ -100,13 +100,9 @@ def _matching(pattern: str, system: System) -> Iterator[str]:
 
 def _anywhere(pattern: str, system: System) -> Iterator[str]:
     """Names that match after the provider, wherever; all of a provider that is named alone."""
-    kinds = [kind for kind in probe_types() if pattern in (kind.name, *kind.aliases)]
-    wanted = Pattern(pattern or "*")
-    for kind in kinds or probe_types():
-        for name in kind.names([], system):
-            rest = name.partition(":")[2] or name
-            if kinds or wanted.matches(rest) or wanted.matches(rest.rpartition(":")[2]):
-                yield name
+    named = [kind for kind in probe_types() if pattern in (kind.name, *kind.aliases)]
+    for kind in named or probe_types():
+        yield from kind.names([], system) if named else kind.search(pattern or "*", system)
 
 
 def _kinds(provider: str) -> list[ProbeType]:

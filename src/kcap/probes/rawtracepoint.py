@@ -141,8 +141,18 @@ class RawTracepoint(ProbeType):
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         module = Pattern(parts[0] if len(parts) > 1 else "*")
-        found = _matches(Pattern(parts[-1] if parts else "*"), module, system)
-        return iter(sorted(f"{self.name}:{t.module}:{t.event}" for t in found))
+        event = Pattern(parts[-1] if parts else "*")
+        found = {
+            f"{self.name}:{owner}:{name}"
+            for owner in (KERNEL, *system.btf_modules)
+            if module.matches(owner)
+            for name in _names(system, [owner])
+            if event.matches(name)
+        }
+        return iter(sorted(found))
+
+    def search(self, pattern: str, system: System) -> Iterator[str]:
+        return self.names([pattern], system)
 
     def parameters(self, probe: str, system: System) -> list[str]:
         _, module, event = probe.split(":", 2)

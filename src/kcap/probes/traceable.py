@@ -16,6 +16,9 @@ from kcap.probes.names import Pattern, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+FEW = 40
+"""Functions that are looked up by searching the text (1 ms each) before an index is made."""
+
 KERNEL = "vmlinux"
 """What stands for the kernel itself where a module is named."""
 
@@ -40,9 +43,21 @@ class TraceableFunctions:
 
     def __init__(self, text: str) -> None:
         self._text = f"\n{text}" if text.endswith("\n") else f"\n{text}\n"
+        self._searches = 0
+
+    @cached_property
+    def _modules(self) -> dict[str, tuple[str, ...]]:
+        """The modules of every function: an index for those who ask often."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, module in self:
+            found[name] = (*found.get(name, ()), module)
+        return found
 
     def modules_of(self, name: str) -> tuple[str, ...]:
         """The modules that have the function, KERNEL for the kernel itself; none: not traceable."""
+        self._searches += 1
+        if self._searches > FEW:
+            return self._modules.get(name, ())
         found: dict[str, None] = {}
         text, wanted = self._text, f"\n{name}"
         at = text.find(wanted)
