@@ -137,6 +137,8 @@ def _infer(jobs: list[_Job], shared: Shared) -> None:
 
 
 def _pass(jobs: list[_Job], shared: Shared, *, final: bool) -> list[tree.Program]:
+    for facts in shared.maps.facts.values():
+        facts.broken = False
     return [Analyzer(shared, job.context, job.key, final).program(job.probe) for job in jobs]
 
 

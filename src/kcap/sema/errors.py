@@ -29,6 +29,10 @@ class PendingType(SemaError):
     """A type that this inference pass does not know yet; in the last pass, an error."""
 
 
+class ConsequentialError(SemaError):
+    """A use of something that was reported as wrong already; nothing more is said about it."""
+
+
 def sema_error(
     code: str,
     span: Span,

@@ -16,6 +16,7 @@ from kcap.sema.suggest import nearest
 from kcap.sema.types import (
     VOID,
     Tuple,
+    Unresolved,
     Void,
 )
 
@@ -41,6 +42,8 @@ def variable(a: Analyzer, node: ast.Variable) -> tree.Expr:
     local = a.scopes.find(node.name)
     if local is None:
         raise _undefined(a, node)
+    if local.broken and isinstance(local.facts.type, Unresolved):
+        raise a.consequential(node.span)
     if not local.assigned and not a.meta_depth and local.origin == "declaration":
         a.warn(
             "used-before-assigned",
@@ -79,6 +82,8 @@ def _undefined(a: Analyzer, node: ast.Variable) -> SemaError:
 def map_(a: Analyzer, node: ast.Map | ast.MapAccess) -> tree.Expr:
     """``@x`` or ``@x[key]``."""
     facts, key = a.map_element(node)
+    if facts.broken and isinstance(facts.map.value, Unresolved):
+        raise a.consequential(node.span)
     type_ = a.known(facts.map.value, node.span, facts.map.name)
     return tree.MapRead(node.span, type_, facts.map, key)
 

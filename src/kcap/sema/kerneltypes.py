@@ -16,6 +16,7 @@ from kcap.btf.layout import resolve, size_of, strip_modifiers, type_tags
 from kcap.sema.basictypes import BASIC_TYPES
 from kcap.sema.types import (
     BOOL,
+    INT8,
     UINT8,
     UINT64,
     VOID,
@@ -274,6 +275,8 @@ def struct_of(
 def _integer(found: b.Int) -> Type:
     if found.is_bool:
         return BOOL
+    if found.name == "char":  # unsigned from 6.2 on (-funsigned-char), but still text
+        return INT8
     if found.size == 16:
         return Array(UINT64, 2)
     return Integer(found.size, found.signed)

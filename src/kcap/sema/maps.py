@@ -29,6 +29,7 @@ class MapFacts:
     :param keyed: whether its elements have keys; None until it is read or written.
     :param used_at: the place that decided on ``keyed``.
     :param mentioned: whether a probe names it, if only as a whole (``clear(@x)``).
+    :param broken: what was assigned to it was wrong, so that little is known of it.
     """
 
     map: tree.Map
@@ -38,6 +39,7 @@ class MapFacts:
     value_at: Span | None = None
     mentioned: bool = False
     mention_at: Span | None = None
+    broken: bool = False
 
 
 @dataclass(slots=True)
@@ -121,7 +123,8 @@ class MapTable:
     def give_defaults(self) -> None:
         """Take maps that are read, or only counted up, for integers that start at zero."""
         for facts in self.facts.values():
-            if facts.keyed is not None and isinstance(facts.map.value, Unresolved):
+            known = facts.broken or not isinstance(facts.map.value, Unresolved)
+            if facts.keyed is not None and not known:
                 facts.map.value = INT8
                 self.changed = True
 

@@ -15,7 +15,7 @@ from kcap.sema.coerce import coerce, value_of
 from kcap.sema.config import Config
 from kcap.sema.conversion import as_integer
 from kcap.sema.defines import Defines
-from kcap.sema.errors import PendingType, SemaError, sema_error
+from kcap.sema.errors import ConsequentialError, PendingType, SemaError, sema_error
 from kcap.sema.expressions import EXPRESSIONS, STATEMENTS
 from kcap.sema.maps import MapFacts, MapTable
 from kcap.sema.operators import check_condition
@@ -158,7 +158,8 @@ class Analyzer:
 
     def note(self, error: Exception) -> None:
         """Note an error without ending the statement; only the last pass's count."""
-        if self.final and isinstance(error, SemaError):
+        silent = isinstance(error, ConsequentialError)
+        if self.final and isinstance(error, SemaError) and not silent:
             self.shared.add(error.diagnostic)
 
     def end_scope(self) -> None:
@@ -229,6 +230,10 @@ class Analyzer:
             title = f"Could not resolve the type of {name}"
             raise PendingType(sema_error("unknown-type-of", span, title).diagnostic)
         return type_
+
+    def consequential(self, span: Span) -> SemaError:
+        """An error to raise for what follows from one that was reported already."""
+        return ConsequentialError(sema_error("consequence", span, "of an earlier error").diagnostic)
 
     def expand_define(self, node: ast.Identifier, defined: ast.Expr) -> tree.Expr:
         """The expression that a ``#define`` stands for, in the place of its name."""

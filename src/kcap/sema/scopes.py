@@ -43,6 +43,7 @@ class Local:
     :param origin: which of these.
     :param fixed: its type was declared and doesn't grow.
     :param assigned: whether it was assigned to so far.
+    :param broken: what was assigned to it first was wrong, so that nothing is known of it.
     """
 
     variable: tree.Variable
@@ -51,6 +52,7 @@ class Local:
     origin: Origin
     fixed: bool = False
     assigned: bool = False
+    broken: bool = False
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
@@ -10,7 +11,7 @@ from kcap.lang.diagnostic import Edit
 from kcap.sema import calls, tree
 from kcap.sema.coerce import changes_sign, coerce, value_of
 from kcap.sema.conversion import as_integer, promote, promote_integers
-from kcap.sema.errors import SemaError
+from kcap.sema.errors import PendingType, SemaError
 from kcap.sema.operators import check_condition, operate
 from kcap.sema.scopes import Local, Origin, mismatch
 from kcap.sema.typenames import resolve
@@ -47,10 +48,22 @@ def _assign_variable(a: Analyzer, node: ast.Assign, target: ast.Variable) -> tre
     if node.binary_op is not None:
         left = a.expr(target)
         value = operate(a, node.binary_op, node, left, a.rvalue(node.value))
-    else:
+        local = a.scopes.find(target.name)
+        assert local is not None
+        return store(a, local, value, narrow=True)
+    try:
         value = a.rvalue(node.value)
-    local = a.scopes.find(target.name) or declare(a, target, "assignment")
-    return store(a, local, value, narrow=node.binary_op is not None)
+    except SemaError:
+        _break(a, target)
+        raise
+    return store(a, a.scopes.find(target.name) or declare(a, target, "assignment"), value)
+
+
+def _break(a: Analyzer, target: ast.Variable) -> None:
+    """Declare a variable whose first value is wrong, so that its uses aren't reported, too."""
+    if a.scopes.find(target.name) is None:
+        local = declare(a, target, "assignment")
+        local.broken = local.assigned = True
 
 
 def declare(a: Analyzer, node: ast.Variable, origin: Origin) -> Local:
@@ -101,8 +114,12 @@ def warn_sign(a: Analyzer, value: tree.Expr, target: Type) -> None:
 
 def let(a: Analyzer, node: ast.Let) -> list[tree.Stmt]:
     """``let $x``, with or without a type and a value."""
-    value = a.rvalue(node.value) if node.value is not None else None
-    type_ = resolve(a, node.type) if node.type is not None else None
+    try:
+        value = a.rvalue(node.value) if node.value is not None else None
+        type_ = resolve(a, node.type) if node.type is not None else None
+    except SemaError:
+        _break(a, node.variable)
+        raise
     if isinstance(type_, Aggregate | Void):
         assert node.type is not None
         title = f"Invalid variable declaration type: {type_}"
@@ -140,27 +157,38 @@ def _assign_map(a: Analyzer, node: ast.Assign, target: ast.Map | ast.MapAccess) 
             left = value_of(left)
         value = operate(a, node.binary_op, node, left, a.rvalue(node.value))
     elif isinstance(node.value, ast.Call):
-        value = calls.call(a, node.value, target=target)
+        call = node.value
+        value = _map_value(a, target, lambda: calls.call(a, call, target=target))
         if isinstance(value.type, Aggregate) and isinstance(value, tree.Call):
             map_, key = a.set_map_value(target, value.type)
             return tree.UpdateAggregate(node.span, map_, key, value)
     else:
-        value = _map_value(a, node, target)
+        value = _map_value(a, target, lambda: a.expr(node.value))
+        _check_copy(a, node, target, value)
     return _store_map(a, node, target, a.as_value(value))
 
 
-def _map_value(a: Analyzer, node: ast.Assign, target: ast.Map | ast.MapAccess) -> tree.Expr:
+def _map_value(
+    a: Analyzer, target: ast.Map | ast.MapAccess, evaluate: Callable[[], tree.Expr]
+) -> tree.Expr:
     """The value assigned to a map; with the key noted even if the value is not known yet."""
     try:
-        value = a.expr(node.value)
-    except SemaError:
+        return evaluate()
+    except SemaError as error:
         a.map_element(target)
+        if not isinstance(error, PendingType):
+            a.maps.of(_map(target).name).broken = True
         raise
+
+
+def _check_copy(
+    a: Analyzer, node: ast.Assign, target: ast.Map | ast.MapAccess, value: tree.Expr
+) -> None:
+    """Refuse an aggregate as the value of another map, unless that map holds integers."""
     if isinstance(value.type, Aggregate):
         current = a.maps.of(_map(target).name).map.value
         if value.type.castable is None or as_integer(current) is None:
             raise _aggregate_copy(a, node, target, value)
-    return value
 
 
 def _map(target: ast.Map | ast.MapAccess) -> ast.Map:

@@ -149,13 +149,12 @@ def test_literal_type_holds_the_literal(value: int) -> None:
     st.integers(-(2**63), 2**64 - 1),
     st.integers(-(2**63), 2**64 - 1),
 )
-def test_folding_gives_an_integer_of_64_bits_or_says_why_not(
-    op: str, left: int, right: int
-) -> None:
+def test_folding_gives_an_integer_of_64_bits_or_fails(op: str, left: int, right: int) -> None:
     try:
-        assert -(2**63) <= fold(op, left, right) < 2**64
-    except FoldError as error:
-        assert str(error)
+        value = fold(op, left, right)
+    except FoldError:
+        return
+    assert -(2**63) <= value < 2**64
 
 
 def test_folding_follows_c() -> None:

@@ -157,3 +157,8 @@ def test_comptime_takes_one_branch_only() -> None:
     )
     assert result.maps == {"@m": (None, "int8")}
     assert error("if comptime (pid) { }").code == "not-constant"
+
+
+def test_what_follows_from_an_error_is_not_reported_again() -> None:
+    found = errors("$a = foo(1); $b = $a + 1; @x = $a; print(@x); @y = @x; if ($b) { }")
+    assert [e.code for e in found] == ["unknown-function"]
