@@ -22,11 +22,10 @@ All of it is plain field access; a field that BTF lacks reads as 0. ``be16`` fie
 they stand in memory (network order); FIELDS says which. Signed arithmetic, 64 bits, throughout.
 ``place()`` below is this algorithm, executable: when text and code differ, the code is right.
 
-0.  Scratch memory. The metadata (at most METADATA_MAX bytes) are built in a per-CPU map value. A
-    program in process context may be interrupted by a softirq in which another skboutput runs on
-    the same CPU, so keep a per-CPU depth: slot = depth++, at least 4 slots (task, softirq, irq,
-    NMI), depth-- when done, and with no slot left count a loss. (Or use the BPF stack when
-    METADATA_MAX bytes are free there, zeroed first.) Slots keep stale bytes: write EVERY field.
+0.  Scratch memory. The metadata (at most METADATA_MAX bytes) are built in a per-CPU map value. From
+    5.12 on the kernel does not run a program again on a CPU where it is running, so an area of its
+    own for each loaded program is enough there; two programs must not share one, for a softirq may
+    run the second in the middle of the first. Areas keep stale bytes: write EVERY field.
 1.  Time first: mono = bpf_ktime_get_ns(); real = mono + realtime_offset, a global (u64, in a
     mmapable array map) that user space sets before attaching and keeps right afterwards
     (packet/clock.py): NTP slews CLOCK_MONOTONIC and CLOCK_REALTIME alike, so that their difference

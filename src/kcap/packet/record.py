@@ -81,7 +81,7 @@ class Site:
 
     :param id: the number that its records carry.
     :param path: the file it writes to, as the script spells it.
-    :param offset: its offset argument, bytes.
+    :param offset: its offset argument, bytes; any number but 0 if only the BPF program knows it.
     """
 
     id: int
