@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of addresses in processes, for ``usym`` and ``ustack``.
+
+A process' mappings say which file an address lies in; the file's symbols say which function. Files
+are opened as the process sees them (/proc/PID/root), so that containers work.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from typing import NamedTuple
+
+from kcap.errors import FileError
+from kcap.symbols.elf import ElfFile
+
+
+class Mapping(NamedTuple):
+    """An executable mapping of a file: addresses, offset in the file, the file's path."""
+
+    start: int
+    end: int
+    offset: int
+    path: str
+
+
+class UserSymbol(NamedTuple):
+    """The function an address lies in.
+
+    :ivar name: its name, mangled as in the file.
+    :ivar offset: bytes behind its start.
+    :ivar path: the file.
+    """
+
+    name: str
+    offset: int
+    path: str
+
+
+def parse_maps(text: str) -> list[Mapping]:
+    """The executable file mappings in the text of /proc/PID/maps, by address."""
+    mappings = []
+    for line in text.splitlines():
+        # address perms offset dev inode path; the path may hold spaces
+        bounds, permissions, offset, _, inode, *rest = line.split(None, 5)
+        if "x" in permissions and inode != "0" and rest:
+            start, _, end = bounds.partition("-")
+            path = rest[0].removesuffix(" (deleted)")
+            mappings.append(Mapping(int(start, 16), int(end, 16), int(offset, 16), path))
+    return mappings
+
+
+class ProcessSymbols:
+    """Looks up addresses of processes; keeps what it has read.
+
+    :param proc: where procfs is mounted.
+    """
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self._proc = proc
+        self._maps: dict[int, list[Mapping]] = {}
+        self._files: dict[tuple[int, int, int], ElfFile | None] = {}
+        self._paths: dict[tuple[int, str], ElfFile | None] = {}
+
+    def remember(self, pid: int) -> None:
+        """Read a process' mappings now, so that its addresses can be named after it has ended."""
+        mappings = self._read_maps(pid)
+        if mappings:
+            self._maps[pid] = mappings
+
+    def find(self, pid: int, address: int) -> UserSymbol | None:
+        """The function an address of a process lies in; None if that can't be told (the process
+        has ended, the code has no symbols)."""
+        mapping = self._mapping(pid, address)
+        if mapping is None:
+            return None
+        elf = self._file(pid, mapping.path)
+        if elf is None:
+            return None
+        virtual = elf.address_of(address - mapping.start + mapping.offset)
+        symbol = elf.function_at(virtual) if virtual is not None else None
+        if symbol is None or virtual is None:
+            return None
+        return UserSymbol(symbol.name, virtual - symbol.address, mapping.path)
+
+    def _mapping(self, pid: int, address: int) -> Mapping | None:
+        found = _find(self._maps.get(pid, []), address)
+        if found is None:  # first time, or mapped since (dlopen, exec)
+            self.remember(pid)
+            found = _find(self._maps.get(pid, []), address)
+        return found
+
+    def _read_maps(self, pid: int) -> list[Mapping]:
+        try:
+            with open(f"{self._proc}/{pid}/maps", encoding="utf-8", errors="replace") as file:
+                return parse_maps(file.read())
+        except OSError:  # the process has ended
+            return []
+
+    def _file(self, pid: int, path: str) -> ElfFile | None:
+        known = (pid, path)
+        if known not in self._paths:
+            self._paths[known] = self._open(pid, path)
+        return self._paths[known]
+
+    def _open(self, pid: int, path: str) -> ElfFile | None:
+        """The file, once for all processes that map it; None if it can't be read."""
+        for candidate in (f"{self._proc}/{pid}/root{path}", path):
+            try:
+                status = os.stat(candidate)
+            except OSError:  # ended, or the file was replaced or removed
+                continue
+            key = (status.st_dev, status.st_ino, status.st_mtime_ns)
+            if key not in self._files:
+                try:
+                    self._files[key] = ElfFile(candidate)
+                except FileError:  # no ELF file: code without names
+                    self._files[key] = None
+            return self._files[key]
+        return None
+
+
+def _find(mappings: list[Mapping], address: int) -> Mapping | None:
+    index = bisect_right(mappings, address, key=lambda m: m.start) - 1
+    if index >= 0 and address < mappings[index].end:
+        return mappings[index]
+    return None
