@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every builtin and function goes through checking, code generation and LLVM."""
+
+import pytest
+from function_support import compiled
+
+EXPRESSIONS = [
+    "pid", "tid", "uid", "gid", "comm", "cpu", "numaid", "rand", "ncpus", "nsecs", "elapsed",
+    "jiffies", "cgroup", "curtask", "probe", "probetype", "username", "nsecs(monotonic)",
+    "nsecs(tai)", "nsecs(sw_tai)", "pid()", "pid(init)", "str(0)", "str(arg0)", "str(arg0, 5)",
+    "str(arg0, arg1)", 'str("abc")', "buf(arg0, 8)", "buf(arg0, arg1)", 'buf("abc", 2)',
+    "ksym(arg0)", "usym(arg0)", "ntop(arg0)", 'ntop(2, pton("127.0.0.1"))', 'ntop(pton("::1"))',
+    "macaddr(arg0)", "bswap((uint16)arg0)", "bswap((uint32)arg0)", "bswap(arg0)",
+    "bswap((uint8)arg0)", "kstack", "kstack(3)", "kstack(raw)", "ustack(perf, 5)",
+    'strftime("%H:%M", nsecs)', "func", "reg(\"ip\")", "arg5", "arg6", "sarg0", "usermode",
+    "len(kstack)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_expressions(expression):
+    script = f"kprobe:f {{ $x = {expression}; print($x); @[{expression}] = 1; @y = $x; }}"
+    result = compiled(script)
+    assert len(result.programs) == 1
+
+
+STATEMENTS = [
+    'printf("%d %s %p\\n", pid, comm, curtask)', 'printf("%r", buf(comm))', 'errorf("a %d", 1)',
+    'warnf("b")', 'cat("/proc/%d/maps", pid)', "time()", 'time("%H")', "exit()", "exit(3)",
+    "@ = count(); print(@); clear(@); zero(@)", "@[pid] = count(); print(@[pid])",
+    "@ = sum(3); print(@ + 1)", "@[comm, pid] = sum(nsecs)", "@ = min(-1); if (@ < 3) { exit() }",
+    "@ = max(nsecs); print(@)", "@[pid] = avg(pid); print(@[pid])", "@ = avg(-5); $x = (int64)@",
+    "@ = stats(5)", "@[1] = stats(nsecs)", "@ = hist(5)", "@[comm] = hist(nsecs, 3)",
+    "@[pid, comm] = hist(-1)", "@ = lhist(5, 0, 100, 10)", "@[pid] = lhist(nsecs, -10, 100, 3)",
+    "@[1] = hist(5); print(@[1])", "@[1] = hist(2); delete(@, 1)", "@ = hist(1); delete(@)",
+    "@ = tseries(5, 1s, 10)", '@[pid] = tseries(-5, 100ms, 20, "min")',
+    '@ = tseries(nsecs, 1s, 2, "avg")', '@ = tseries(1, 1s, 2, "sum")',
+    "@[1] = 1; delete(@, 1); delete(@[1])", "@ = 1; delete(@)",
+    "@[1, \"a\"] = 1; if (has_key(@, (1, \"a\"))) { exit() }", "@[1] = 1; print(len(@))",
+    "print((1, comm, (2, pid)))", "print(@x); @x = 5", "@[1] = 5; print(@, 3, 2)",
+    "@ = count(); @y[1] = (int64)@", "@[1] = count(); for ($kv : @) { print($kv) }",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_statements(statement):
+    assert len(compiled(statement).programs) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ['system("echo %d", pid)', "signal(9)", 'signal("SIGSTOP")', "signal_thread(pid)",
+     "override(0)"],
+)  # fmt: skip
+def test_unsafe_statements(statement):
+    assert compiled(f"kprobe:f {{ {statement} }}", unsafe=True).programs
+
+
+TYPED = [
+    "args.sk.mac", "macaddr(args.sk.mac)", "ntop(args.sk.v4)", "ntop(args.sk.v6)",
+    "buf(args.sk.v6)", "path(args.sk.f_path)", "path(args.sk.f_path, 48)", "socket_cookie(args.sk)",
+    "arg0", "arg1", "func", "args.n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", TYPED)
+def test_expressions_of_tracing_programs(expression):
+    assert compiled(f"fentry:tcp_connect {{ @ = {expression}; print({expression}); }}").programs
+
+
+@pytest.mark.parametrize("probe", ["kretprobe:f", "fexit:tcp_connect"])
+def test_retval(probe):
+    assert compiled(f'{probe} {{ printf("%d", retval); @ = hist(retval); }}').programs
