@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``kcap fix``: print the repaired form of a script, or write it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap.errors import FileError, UsageError
+from kcap.lang.diagnostic import Diagnostic, ScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kcap.diagnose.fix import Fix
+
+USAGE = """\
+usage: kcap fix [-i | --diff] FILE [PARAMETER...]
+
+Prints FILE ('-': standard input) with every repair that is certain: a kprobe that calls what only
+fentry may call becomes fentry, with its arguments by name. Which functions and arguments there
+are is asked of the running kernel. Exit status: 0, or 1 if something can't be repaired (the
+reasons are printed).
+
+  -i, --in-place   write the file instead of printing it
+  --diff           print what changes, as a unified diff
+  -h, --help       print this
+"""
+
+
+@dataclass(slots=True)
+class _Arguments:
+    """What the command line asks."""
+
+    file: str = ""
+    in_place: bool = False
+    diff: bool = False
+    help: bool = False
+    parameters: tuple[str, ...] = ()
+
+
+def _parse(argv: Sequence[str]) -> _Arguments:
+    """The arguments of ``kcap fix``.
+
+    :raises UsageError: an option is unknown, or the file is missing.
+    """
+    found = _Arguments()
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word in ("-i", "--in-place"):
+            found.in_place = True
+        elif word == "--diff":
+            found.diff = True
+        elif word in ("-h", "--help"):
+            found.help = True
+        elif word == "--" and words:
+            found.file, found.parameters = words[0], tuple(words[1:])
+            break
+        elif word.startswith("-") and word != "-":
+            raise UsageError(f"kcap fix has no option {word}", hint="see kcap fix --help")
+        else:
+            found.file, found.parameters = word, tuple(words)
+            break
+    if not found.file and not found.help:
+        raise UsageError("kcap fix needs a file", hint="name one, or '-' for standard input")
+    if found.in_place and found.diff:
+        raise UsageError("-i and --diff exclude each other", hint="give one of them")
+    if found.in_place and found.file == "-":
+        raise UsageError("-i needs a file: standard input can't be written")
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``kcap fix`` with the arguments after ``fix``; the exit status.
+
+    :raises KcapError: the file can't be read or written, or is no script.
+    """
+    arguments = _parse(argv)
+    if arguments.help:
+        print(USAGE, end="")
+        return 0
+    name, data = _read(arguments.file)
+    found = repair(name, data.decode("utf-8", "surrogateescape"), arguments.parameters)
+    _report(found)
+    fixed = found.text.encode("utf-8", "surrogateescape")
+    if arguments.in_place:
+        if fixed != data:
+            write_in_place(arguments.file, fixed)
+    elif arguments.diff:
+        _print(found.diff.encode("utf-8", "surrogateescape"))
+    elif found.edits or not found.refusals:
+        _print(fixed)
+    return 1 if found.refusals else 0
+
+
+def repair(name: str, text: str, parameters: Sequence[str] = ()) -> Fix:
+    """What can be repaired in a script for the machine that this runs on.
+
+    :param name: what messages call the script.
+    :param parameters: its positional parameters.
+    :raises ScriptError: it can't be parsed.
+    """
+    from kcap.diagnose.fix import fix
+    from kcap.diagnose.helpertable import release_of
+    from kcap.functions.registry import all_functions
+    from kcap.lang.parser import parse
+    from kcap.lang.source import Source
+    from kcap.probes.system import System
+
+    source = Source(name, text)
+    release = release_of(os.uname().release)
+    return fix(parse(source), source, System(params=parameters), all_functions(), release)
+
+
+def fixed_text(name: str, text: str, parameters: Sequence[str] = ()) -> str:
+    """The repaired script, for ``kcap --fix``; says on standard error what was changed.
+
+    :raises ScriptError: it can't be parsed, or it needs a repair that is not certain.
+    """
+    found = repair(name, text, parameters)
+    if found.refusals:
+        raise ScriptError(found.refusals)
+    if found.edits:
+        print(f"kcap: running {name} with these changes:", file=sys.stderr)
+        print(found.diff, end="", file=sys.stderr)
+        _print_notes(found)
+    return found.text
+
+
+def _report(found: Fix) -> None:
+    from kcap.cli.errors import print_diagnostics
+
+    diagnostics: list[Diagnostic] = list(found.refusals)
+    print_diagnostics(diagnostics)
+    _print_notes(found)
+    if not found.probes:
+        print(f"kcap fix: {found.source.name}: nothing to fix", file=sys.stderr)
+
+
+def _print_notes(found: Fix) -> None:
+    for probe in found.probes:
+        for note in probe.notes:
+            print(f"kcap: note: {note}", file=sys.stderr)
+
+
+def _print(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _read(path: str) -> tuple[str, bytes]:
+    """(name for messages, contents).
+
+    :raises FileError: it can't be read.
+    """
+    if path == "-":
+        return "stdin", sys.stdin.buffer.read()
+    try:
+        with open(path, "rb") as file:
+            return path, file.read()
+    except OSError as error:
+        raise FileError(f"can't read {path}: {error.strerror}", path) from error
+
+
+def write_in_place(path: str, data: bytes) -> None:
+    """Replace a file's contents at once: it has the old ones or the new ones, also after a crash.
+
+    Mode and owner stay. What a symbolic link points to is replaced, not the link; a link in a
+    world-writable directory that belongs to somebody else is refused, as the kernel does with
+    fs.protected_symlinks.
+
+    :raises FileError: it can't be written.
+    """
+    _check_link(path)
+    target = os.path.realpath(path)
+    directory = os.path.dirname(target)
+    temporary = ""
+    try:
+        old = os.stat(target)
+        if not stat.S_ISREG(old.st_mode):
+            raise FileError(f"{path} is no regular file", path)
+        descriptor, temporary = tempfile.mkstemp(prefix=".kcap-fix-", dir=directory)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            _keep_owner(descriptor, old)
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            _remove(temporary)
+        raise FileError(f"can't write {path}: {error.strerror}", path) from error
+
+
+def _keep_owner(descriptor: int, old: os.stat_result) -> None:
+    made = os.fstat(descriptor)
+    if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:  # it took the other's place already
+        return
+
+
+def _check_link(path: str) -> None:
+    """Refuse a symbolic link that another user may have put there.
+
+    :raises FileError: it is one.
+    """
+    try:
+        link = os.lstat(path)
+        directory = os.stat(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        raise FileError(f"can't write {path}: {error.strerror}", path) from error
+    foreign = link.st_uid not in (os.geteuid(), directory.st_uid)
+    if stat.S_ISLNK(link.st_mode) and directory.st_mode & stat.S_IWOTH and foreign:
+        raise FileError(
+            f"{path} is another user's symbolic link in a directory that everyone can write to",
+            path,
+            hint="name the file that it points to",
+        )

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``kcap fix`` as a command."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import repair_machine as frozen
+
+from kcap.cli import fix
+from kcap.errors import FileError, UsageError
+from kcap.lang.diagnostic import ScriptError
+
+CASE = b'kprobe:icmp_rcv {  // caf\xe9\n  skboutput("a", (struct sk_buff *)arg0, 1, 0);\n}\n'
+FIXED = b'fentry:icmp_rcv {  // caf\xe9\n  skboutput("a", args.skb, 1, 0);\n}\n'
+
+
+@pytest.fixture(autouse=True)
+def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = frozen.machine(tmp_path / "machine")
+    monkeypatch.setattr("kcap.probes.system.System", lambda params=(): machine)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "capture.bt"
+    path.write_bytes(CASE)
+    path.chmod(0o640)
+    return path
+
+
+def test_it_prints_the_repaired_script(
+    script: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert fix.main([str(script)]) == 0
+    assert capfdbinary.readouterr() == (FIXED, b"")
+    assert script.read_bytes() == CASE
+
+
+def test_it_reads_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(CASE)))
+    assert fix.main(["-"]) == 0
+    assert capfdbinary.readouterr().out == FIXED
+
+
+def test_in_place_keeps_the_mode_and_leaves_nothing_behind(script: Path) -> None:
+    assert fix.main(["-i", str(script)]) == 0
+    assert script.read_bytes() == FIXED
+    assert stat.S_IMODE(script.stat().st_mode) == 0o640
+    assert [p.name for p in script.parent.iterdir() if p.is_file()] == ["capture.bt"]
+
+
+def test_in_place_leaves_an_own_link_a_link(script: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.bt"
+    link.symlink_to(script)
+    assert fix.main(["-i", str(link)]) == 0
+    assert link.is_symlink()
+    assert script.read_bytes() == FIXED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making another user's link takes root")
+def test_in_place_refuses_another_users_link_in_a_shared_directory(
+    script: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link = shared / "link.bt"
+    link.symlink_to(script)
+    os.lchown(link, 12345, 12345)
+    with pytest.raises(FileError, match="another user's symbolic link"):
+        fix.main(["-i", str(link)])
+    assert script.read_bytes() == CASE
+
+
+def test_diff(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.write_text('kprobe:icmp_rcv { skboutput("a", (struct sk_buff *)arg0, 1, 0); }\n')
+    assert fix.main(["--diff", str(script)]) == 0
+    assert capsys.readouterr().out == (
+        f"--- {script}\n+++ {script} (fixed)\n@@ -1 +1 @@\n"
+        '-kprobe:icmp_rcv { skboutput("a", (struct sk_buff *)arg0, 1, 0); }\n'
+        '+fentry:icmp_rcv { skboutput("a", args.skb, 1, 0); }\n'
+    )
+
+
+def test_nothing_to_fix_is_said_and_the_text_printed(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.write_text("begin { exit(); }\n")
+    assert fix.main([str(script)]) == 0
+    assert capsys.readouterr() == ("begin { exit(); }\n", f"kcap fix: {script}: nothing to fix\n")
+
+
+def test_a_refusal_prints_the_reason_only_and_fails(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'kprobe:icmp_rcv+4 { skboutput("a", (struct sk_buff *)arg0, 1, 0); }\n'
+    script.write_text(text)
+    assert fix.main(["-i", str(script)]) == 1
+    assert fix.main([str(script)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error[no-safe-rewrite]: kprobe:icmp_rcv+4 can't be rewritten as fentry" in err
+    assert script.read_text() == text
+
+
+def test_a_script_that_can_not_be_parsed_is_left_alone(script: Path) -> None:
+    script.write_text("kprobe:f {")
+    with pytest.raises(ScriptError):
+        fix.main(["-i", str(script)])
+    assert script.read_text() == "kprobe:f {"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "kcap fix needs a file"),
+        (["-x", "f"], "kcap fix has no option -x"),
+        (["-i", "-"], "-i needs a file: standard input can't be written"),
+        (["-i", "--diff", "f"], "-i and --diff exclude each other"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        fix.main(argv)
+    assert caught.value.message == message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as caught:
+        fix.main([str(tmp_path / "none.bt")])
+    assert caught.value.message == f"can't read {tmp_path}/none.bt: No such file or directory"
+
+
+def test_fixed_text_says_what_it_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'kprobe:icmp_rcv { skboutput("a", (struct sk_buff *)arg0, 1, 0); }'
+    assert fix.fixed_text("-e", text) == 'fentry:icmp_rcv { skboutput("a", args.skb, 1, 0); }'
+    assert capsys.readouterr().err == (
+        "kcap: running -e with these changes:\n--- -e\n+++ -e (fixed)\n@@ -1 +1 @@\n"
+        f"-{text}\n"
+        '+fentry:icmp_rcv { skboutput("a", args.skb, 1, 0); }\n'
+    )
+
+
+def test_fixed_text_raises_what_can_not_be_repaired() -> None:
+    with pytest.raises(ScriptError) as caught:
+        fix.fixed_text("-e", 'kprobe:icmp_rcv+4 { skboutput("a", (struct sk_buff *)arg0, 1, 0); }')
+    assert [d.code for d in caught.value.diagnostics] == ["no-safe-rewrite"]
