@@ -2,7 +2,8 @@
 """The syntax tree of the bpftrace language (0.27).
 
 Every node has a ``span``. Nodes compare and hash by identity, so that later passes can key tables
-by node; :func:`same_tree` compares by structure. Names keep their sigil (``$x``, ``@m``).
+by node; :func:`kcap.lang.traverse.same_tree` compares by structure. Names keep their sigil
+(``$x``, ``@m``).
 
 What the tree normalises, so that later passes see one form:
 
@@ -18,12 +19,12 @@ What the tree normalises, so that later passes see one form:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from kcap.lang.node import Node as Node
 from kcap.lang.node import children as children
 from kcap.lang.node import field_names as field_names
+from kcap.lang.node import walk as walk
 from kcap.lang.source import Span
 
 BinaryOp = Literal[
@@ -566,98 +567,3 @@ class Program(Node):
     def map_declarations(self) -> list[MapDeclaration]:
         """The ``let @m = …`` declarations in the order written."""
         return [item for item in self.items if isinstance(item, MapDeclaration)]
-
-
-# --- traversal ---------------------------------------------------------------------------------
-
-
-def walk(node: Node) -> Iterator[Node]:
-    """``node`` and all its descendants, parents first, in the order of the text.
-
-    Needs no recursion, so depth doesn't matter.
-    """
-    stack = [node]
-    while stack:
-        current = stack.pop()
-        yield current
-        stack.extend(reversed(children(current)))
-
-
-def value_blocks(expression: Expr) -> list[Block]:
-    """The blocks whose values make the value of ``expression``, if it is an if or a block."""
-    if isinstance(expression, BlockExpr):
-        return [expression.block]
-    blocks: list[Block] = []
-    branch: Expr | Block | None = expression
-    while isinstance(branch, If):
-        blocks.append(branch.then)
-        branch = branch.otherwise
-    if isinstance(branch, Block):
-        blocks.append(branch)
-    return blocks
-
-
-def drop_value(block: Block, extents: Mapping[Node, Span] | None = None) -> None:
-    """Make the value of a block an ordinary statement, since nobody uses it.
-
-    An ``if`` or block whose value that was has no use for the values of its own blocks either.
-
-    :param extents: the spans with parentheses of expressions that have some.
-    """
-    blocks = [block]
-    while blocks:
-        block = blocks.pop()
-        value = block.value
-        if value is not None:
-            block.value = None
-            span = extents.get(value, value.span) if extents else value.span
-            block.statements.append(ExprStatement(span, value))
-            blocks.extend(value_blocks(value))
-
-
-def too_high(root: Node, most: int) -> Node | None:
-    """The first node found that is more than ``most`` levels below the top, or None."""
-    stack = [(root, 1)]
-    while stack:
-        node, height = stack.pop()
-        if height > most:
-            return node
-        stack.extend((child, height + 1) for child in children(node))
-    return None
-
-
-_NOT_STRUCTURE = frozenset({"comments", "grouped", "arrow", "bare", "text", "quoted"})
-
-
-def same_tree(left: Node, right: Node) -> bool:
-    """Whether two trees are equal apart from spans and comments.
-
-    Spelling that carries no meaning counts as equal too: ``.`` and ``->``, ``@m[1, 2]`` and
-    ``@m[(1, 2)]``, ``1e3`` and ``1000``.
-    """
-    stack: list[tuple[object, object]] = [(left, right)]
-    while stack:
-        a, b = stack.pop()
-        if type(a) is not type(b):
-            return False
-        if isinstance(a, Node) and isinstance(b, Node):
-            skip = () if isinstance(a, Name | AttachPart) else _NOT_STRUCTURE
-            stack.extend(
-                (getattr(a, name), getattr(b, name))
-                for name in field_names(type(a))
-                if name not in skip
-            )
-        elif isinstance(a, list) and isinstance(b, list):
-            if len(a) != len(b):
-                return False
-            stack.extend(zip(a, b, strict=True))
-        elif not isinstance(a, Span) and a != b:
-            return False
-        if isinstance(a, CDefinition) and isinstance(b, CDefinition):
-            stack.append((_lines(a.text), _lines(b.text)))
-    return True
-
-
-def _lines(text: str) -> str:
-    """The text without spaces at the ends of lines."""
-    return "\n".join(line.rstrip() for line in text.split("\n"))

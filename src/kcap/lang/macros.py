@@ -17,6 +17,7 @@ from kcap.lang.depth import recursion_room
 from kcap.lang.diagnostic import Diagnostics, Label
 from kcap.lang.parser import MAX_HEIGHT
 from kcap.lang.source import MacroSpan, Span
+from kcap.lang.traverse import drop_value, too_high, value_blocks
 
 #: A script may grow to this many nodes by expansion.
 MAX_NODES = 200_000
@@ -127,7 +128,7 @@ class _Expander:
             expanded = self.copy(item, None)
         except _Stop:
             return None
-        excess = ast.too_high(expanded, MAX_HEIGHT)
+        excess = too_high(expanded, MAX_HEIGHT)
         if excess is not None:
             self.diagnostics.error(
                 "macro", "after expansion of macros this is too deep an expression", excess.span
@@ -334,8 +335,8 @@ class _Expander:
 
     def _statement(self, node: ast.ExprStatement, scope: _Scope | None) -> ast.Node:
         copied = cast("ast.ExprStatement", self._plain(node, scope))
-        for block in ast.value_blocks(copied.expression):
-            ast.drop_value(block)
+        for block in value_blocks(copied.expression):
+            drop_value(block)
         return copied
 
     def _check_step(self, step: ast.Step) -> None:

@@ -8,6 +8,7 @@ fields, and a constructor is compiled when the first node of that class is made.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,3 +97,15 @@ def children(node: Node) -> list[Node]:
         elif isinstance(value, list):
             found.extend(value)
     return found
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """``node`` and all its descendants, parents first, in the order of the text.
+
+    Needs no recursion, so depth doesn't matter.
+    """
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        stack.extend(reversed(children(current)))

@@ -32,13 +32,13 @@ from kcap.lang.ast import (
     String,
     Subprog,
     Variable,
-    too_high,
 )
 from kcap.lang.diagnostic import Diagnostics, Label, ScriptError
 from kcap.lang.expressions import LONG_CHAIN
 from kcap.lang.lexer import SyntaxFailure, UnclosedBlock
 from kcap.lang.source import Source, Span
 from kcap.lang.toplevel import TopLevelRules
+from kcap.lang.traverse import too_high
 
 #: How high a syntax tree may be: what passes that recurse over it can rely on.
 MAX_HEIGHT = 500
@@ -97,10 +97,13 @@ class Parser(TopLevelRules):
     ) -> int:
         """Read what starts at ``at`` into its list; the offset after it."""
         text = self.text
+        if text.startswith("#!", at):
+            end = self._line_end(Span(self.source, at, len(text)))
+            line = Span(self.source, at, end)
+            self.error("the `#!` line must be the first line", line, code="order")
+            return end
         if text[at] == "#" or _C_TYPE.match(text, at):
             definition = self.c_definition(at)
-            if definition is not None and text.startswith("#!", at):
-                self.error("the `#!` line must be the first line", definition.span, code="order")
             if definition is not None:
                 before = [*preamble, *items]
                 self._check_order("C definitions", definition.span, before)

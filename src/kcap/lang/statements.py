@@ -28,13 +28,12 @@ from kcap.lang.ast import (
     Unroll,
     Variable,
     While,
-    drop_value,
-    value_blocks,
 )
 from kcap.lang.diagnostic import Edit, Label
 from kcap.lang.expressions import ExpressionRules
 from kcap.lang.lexer import SyntaxFailure, UnclosedBlock
 from kcap.lang.source import Span
+from kcap.lang.traverse import drop_value, value_blocks
 
 _ASSIGNMENTS = frozenset({"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>="})
 # What starts the next probe, macro or function when it stands at the start of a line.

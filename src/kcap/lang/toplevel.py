@@ -15,6 +15,13 @@ from kcap.lang.statements import StatementRules
 _DIRECTIVE_LINE = re.compile(r"(?:[^\n\\]|\\\r?\n|\\)*+")
 _DEFINE = re.compile(r"#[ \t]*define[ \t]+([A-Za-z_]\w*)(\()?[ \t]*", re.ASCII)
 _INCLUDE = re.compile(r"#[ \t]*include[ \t]+(<[^>\n]*>|\"[^\"\n]*\")")
+_DIRECTIVE_WORD = re.compile(r"#[ \t]*([a-z_]*)(?![A-Za-z0-9_])")
+_DIRECTIVES = frozenset(
+    {
+        "", "define", "elif", "elifdef", "elifndef", "else", "endif", "error", "if", "ifdef",
+        "ifndef", "include", "include_next", "line", "pragma", "undef", "warning",
+    }
+)  # fmt: skip
 _TYPE_START = re.compile(r"(?:struct|union|enum|typedef)\b\s*([A-Za-z_]\w*)?", re.ASCII)
 _C_PIECE = re.compile(
     r"""//[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/|"(?:[^"\\\n]|\\.)*+"|[{};]|[^{};/"]+|[/"]""",
@@ -65,6 +72,15 @@ class TopLevelRules(StatementRules):
         if (found := _INCLUDE.match(self.text, at, end)) is not None:
             return CDefinition(
                 span, "include", "", found[1], Span(self.source, found.start(1), found.end(1))
+            )
+        word = _DIRECTIVE_WORD.match(self.text, at, end)
+        if word is None or word[1] not in _DIRECTIVES:
+            hash_span = Span(self.source, at, at + 1)
+            self.error(
+                "this is no preprocessor directive",
+                span,
+                help=("comments start with `//`",),
+                edits=(Edit(hash_span, "//"),),
             )
         return CDefinition(span, "directive")
 

@@ -37,6 +37,7 @@ from kcap.lang.source import Source
         ("config = { 1=2 }", 1, 12, "expected the name of a config variable, found `1`"),
         ("macro m(1) {}", 1, 9, "expected a parameter: `name`, `$name` or `@name`, found `1`"),
         ("import x;", 1, 8, "expected a path in double quotes, found `x`"),
+        ("# my script\nbegin {}", 1, 1, "this is no preprocessor directive"),
         ("begin {}\n#!/bin/sh", 2, 1, "the `#!` line must be the first line"),
         (
             'begin {}\nimport "x";',

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcap.lang.ast import same_tree, walk
+from kcap.lang.ast import walk
 from kcap.lang.diagnostic import Diagnostics
 from kcap.lang.format import format_script
 from kcap.lang.parser import Parser, parse, parse_with_diagnostics
 from kcap.lang.render import render_all, to_json
 from kcap.lang.source import Source
+from kcap.lang.traverse import same_tree
 
 # --- generated scripts -----------------------------------------------------------------------
 
