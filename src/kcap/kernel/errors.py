@@ -75,10 +75,20 @@ def summarize(log: tuple[str, ...]) -> tuple[str, int]:
     return ": ".join(shown), total - len(shown)
 
 
+_ACCOUNTING = (
+    "processed ",
+    "verification time ",
+    "stack depth ",
+    "insns processed ",
+    "mark_precise:",
+    # follow "infinite loop detected at insn N" (6.7 and later)
+    "cur state:",
+    "old state:",
+)
+
+
 def _is_accounting(line: str) -> bool:
-    return line.startswith(
-        ("processed ", "verification time ", "stack depth ", "insns processed ", "mark_precise:")
-    )
+    return line.startswith(_ACCOUNTING)
 
 
 def _is_reason(line: str) -> bool:

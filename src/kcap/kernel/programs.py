@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _FIRST_LOG = 1 << 16
 _LARGEST_LOG = 1 << 26  # more than the 16 MB that kernels before 5.2 take is never asked of those
 
+_MOST_INSNS = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS
+
 # offsets in the part of union bpf_attr that BPF_PROG_LOAD uses
 _ATTR = "<IIQQIIQII16sIIIIQIIQIIII"
 _LOG_AT = 24
@@ -214,7 +216,11 @@ class _Loading:
                 number = second.errno or number
         if self.log and number != errno.EPERM:
             return VerifierError(self.spec.name, number, self.log, self.truncated)
-        return syscall_error(f"load program {self.spec.name}", error)
+        hint = None
+        if number == errno.E2BIG:
+            count = len(self.spec.insns) // 8
+            hint = f"it has {count} instructions, the kernel takes {_MOST_INSNS}: split the script"
+        return syscall_error(f"load program {self.spec.name}", error, hint=hint)
 
 
 def _function_info(spec: ProgramSpec, fds: list[int]) -> tuple[int, bytes, int]:

@@ -43,6 +43,11 @@ MAP_VALUE = (
             2,
         ),
         (("0: (79) r0 = *(u64 *)(r3 +0)", "R3 !read_ok", "processed 1 insns"), "R3 !read_ok", 2),
+        (
+            ("infinite loop detected at insn 4", "cur state: R0_w=scalar()", "old state: R0=0"),
+            "infinite loop detected at insn 4",
+            2,
+        ),
         (("processed 0 insns",), "", 1),
         ((), "", 0),
     ],

@@ -19,6 +19,8 @@ from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.kernel.spec import ProgramSpec
 from kcap.kernel.tracefs import Tracefs
+from kcap.symbols.elf import ElfFile
+from kcap.symbols.process import ProcessSymbols
 
 KPROBE = uapi.BPF_PROG_TYPE_KPROBE
 
@@ -131,6 +133,22 @@ def place_of(function: str) -> tuple[str, int]:
         if start <= found < end and inode != "0":
             return path[0], found - start + int(offset, 16)
     raise AssertionError(f"{function} is not in a file")
+
+
+def test_the_symbol_table_gives_the_place_that_the_process_has() -> None:
+    path, offset = place_of("getppid")
+    elf = ElfFile(path)
+    function = elf.function("getppid")
+    assert function is not None
+    assert elf.file_offset(function.address) == offset
+
+
+def test_an_address_of_this_process_has_a_name() -> None:
+    address = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p).value
+    assert address is not None
+    found = ProcessSymbols().find(os.getpid(), address + 3)
+    assert found is not None
+    assert found[:2] == ("getppid", 3)
 
 
 @pytest.mark.parametrize("is_return", [False, True])
