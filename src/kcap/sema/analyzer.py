@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
+from kcap.lang.depth import recursion_room
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
+from kcap.lang.macros import expand_macros
 from kcap.sema import tree
 from kcap.sema.config import Config, apply_block
 from kcap.sema.defines import Defines
 from kcap.sema.maps import MapTable
+from kcap.sema.preprocess import active_definitions
 from kcap.sema.program import Analyzer, Shared
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ def analyze(
     config: Config,
     parameters: Sequence[str] = (),
     unsafe: bool = False,
+    include_directories: Sequence[str] = (),
 ) -> tree.Script:
     """The typed tree of a script.
 
@@ -56,13 +60,31 @@ def analyze(
     :param config: defaults and environment; the script's config block is applied to it.
     :param parameters: positional parameters of the command line.
     :param unsafe: whether functions that change the system are allowed.
+    :param include_directories: where headers of the script are looked for (``-I``).
     :raises ScriptError: with every error found, and the warnings.
     """
+    with recursion_room():
+        return _analyze(
+            program, functions, probes, types, config, parameters, unsafe, include_directories
+        )
+
+
+def _analyze(
+    program: ast.Program,
+    functions: Mapping[str, Callable_],
+    probes: ProbeResolver,
+    types: KernelTypes,
+    config: Config,
+    parameters: Sequence[str],
+    unsafe: bool,
+    include_directories: Sequence[str],
+) -> tree.Script:
     diagnostics = Diagnostics()
+    program = expand_macros(program, diagnostics, builtins=functions)
     apply_block(config, program.config, diagnostics)
     maps = MapTable(config.max_map_keys)
     maps.declare(program.map_declarations, diagnostics)
-    defines = Defines(program.c_definitions)
+    types, defines = _definitions(program, types, diagnostics, include_directories)
     shared = Shared(functions, types, config, parameters, unsafe, defines, maps)
     shared.diagnostics = diagnostics
     jobs = _jobs(program, probes, shared)
@@ -73,6 +95,29 @@ def analyze(
     diagnostics.raise_if_errors()
     found = {name: facts.map for name, facts in maps.facts.items()}
     return tree.Script(programs, found, config, list(diagnostics.warnings))
+
+
+def _definitions(
+    program: ast.Program,
+    types: KernelTypes,
+    diagnostics: Diagnostics,
+    include_directories: Sequence[str],
+) -> tuple[KernelTypes, Defines]:
+    """The types and constants with those that the script defines in C."""
+    if not program.c_definitions:
+        return types, Defines()
+    predefined = ["BPFTRACE_HAVE_BTF"] if types.btf is not None else []
+    active = active_definitions(program.c_definitions, predefined, diagnostics)
+    defines = Defines(active)
+    if types.definitions is not None or all(d.kind == "define" for d in active):
+        return types, defines
+    from kcap.sema.cdefinitions import read_definitions
+
+    found = read_definitions(active, types, diagnostics, include_directories)
+    if found is None:
+        return types, defines
+    defines.add(found.macros())
+    return types.with_definitions(found), defines
 
 
 def _jobs(program: ast.Program, probes: ProbeResolver, shared: Shared) -> list[_Job]:

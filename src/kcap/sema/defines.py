@@ -18,11 +18,16 @@ class Defines:
 
     def __init__(self, definitions: Iterable[ast.CDefinition] = ()) -> None:
         self._texts = {
-            definition.name: definition
+            definition.name: definition.value
             for definition in definitions
             if definition.kind == "define" and definition.value
         }
         self._parsed: dict[str, ast.Expr | None] = {}
+
+    def add(self, macros: Iterable[tuple[str, str]]) -> None:
+        """Take macros of headers, as (name, text); the script's own win."""
+        for name, text in macros:
+            self._texts.setdefault(name, text)
 
     def names(self) -> list[str]:
         """Every name that is defined."""
@@ -39,9 +44,7 @@ class Defines:
     def _parse(self, name: str) -> ast.Expr | None:
         from kcap.lang.parser import parse_expression
 
-        definition = self._texts[name]
-        assert definition.value is not None
         try:
-            return parse_expression(Source(f"#define {name}", definition.value))
+            return parse_expression(Source(f"#define {name}", self._texts[name]))
         except ScriptError:
             return None  # C that is no expression of the language; nothing wrong until it is used

@@ -77,6 +77,12 @@ class KernelTypes:
         self._loaded: list[Btf] | None = None
         self._converted: dict[tuple[int, int], Type] = {}
 
+    def with_definitions(self, definitions: CTypes) -> KernelTypes:
+        """The same with C definitions, which win over BTF."""
+        found = KernelTypes(self.btf, self._modules, definitions)
+        found._loaded, found._converted = self._loaded, self._converted
+        return found
+
     # Look-ups by name
 
     def struct(self, name: str) -> Struct | None:
@@ -340,12 +346,12 @@ class _LazyFields:
         if not bits:
             return Field(member.name, bit_offset // 8, type_, in_union=in_union)
         size = size_of(self.btf, member.type_id)
-        offset = _storage_unit(bit_offset, bits, size, self.composite.size)
+        offset = storage_unit(bit_offset, bits, size, self.composite.size)
         shift = bit_offset - 8 * offset
         return Field(member.name, offset, type_, shift, bits, in_union=in_union)
 
 
-def _storage_unit(bit_offset: int, bits: int, size: int, limit: int) -> int:
+def storage_unit(bit_offset: int, bits: int, size: int, limit: int) -> int:
     """The byte offset from which ``size`` bytes hold all bits of a bit-field.
 
     The aligned unit if it holds them and lies inside the struct (``limit`` bytes), as compilers

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_EXPANDED = re.compile(r"(\$\w+)#\d+")
 JUMPS = (ast.Return, ast.Break, ast.Continue)
 
 
@@ -59,10 +61,23 @@ class Shared:
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Note a finding, once for a place."""
+        diagnostic = _as_written(diagnostic)
         key = (diagnostic.code, diagnostic.span, diagnostic.title)
         if key not in self.seen:
             self.seen.add(key)
             self.diagnostics.add(diagnostic)
+
+
+def _as_written(diagnostic: Diagnostic) -> Diagnostic:
+    """Variables of macros under the name that the macro has for them (``$y``, not ``$y#1``)."""
+    if "#" not in diagnostic.title and not any("#" in text for text in diagnostic.help):
+        return diagnostic
+    return replace(
+        diagnostic,
+        title=_EXPANDED.sub(r"\1", diagnostic.title),
+        labels=tuple(replace(b, text=_EXPANDED.sub(r"\1", b.text)) for b in diagnostic.labels),
+        help=tuple(_EXPANDED.sub(r"\1", text) for text in diagnostic.help),
+    )
 
 
 class Analyzer:

@@ -436,6 +436,7 @@ def _loop_body(a: Analyzer, node: ast.For, type_: Type) -> tuple[Local, list[tre
     else:
         local = declare(a, node.variable, "loop variable")
         local.assigned = True
+        local.broken = isinstance(type_, Unresolved)
         if not isinstance(type_, Unresolved):
             a.variables.set(local, promote(local.facts.type, type_) or type_, node.variable.span)
     with a.loop():
