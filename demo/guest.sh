@@ -4,7 +4,8 @@
 set -u
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
-show() { printf '\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+# The command line goes to standard error: what the command writes may be kept.
+show() { printf '\033[1m$ %s\033[0m\n' "$*" >&2; "$@"; }
 
 network() {
     ip -batch - <<-EOF
@@ -36,13 +37,13 @@ traffic() {
     ip netns exec client ping -q -c 2 -i 0.2 10.0.0.2 | sed -n 2,4p
     ip netns exec client ping -q -c 2 -i 0.2 10.0.100.2 | sed -n 2,4p
     ip netns exec client ping -q -c 2 -i 0.2 fd00::2 | sed -n 2,4p
-    ip netns exec server nc -l 10.0.0.2 8080 >/tmp/tcp.txt &
+    ip netns exec server nc -l 10.0.0.2 7000 >/tmp/tcp.txt &
     local tcp=$!
-    ip netns exec server timeout 20 nc -u -l 10.0.0.2 5353 >/tmp/udp.txt &
+    ip netns exec server timeout 20 nc -u -l 10.0.0.2 9000 >/tmp/udp.txt &
     local udp=$!
     sleep 1
-    echo "one line over TCP" | ip netns exec client nc -N 10.0.0.2 8080
-    echo "one line over UDP" | ip netns exec client nc -u -q 0 10.0.0.2 5353
+    echo "one line over TCP" | ip netns exec client nc -N 10.0.0.2 7000
+    echo "one line over UDP" | ip netns exec client nc -u -q 0 10.0.0.2 9000
     wait $tcp
     while [ ! -s /tmp/udp.txt ] && kill -0 $udp 2>/dev/null; do sleep 0.1; done
     kill $udp 2>/dev/null
@@ -97,6 +98,6 @@ title "5. What is in it"
 expect ICMP '10\.0\.0\.1 > 10\.0\.0\.2: ICMP echo request'
 expect VLAN 'vlan 100.*10\.0\.100\.1 > 10\.0\.100\.2: ICMP echo request'
 expect IPv6 'fd00::1 > fd00::2: ICMP6, echo request'
-expect TCP '10\.0\.0\.1\.[0-9]+ > 10\.0\.0\.2\.8080: Flags'
-expect UDP '10\.0\.0\.1\.[0-9]+ > 10\.0\.0\.2\.5353: '
+expect TCP '10\.0\.0\.1\.[0-9]+ > 10\.0\.0\.2\.7000: Flags'
+expect UDP '10\.0\.0\.1\.[0-9]+ > 10\.0\.0\.2\.9000: '
 exit $failed

@@ -39,12 +39,12 @@ def main() -> int:
     """Run the demonstration and return its exit status."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
     OUTPUT.mkdir()
-    for name in ("gro.bt", "guest.sh"):
-        shutil.copy(HERE / name, OUTPUT)
+    shutil.copy(HERE / "gro.bt", OUTPUT)
     try:
         with Guest(KERNEL, shares=[Share(OUTPUT, "/root/demo")], progress=progress) as guest:
+            guest.put(HERE / "guest.sh", "/root/guest.sh")
             result = guest.run(
-                ["bash", "guest.sh"],
+                ["bash", "/root/guest.sh"],
                 cwd="/root/demo",
                 on_stdout=lambda data: write(1, data),
                 on_stderr=lambda data: write(1, data),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kcap.vm.kernels import Kernel, Progress
 
 #: Raise this when the way images are made changes.
-_FORMAT = "3"
+_FORMAT = "4"
 
 #: What there is in a guest, and what for.
 PACKAGES = (
@@ -48,8 +48,11 @@ _LINKS = {
     "usr/bin/which": "which.debianutils",
 }
 
+# tcpdump becomes the user of that name. Here that is root again, so that it may write where root
+# told it to: the whole guest is thrown away anyway.
 _FILES = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/usr/sbin/nologin\n",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\ntcpdump:x:0:0::/root:/usr/sbin/nologin\n"
+    "nobody:x:65534:65534::/:/usr/sbin/nologin\n",
     "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 kcap-guest\n",
     "etc/hostname": "kcap-guest\n",
