@@ -33,6 +33,7 @@ from kcap.lang.ast import (
     Subprog,
     Variable,
 )
+from kcap.lang.depth import recursion_room
 from kcap.lang.diagnostic import Diagnostics, Label, ScriptError
 from kcap.lang.expressions import LONG_CHAIN
 from kcap.lang.lexer import SyntaxFailure, UnclosedBlock
@@ -337,7 +338,8 @@ def parse_with_diagnostics(source: Source) -> tuple[Program | None, Diagnostics]
     """The syntax tree of a script, or None if it has errors; and the diagnostics."""
     diagnostics = Diagnostics()
     parser = Parser(source, diagnostics)
-    program = parser.program()
+    with recursion_room():
+        program = parser.program()
     parser.check_height(program)
     diagnostics.items.sort(key=lambda d: d.span.start if d.span is not None else 0)
     return (None if diagnostics.has_errors else program), diagnostics
@@ -363,7 +365,8 @@ def parse_expression(source: Source) -> Expr:
     parser = Parser(source, diagnostics)
     parser.enter(0)
     try:
-        expression = parser.expression()
+        with recursion_room():
+            expression = parser.expression()
         if parser.kind != "eof":
             parser.unexpected("the end of the expression")
         parser.check_height(expression)
