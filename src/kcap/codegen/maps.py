@@ -37,9 +37,9 @@ def spec(map_: tree.Map) -> MapSpec:
     value = map_.value
     if isinstance(value, Aggregate):
         layout = value.map_layout(map_.key)
-        kind = _KINDS[map_.kind] if map_.kind else layout.map_type
-        entries = layout.entries or map_.max_entries
-        return MapSpec(symbol(map_.name), kind, layout.key_size, layout.value_size, entries)
+        entries = layout.entries or (1 if map_.key is None else map_.max_entries)
+        kind = _KINDS[map_.kind or "percpuhash"]
+        return MapSpec(symbol(map_.name), kind, layout.key.size, layout.value.size, entries)
     key = key_type(map_)
     entries = 1 if map_.key is None else map_.max_entries
     return MapSpec(symbol(map_.name), _KINDS[map_.kind], key.size, value.size, entries)
