@@ -30,9 +30,11 @@ def probe_types() -> tuple[ProbeType, ...]:
         perf_counters,
         rawtracepoint,
         timers,
+        tracepoint,
+        uprobe,
+        usdt,
         watchpoint,
     )
-    from kcap.probes import tracepoint as tp
 
     classes: tuple[type[ProbeType], ...] = (
         begin_end.Begin,
@@ -50,7 +52,10 @@ def probe_types() -> tuple[ProbeType, ...]:
         timers.Profile,
         rawtracepoint.RawTracepoint,
         perf_counters.Software,
-        tp.Tracepoint,
+        tracepoint.Tracepoint,
+        uprobe.Uprobe,
+        uprobe.Uretprobe,
+        usdt.Usdt,
         watchpoint.Watchpoint,
     )
     return tuple(cls() for cls in classes)

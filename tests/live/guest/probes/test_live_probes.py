@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import socket
@@ -31,6 +32,13 @@ def trigger() -> None:
         for _ in range(5):
             file.read(1)
             os.getppid()
+
+
+def touch_new_memory() -> None:
+    """Spend time, with page faults."""
+    with mmap.mmap(-1, 1 << 18) as memory:
+        for page in range(0, 1 << 18, 4096):
+            memory[page] = 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``uprobe`` and ``uretprobe``: functions of programs and libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from kcap.errors import FileError
+from kcap.kernel import uapi
+from kcap.probes.base import Load, Part, ProbeType, rest_of
+from kcap.probes.binaries import Binary, find_binaries, matching_binaries, readable_elf
+from kcap.probes.demangle import demangled, matches_demangled
+from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.numbers import parse_integer
+from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
+from kcap.sema.probe import ProbeContext
+from kcap.sema.types import UINT64
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from kcap.kernel.links import Link
+    from kcap.kernel.programs import Program
+    from kcap.lang.ast import AttachPoint
+    from kcap.probes.system import System
+    from kcap.symbols.elf import ElfFile, ElfSymbol
+
+CPP = "cpp"
+"""The qualifier that makes names C++ names, as in ``uprobe:binary:cpp:"ns::function"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class UprobeTarget:
+    """A place in a file.
+
+    :param binary: the file.
+    :param function: the function's symbol; '' for an address outside of any.
+    :param offset: bytes from the start of the file.
+    """
+
+    binary: Binary
+    function: str
+    offset: int
+
+
+class Uprobe(ProbeType):
+    """Entry of a function of a program or library, or any instruction in it."""
+
+    name = "uprobe"
+    aliases = ("u",)
+    summary = "Entry of a function of a program or library"
+    signatures: ClassVar[tuple[str, ...]] = (
+        "uprobe:binary:function",
+        "uprobe:binary:function+offset",
+        "uprobe:binary:address",
+        'uprobe:binary:cpp:"name"',
+    )
+
+    returns: ClassVar[bool] = False
+
+    def resolve(
+        self, point: AttachPoint, uses: Collection[str], system: System
+    ) -> list[ProbeContext]:
+        parts = self._parts(point, system)
+        rest = rest_of(parts)
+        binaries = find_binaries(parts[0], self.name, rest, system)
+        targets = self._targets(parts, binaries, system)
+        if "probe" in uses or len(targets) == 1:
+            return [self._context(self._name_of(t, parts), [t], rest) for t in targets]
+        return [self._context(f"{self.name}:{rest}", targets, rest)] if targets else []
+
+    def _parts(self, point: AttachPoint, system: System) -> list[Part]:
+        """(binary, function) or (binary, qualifier, function)."""
+        if point.parts and "@" in point.parts[0].text:
+            raise problem(
+                "not-supported",
+                "attaching to a source line is not supported yet",
+                point.parts[0].span,
+                help=("name a function, or an address that addr2line's opposite gives",),
+            )
+        parts = self.parts(point, system, 2, 3)
+        if len(parts) == 3 and parts[1].text != CPP:
+            raise self.malformed(parts[1].span, f"{parts[1].text!r} is no language: cpp")
+        return parts
+
+    def _context(self, name: str, targets: list[UprobeTarget], rest: str) -> ProbeContext:
+        context = ProbeContext(
+            self.name,
+            name,
+            uapi.BPF_PROG_TYPE_KPROBE,
+            targets=tuple(targets),
+            args_missing="types of the binary's functions are not read yet: use arg0, arg1, …",
+            arguments="none" if self.returns else "registers",
+            retval=UINT64 if self.returns else None,
+            space="user",
+            function=targets[0].function if len(targets) == 1 else "",
+        )
+        if has_wildcard(rest):
+            context.extra["expanded"] = True
+        return context
+
+    def _name_of(self, target: UprobeTarget, parts: list[Part]) -> str:
+        """The full name of one target; a function in it stands for itself, all else as written."""
+        last = parts[-1].text
+        if has_wildcard(last):
+            last = target.function
+        return ":".join([self.name, target.binary.name, *(p.text for p in parts[1:-1]), last])
+
+    # What there is
+
+    def _targets(
+        self, parts: list[Part], binaries: list[Binary], system: System
+    ) -> list[UprobeTarget]:
+        found: list[UprobeTarget] = []
+        refused: NoMatchError | None = None
+        for binary in binaries:
+            try:
+                found += self._in_binary(parts, binary, system)
+            except NoMatchError as error:
+                refused = refused or error
+        # One file of several having it is enough.
+        if refused is not None and not found and not has_wildcard(parts[-1].text):
+            raise refused
+        return found
+
+    def _in_binary(self, parts: list[Part], binary: Binary, system: System) -> list[UprobeTarget]:
+        elf = readable_elf(binary, parts[0], self.name, rest_of(parts))
+        last = parts[-1]
+        if len(parts) == 3 or has_wildcard(last.text):
+            symbols = _matching(elf, last.text, cpp=len(parts) == 3)
+            if not symbols and not has_wildcard(last.text):
+                raise self._unknown(parts, elf)
+            return _places(binary, elf, symbols)
+        if last.text[:1].isdigit():
+            return [self._address(parts, binary, elf, system)]
+        return [self._function(parts, binary, elf, system)]
+
+    def _function(
+        self, parts: list[Part], binary: Binary, elf: ElfFile, system: System
+    ) -> UprobeTarget:
+        last = parts[-1]
+        symbol, offset = elf.function(last.text), 0
+        if symbol is None and "+" in last.text:
+            name, _, digits = last.text.rpartition("+")
+            number = parse_integer(digits)
+            if number is None:
+                raise self.malformed(last.span, f"{digits!r} is no offset")
+            symbol, offset = elf.function(name), number
+        if symbol is None:
+            raise self._unknown(parts, elf)
+        if self.returns and offset:
+            raise self.malformed(last.span, "a return probe takes no offset")
+        _check_place(symbol, offset, last, system)
+        place = elf.file_offset(symbol.address + offset)
+        if place is None:
+            raise self._unknown(parts, elf)
+        return UprobeTarget(binary, symbol.name, place)
+
+    def _address(
+        self, parts: list[Part], binary: Binary, elf: ElfFile, system: System
+    ) -> UprobeTarget:
+        last = parts[-1]
+        address = parse_integer(last.text)
+        if address is None:
+            raise self.malformed(last.span, f"{last.text!r} is no address")
+        symbol, place = elf.function_at(address), elf.file_offset(address)
+        if place is None or (symbol is None and not system.unsafe):
+            raise problem(
+                "unknown-address",
+                f"Could not resolve address: {binary.name}:{address:#x}",
+                last.span,
+                label="no function is there",
+                help=("give --unsafe to probe it all the same",) if place is not None else (),
+            )
+        if symbol is not None:
+            _check_place(symbol, address - symbol.address, last, system)
+        return UprobeTarget(binary, symbol.name if symbol is not None else "", place)
+
+    def _unknown(self, parts: list[Part], elf: ElfFile) -> NoMatchError:
+        last = parts[-1]
+        name = last.text.partition("+")[0]
+        near = nearest(name, (symbol.name for symbol in elf.functions))
+        help_, edits = suggestion(last.span, near)
+        notes = []
+        if not elf.section(".symtab"):
+            notes.append("the file is stripped: only its exported functions have names")
+        return no_match(
+            self.name,
+            rest_of(parts),
+            last.span,
+            label="no such function in the file",
+            notes=notes,
+            help=help_,
+            edits=edits,
+        )
+
+    # Loading and attaching
+
+    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        (load,) = super().load_specs(context, system)
+        if len(context.targets) > 1 and system.has("uprobe_multi"):
+            return [replace(load, expected_attach_type=uapi.BPF_TRACE_UPROBE_MULTI)]
+        return [load]
+
+    def attach(
+        self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
+    ) -> list[Link]:
+        ((load, program),) = loaded
+        if load.expected_attach_type != uapi.BPF_TRACE_UPROBE_MULTI:
+            return super().attach(context, loaded, system)
+        from kcap.kernel.links import attach_uprobe_multi, close_all
+
+        offsets: dict[str, list[int]] = {}
+        for target in load.targets:
+            offsets.setdefault(target.binary.path, []).append(target.offset)
+        links: list[Link] = []
+        try:
+            for path, places in offsets.items():
+                links.append(
+                    attach_uprobe_multi(
+                        program.fileno(),
+                        path,
+                        sorted(set(places)),
+                        context.name,
+                        is_return=self.returns,
+                        pid=system.pid or 0,
+                    )
+                )
+        except BaseException:
+            close_all(links)
+            raise
+        return links
+
+    def attach_target(
+        self, context: ProbeContext, target: UprobeTarget, program: Program, system: System
+    ) -> Link:
+        from kcap.kernel.links import attach_uprobe
+
+        return attach_uprobe(
+            program.fileno(),
+            target.binary.path,
+            target.offset,
+            is_return=self.returns,
+            pid=system.pid if system.pid is not None else -1,
+        )
+
+    # Lists
+
+    def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
+        path = parts[0] if len(parts) > 1 or (parts and system.pid is None) else "*"
+        if path == "*" and system.pid is None:
+            return
+        wanted = parts[-1] if len(parts) > 1 else "*"
+        cpp = len(parts) == 3 and parts[1] == CPP
+        for binary in matching_binaries(path, system):
+            try:
+                elf = binary.elf()
+            except FileError:  # a wildcard may stand for other files, too
+                continue
+            found = sorted({symbol.name for symbol in _matching(elf, wanted, cpp)})
+            yield from (f"{self.name}:{binary.name}:{name}" for name in found)
+
+
+class Uretprobe(Uprobe):
+    """Return from a function of a program or library."""
+
+    name = "uretprobe"
+    aliases = ("ur",)
+    summary = "Return from a function of a program or library"
+    signatures = ("uretprobe:binary:function", 'uretprobe:binary:cpp:"name"')
+    returns = True
+
+
+def _matching(elf: ElfFile, text: str, cpp: bool) -> list[ElfSymbol]:
+    """The functions that a name or pattern stands for."""
+    if cpp:
+        return [s for s in elf.functions if matches_demangled(text, demangled(s.name))]
+    wanted = Pattern(text)
+    return [symbol for symbol in elf.functions if wanted.matches(symbol.name)]
+
+
+def _places(binary: Binary, elf: ElfFile, symbols: list[ElfSymbol]) -> list[UprobeTarget]:
+    """One target for each place in the file; of several names for one the first."""
+    found: dict[int, UprobeTarget] = {}
+    for symbol in symbols:
+        place = elf.file_offset(symbol.address)
+        if place is not None:
+            found.setdefault(place, UprobeTarget(binary, symbol.name, place))
+    return sorted(found.values(), key=lambda target: target.function)
+
+
+def _check_place(symbol: ElfSymbol, offset: int, part: Part, system: System) -> None:
+    """See to it that a probe stands where an instruction of the function begins.
+
+    A breakpoint inside an instruction makes the process execute something else, so what can't be
+    known to be right needs ``--unsafe``.
+
+    :raises ScriptError: it doesn't, or that can't be told.
+    """
+    if system.unsafe:
+        return
+    danger = "This option could lead to data corruption in the target process."
+    unsafe = f"Use --unsafe to force attachment. WARNING: {danger}"
+    if symbol.size == 0:
+        title = f"Could not determine boundary for {symbol.name} (symbol has size 0)."
+        raise problem("unknown-boundary", title, part.span, help=(unsafe,))
+    if offset >= symbol.size:
+        title = f"Offset outside the function bounds ('{symbol.name}' size is {symbol.size})"
+        raise problem("outside-function", title, part.span)
+    if offset:
+        title = f"can't tell whether an instruction begins at {symbol.name}+{offset}"
+        raise problem("unknown-boundary", title, part.span, help=(unsafe,))
