@@ -395,6 +395,9 @@ def attach_uprobe_multi(
 class IteratorLink(Link):
     """An attached iterator program (``iter:task``)."""
 
+    def __enter__(self) -> IteratorLink:
+        return self
+
     def open(self) -> int:
         """A file descriptor; reading it runs the program and gives what it wrote.
 

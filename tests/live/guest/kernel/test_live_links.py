@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from handmade import COUNTER, TARGET, TYPED_TARGET, counting, storing_cookie, tr
 
 from kcap.btf import Btf, Func, Typedef
 from kcap.kernel import features, links, uapi
-from kcap.kernel.errors import AttachError
+from kcap.kernel.errors import AttachError, SyscallError
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.kernel.spec import ProgramSpec
@@ -224,6 +225,66 @@ def test_an_event_the_machine_lacks_is_an_error_with_a_hint(counter: Map) -> Non
             program.fileno(), uapi.PERF_TYPE_HW_CACHE, 0xFFFFFF, "hardware:x", period=1
         )
     assert "hardware:x" in str(caught.value)
+
+
+@pytest.mark.since("5.11", "modules have BTF")
+def test_fentry_of_a_modules_function(counter: Map, btf: Btf) -> None:
+    traceable = Tracefs.find().traceable
+    modules = sorted(set(os.listdir("/sys/kernel/btf")) - {"vmlinux"})
+    assert modules
+    for module in modules:
+        types = Btf.module(module, btf)
+        names = [(i, n) for i, n in types.functions() if n in traceable]
+        if names:
+            break
+    number, name = names[0]
+    assert types.prototype(types.get(name, Func)).id > 0
+    spec = dataclasses.replace(
+        counting(uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_TRACE_FENTRY, number),
+        attach_btf_module=module,
+    )
+    before = os.listdir("/proc/self/fd")
+    with load(spec, counter) as program:
+        links.attach_tracing(program.fileno(), f"fentry:{module}:{name}").close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_fentry_of_a_module_that_is_not_loaded(counter: Map) -> None:
+    spec = counting(uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_TRACE_FENTRY, 1)
+    with pytest.raises(SyscallError, match="no BTF of module nowhere") as caught:
+        load(dataclasses.replace(spec, attach_btf_module="nowhere"), counter)
+    assert caught.value.hint == "load it: modprobe nowhere"
+
+
+def test_an_iterator_runs_once_for_every_task(counter: Map, btf: Btf) -> None:
+    target = btf.get("bpf_iter_task", Func).id
+    spec = counting(uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_TRACE_ITER, target)
+    with (
+        load(spec, counter) as program,
+        links.attach_iterator(program.fileno(), "iter:task") as link,
+    ):
+        fd = link.open()
+        assert os.read(fd, 4096) == b""
+        os.close(fd)
+    tasks = sum(len(os.listdir(f"/proc/{p}/task")) for p in os.listdir("/proc") if p.isdigit())
+    assert abs(value(counter) - tasks) < 20
+
+
+def test_a_watchpoint_sees_writes_of_this_process(counter: Map) -> None:
+    watched = ctypes.c_uint64(0)
+    with load(counting(uapi.BPF_PROG_TYPE_PERF_EVENT), counter) as program:
+        link = links.attach_watchpoint(
+            program.fileno(),
+            ctypes.addressof(watched),
+            8,
+            uapi.HW_BREAKPOINT_W,
+            "watchpoint:x",
+            os.getpid(),
+        )
+        for i in range(5):
+            watched.value = i + 1
+        link.close()
+        assert value(counter) == 5
 
 
 def test_many_links_are_closed_together(counter: Map) -> None:
