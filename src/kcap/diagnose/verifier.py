@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Explaining what the verifier says: cause, place in the script, and what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from kcap.diagnose.families import FAMILIES, HELPER_PATTERNS, Family
+from kcap.diagnose.helpertable import table
+from kcap.kernel import helpers
+from kcap.kernel.errors import summarize
+from kcap.kernel.helpers import Helper
+from kcap.lang.diagnostic import Diagnostic
+from kcap.probes.names import enumerate_words
+
+if TYPE_CHECKING:
+    from kcap.kernel.errors import VerifierError
+    from kcap.lang.source import Span
+    from kcap.sema import tree
+
+_CALL = re.compile(r"^\s*(?P<insn>\d+): \(85\) call (?P<helper>\w+)#(?P<number>-?\d+)")
+_TYPE_MISMATCH = re.compile(r"R(?P<register>\d+) type=(?P<type>\S+) expected=(?P<expected>.*)")
+_IS_OF_TYPE = re.compile(r"R(?P<register>\d+) is of type (?P<type>\S+) but (?P<expected>\S+) is")
+_TRUSTED = re.compile(r"R(?P<register>\d+) must be (?P<expected>referenced or trusted|.*trusted)")
+_NULL_ARGUMENT = re.compile(r"Possibly NULL pointer passed to (?P<expected>.*)")
+
+_SKB_HELPERS = frozenset((Helper.skb_output, Helper.xdp_output))
+
+#: What the kernel's words for types mean: beginnings, in the order they are tried.
+_TYPES = (
+    ("untrusted_ptr_", "a pointer that was read out of another struct, which may be stale"),
+    ("rcu_ptr_or_null_", "a pointer that may be NULL"),
+    ("trusted_ptr_or_null_", "a pointer that may be NULL"),
+    ("ptr_or_null_", "a pointer that may be NULL"),
+    ("map_value_or_null", "what a map look-up gave, which may be NULL"),
+    ("mem_or_null", "memory that may not be there"),
+    ("map_value", "the value of a map"),
+    ("map_ptr", "a map"),
+    ("scalar", "a number"),
+    ("inv", "a number"),
+    ("unknown_value", "a number"),
+    ("ctx", "the probe's context"),
+    ("fp", "a place on the stack"),
+    ("ptr_", "a pointer to a kernel struct"),
+    ("trusted_ptr_", "a pointer to a kernel struct"),
+    ("rcu_ptr_", "a pointer to a kernel struct under RCU"),
+    ("", "of a type that does not fit"),
+)
+
+
+def explain(error: VerifierError, program: tree.Program | None = None) -> Diagnostic:
+    """The verifier's refusal in the terms of the script.
+
+    :param program: the program that was refused, for the place in the script.
+    """
+    found = explain_log(error.log, program)
+    label = f"{error.program}: " if error.program else ""
+    return Diagnostic(
+        found.code,
+        "error",
+        f"{label}{found.title}",
+        found.span,
+        found.label,
+        found.labels,
+        found.notes,
+        found.help,
+    )
+
+
+def explain_log(log: tuple[str, ...], program: tree.Program | None = None) -> Diagnostic:
+    """A verifier log, or any text that has a line of one in it.
+
+    :param log: the lines.
+    :param program: the program that was refused, for the place in the script.
+    """
+    reason, omitted = summarize(log)
+    found = _recognise(log, reason, program)
+    if found is None:
+        found = _unknown(reason, program)
+    words = (f"the verifier's words: {reason}",) if reason else ()
+    more = (f"{omitted} more lines of log: -v shows them",) if omitted else ()
+    return Diagnostic(
+        found.code,
+        "error",
+        found.title,
+        found.span or (program.context.span if program is not None else None),
+        found.label,
+        notes=(*found.notes, *words, *more),
+        help=found.help,
+    )
+
+
+def _recognise(
+    log: tuple[str, ...], reason: str, program: tree.Program | None
+) -> Diagnostic | None:
+    """The family of a log: by its last lines, the last one first; state dumps in between are
+    no messages."""
+    for line in (reason, *reversed(log[-30:])):
+        found = _helper(line, program) or _register(line, log, program) or _family(line)
+        if found is not None:
+            return found
+    return None
+
+
+# Helpers that may not be called
+
+
+def _helper(line: str, program: tree.Program | None) -> Diagnostic | None:
+    for pattern in HELPER_PATTERNS:
+        found = re.search(pattern, line)
+        if found is not None:
+            return _helper_refused(int(found["number"]), program)
+    return None
+
+
+def _helper_refused(number: int, program: tree.Program | None) -> Diagnostic:
+    name = helpers.name(number)
+    if number not in helpers.NAMES:
+        return Diagnostic(
+            "helper-not-allowed",
+            "error",
+            f"the kernel has no helper number {number}",
+            notes=("the program was made for another kernel",),
+            help=("use a newer kernel, or a script that does not need the helper",),
+        )
+    users = _functions_that_need(number)
+    kinds = table().kinds(number, None)
+    probes = enumerate_words([kind.probes[0] for kind in kinds], "and") if kinds else ""
+    row = table().rows[number]
+    notes = []
+    if users:
+        verb = "needs" if len(users) == 1 else "need"
+        notes.append(f"{enumerate_words(users, 'and')} {verb} {name}")
+    if row.introduced is not None:
+        notes.append(f"{name} is in the kernel since Linux {row.introduced[0]}.{row.introduced[1]}")
+    advice = f"{probes} can call it" if probes else "no probe can call it"
+    if number == Helper.skb_output:
+        advice += ": kcap fix rewrites a kprobe as fentry"
+    return Diagnostic(
+        "helper-not-allowed",
+        "error",
+        f"a program of this type may not call {name}",
+        _place(number, program),
+        f"this needs {name}",
+        notes=tuple(notes),
+        help=(advice,),
+    )
+
+
+def _functions_that_need(number: int) -> list[str]:
+    """The language's functions that call a helper, as they are written."""
+    from kcap.functions.registry import all_functions
+
+    found = {f for f in all_functions().values() if number in f.helpers}
+    return sorted(f.name if f.arity == (0, 0) else f"{f.name}()" for f in found)
+
+
+def _place(number: int, program: tree.Program | None) -> Span | None:
+    """Where the script calls a helper, if that is at one place only."""
+    if program is None:
+        return None
+    from kcap.sema import tree as t
+
+    spans = {
+        node.span
+        for node in t.walk([program.predicate, program.body])
+        if isinstance(node, t.Call) and number in node.function.needs(node)
+    }
+    return spans.pop() if len(spans) == 1 else None
+
+
+# Arguments of helpers
+
+
+def _register(line: str, log: tuple[str, ...], program: tree.Program | None) -> Diagnostic | None:
+    for pattern in (_TYPE_MISMATCH, _IS_OF_TYPE, _TRUSTED, _NULL_ARGUMENT):
+        found = pattern.search(line)
+        if found is not None:
+            groups = found.groupdict()
+            return _argument(
+                int(groups.get("register") or 1), groups.get("type") or "", log, program
+            )
+    return None
+
+
+def _argument(
+    register: int, type_: str, log: tuple[str, ...], program: tree.Program | None
+) -> Diagnostic:
+    helper = last_call(log)
+    name = helpers.name(helper) if helper is not None else "a helper"
+    what = next(text for beginning, text in _TYPES if type_.startswith(beginning))
+    span = _place(helper, program) if helper is not None else None
+    if helper in _SKB_HELPERS and register == 1:
+        return Diagnostic(
+            "untracked-skb", "error",
+            f"the packet given to {name} is {what} to the verifier", span,
+            "the packet is given here",
+            notes=(_SKB_NOTES.get(what.split(",")[0], _SKB_NOTE),),
+            help=("pass the probe's own argument, args.NAME, in the probe that has it, not a copy "
+                  "out of a map and not a member of another struct",),
+        )  # fmt: skip
+    return Diagnostic(
+        "argument-type",
+        "error",
+        f"argument {register} of {name} is {what}, which it does not take",
+        span,
+        notes=(
+            "the verifier follows the type of every value, and helpers take certain types only",
+        ),
+        help=(_ARGUMENT_HELP.get(what, "pass a value of the type that the function documents"),),
+    )
+
+
+_SKB_NOTE = (
+    "only a pointer that comes straight from the probe's arguments is taken: a value that went "
+    "through a map, a cast of a number, or a read from memory has lost its type"
+)
+_SKB_NOTES = {
+    "a pointer that was read out of another struct": (
+        "up to 6.1 a pointer read out of another struct (skb->next, sk->sk_receive_queue.next) is "
+        "taken; newer kernels don't trust it, since the struct may be gone"
+    ),
+    "what a map look-up gave": (
+        "what stands in a map is a number to the verifier, whatever was stored there"
+    ),
+}
+_ARGUMENT_HELP = {
+    "a pointer that may be NULL": "check it first: if ($p != 0) { … }",
+    "what a map look-up gave, which may be NULL": "check it first: if ($p != 0) { … }",
+    "a number": "cast it to a pointer of the right type, or pass the probe's own argument",
+}
+
+
+def last_call(log: tuple[str, ...]) -> int | None:
+    """The number of the helper whose call the log ends at, or None."""
+    for line in reversed(log):
+        found = _CALL.match(line)
+        if found is not None:
+            return int(found["number"])
+    return None
+
+
+# The rest
+
+
+def _family(line: str) -> Diagnostic | None:
+    for family in FAMILIES:
+        found = family.compiled.search(line)
+        if found is not None:
+            return _of_family(family, found)
+    return None
+
+
+def _of_family(family: Family, found: re.Match[str]) -> Diagnostic:
+    groups = {key: value or "?" for key, value in found.groupdict().items()}
+    return Diagnostic(
+        f"verifier-{family.code}",
+        "error",
+        family.title.format(**groups),
+        notes=(family.cause.format(**groups),),
+        help=(family.advice.format(**groups),),
+    )
+
+
+def _unknown(reason: str, program: tree.Program | None) -> Diagnostic:
+    return Diagnostic(
+        "verifier",
+        "error",
+        f"the kernel refused the program: {reason}" if reason else "the kernel refused the program",
+        program.context.span if program is not None else None,
+        help=("kcap has no explanation for this; -v shows the whole log",),
+    )
