@@ -7,7 +7,6 @@ them (raw tracepoints can since 5.10).
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
@@ -84,16 +83,21 @@ class SelfSignal(Manual):
         return [self._context(f"self:signal:{name.text}", number)]
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
-        names = sorted(s.name for s in signal.Signals if s not in _NOT_CAUGHT)
+        names = sorted(_signals())
         return (f"self:signal:{n}" for n in names if match_all(parts, ["signal", n]))
 
 
-_NOT_CAUGHT = (signal.SIGKILL, signal.SIGSTOP)
+def _signals() -> dict[str, int]:
+    """The signals that a process can catch."""
+    import signal
+
+    never = (signal.SIGKILL, signal.SIGSTOP)
+    return {s.name: int(s) for s in signal.Signals if s not in never}
 
 
 def _signal(part: Part) -> int:
     """The number of a signal, written ``SIGUSR1`` or ``USR1``."""
-    known = {s.name: s for s in signal.Signals if s not in _NOT_CAUGHT}
+    known = _signals()
     found = known.get(part.text) or known.get(f"SIG{part.text}")
     if found is None:
         help_, edits = suggestion(part.span, nearest(part.text, known))
@@ -105,7 +109,7 @@ def _signal(part: Part) -> int:
             help=help_,
             edits=edits,
         )
-    return int(found)
+    return found
 
 
 class Test(Manual):

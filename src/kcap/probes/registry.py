@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
@@ -19,51 +18,46 @@ if TYPE_CHECKING:
     from kcap.sema.probe import ProbeContext
 
 
-@cache
+MODULES = (
+    "begin_end",
+    "timers",
+    "fentry",
+    "kprobe",
+    "tracepoint",
+    "rawtracepoint",
+    "perf_counters",
+    "uprobe",
+    "usdt",
+    "iterator",
+    "watchpoint",
+)
+"""The modules with probe types, the common ones first: they are imported until a name is found."""
+
+_loaded: dict[str, list[ProbeType]] = {}
+
+
+def _types_of(module: str) -> list[ProbeType]:
+    """One object of every probe type that a module defines, in the order of the module."""
+    if module not in _loaded:
+        from importlib import import_module
+
+        from kcap.probes.base import ProbeType
+
+        found = import_module(f"kcap.probes.{module}")
+        _loaded[module] = [
+            item()
+            for item in vars(found).values()
+            if isinstance(item, type)
+            and issubclass(item, ProbeType)
+            and item.__module__ == found.__name__
+            and "name" in vars(item)
+        ]
+    return _loaded[module]
+
+
 def probe_types() -> tuple[ProbeType, ...]:
     """One object of every probe type, in the order that lists show them."""
-    from kcap.probes import (
-        begin_end,
-        fentry,
-        iterator,
-        kprobe,
-        perf_counters,
-        rawtracepoint,
-        timers,
-        tracepoint,
-        uprobe,
-        usdt,
-        watchpoint,
-    )
-
-    classes: tuple[type[ProbeType], ...] = (
-        begin_end.Begin,
-        begin_end.End,
-        begin_end.SelfSignal,
-        begin_end.Test,
-        begin_end.Bench,
-        fentry.Fentry,
-        fentry.Fexit,
-        perf_counters.Hardware,
-        timers.Interval,
-        iterator.Iter,
-        kprobe.Kprobe,
-        kprobe.Kretprobe,
-        timers.Profile,
-        rawtracepoint.RawTracepoint,
-        perf_counters.Software,
-        tracepoint.Tracepoint,
-        uprobe.Uprobe,
-        uprobe.Uretprobe,
-        usdt.Usdt,
-        watchpoint.Watchpoint,
-    )
-    return tuple(cls() for cls in classes)
-
-
-@cache
-def _by_name() -> dict[str, ProbeType]:
-    return {name: kind for kind in probe_types() for name in (kind.name, *kind.aliases)}
+    return tuple(kind for module in MODULES for kind in _types_of(module))
 
 
 def probe_type(name: str) -> ProbeType:
@@ -71,7 +65,11 @@ def probe_type(name: str) -> ProbeType:
 
     :raises KeyError: there is none.
     """
-    return _by_name()[name]
+    for module in MODULES:
+        for kind in _types_of(module):
+            if name == kind.name or name in kind.aliases:
+                return kind
+    raise KeyError(name)
 
 
 class Resolver:
@@ -142,7 +140,8 @@ def resolver(system: System) -> Resolver:
 
 
 def _unknown_provider(point: AttachPoint) -> Exception:
-    names = [name for name in _by_name() if len(name) > 2]
+    every = [name for kind in probe_types() for name in (kind.name, *kind.aliases)]
+    names = [name for name in every if len(name) > 2]
     text = point.provider.text
     help_, edits = suggestion(point.provider.span, nearest(text, names))
     known = ", ".join(kind.name for kind in probe_types())
