@@ -110,6 +110,8 @@ def kernel_btf() -> bytes:
     other = w.func_proto(0, [P("", void), P("", sock)])
     w.modifier(b.Typedef, w.pointer(other), "btf_trace_tcp_probe")
     w.modifier(b.Typedef, int_, "pid_t")
+    w.struct("bpf_iter__task", 16, [b.Member("meta", void, 0), b.Member("task", void, 64)])
+    w.func("bpf_iter_task", w.func_proto(int_, [P("meta", void), P("task", void)]))
     w.enum("reason", [("R_NONE", 0), ("R_HIGH", 9)])
     return w.to_bytes()
 

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""uprobe, uretprobe and usdt on small ELF files made by hand; libraries of the linker's cache."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from struct import pack
+from typing import Any
+
+import pytest
+from frozen_machine import point
+
+from kcap.kernel import uapi
+from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.probes.binaries import parse_ld_cache
+from kcap.probes.demangle import demangled, matches_demangled
+from kcap.probes.registry import Resolver, probe_type
+from kcap.probes.system import System
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "symbols"))
+from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
+
+FUNCTIONS = [
+    ("first", TEXT_ADDRESS + 0x10, 0x20),
+    ("second", TEXT_ADDRESS + 0x30, 0x10),
+    ("also_second", TEXT_ADDRESS + 0x30, 0x10),
+    ("no_size", TEXT_ADDRESS + 0x80, 0),
+    ("_ZN2ns1fEi", TEXT_ADDRESS + 0x90, 8),
+    ("_ZN2ns1gEv", TEXT_ADDRESS + 0xA0, 8),
+]
+BASE = 0x402000
+
+
+def probe_note(name: str, place: int, arguments: str, semaphore: int = 0) -> bytes:
+    return note("app", name, arguments, TEXT_ADDRESS + place, BASE, semaphore)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program with functions and USDT probes."""
+    notes = (
+        probe_note("start", 0x10, "-4@%edi 8@%rsi")
+        + probe_note("start", 0x14, "-4@%edx 8@%rsi")
+        + probe_note("stop", 0x30, "8@$5", TEXT_ADDRESS + 0x200)
+    )
+    path = tmp_path_factory.mktemp("bin") / "program"
+    path.write_bytes(elf(FUNCTIONS, notes, BASE))
+    return str(path)
+
+
+def refused(text: str, **options: Any) -> Diagnostic:
+    with pytest.raises(ScriptError) as caught:
+        Resolver(System(**options)).resolve(point(text), set())
+    return caught.value.errors[0]
+
+
+def resolved(text: str, *uses: str, **options: Any) -> list[Any]:
+    return Resolver(System(**options)).resolve(point(text), set(uses))
+
+
+def places(context: Any) -> list[tuple[str, int]]:
+    return [(t.function, t.offset - TEXT_OFFSET) for t in context.targets]
+
+
+def test_uprobe_is_placed_by_file_offset(program: str) -> None:
+    (context,) = resolved(f"u:{program}:first")
+    assert context.name == f"uprobe:{program}:first"
+    assert places(context) == [("first", 0x10)]
+    assert (context.program_type, context.arguments) == (uapi.BPF_PROG_TYPE_KPROBE, "registers")
+    assert (context.space, context.function) == ("user", "first")
+    (context,) = resolved(f"ur:{program}:first")
+    assert (str(context.retval), context.arguments) == ("uint64", "none")
+
+
+def test_a_wildcard_takes_each_place_once(program: str) -> None:
+    (context,) = resolved(f"uprobe:{program}:*")
+    assert [place for _, place in places(context)] == sorted(
+        {address - TEXT_ADDRESS for _, address, _ in FUNCTIONS},
+        key=lambda place: [p for _, p in places(context)].index(place),
+    )
+    assert len(context.targets) == 5
+    names = [c.name for c in resolved(f"uprobe:{program}:*s*t*", "probe")]
+    assert names == [f"uprobe:{program}:first"]
+
+
+def test_a_wildcard_path_takes_all_elf_files(program: str) -> None:
+    directory = os.path.dirname(program)
+    Path(directory, "other").write_bytes(elf([("first", TEXT_ADDRESS + 8, 4)]))
+    Path(directory, "text").write_text("no program")
+    (context,) = resolved(f"uprobe:{directory}/*:first")
+    assert [t.binary.name for t in context.targets] == [f"{directory}/other", program]
+
+
+def test_addresses_are_virtual_and_in_a_function(program: str) -> None:
+    (context,) = resolved(f"uprobe:{program}:{TEXT_ADDRESS + 0x30:#x}")
+    assert places(context) == [("second", 0x30)]
+    error = refused(f"uprobe:{program}:10")
+    assert error.title == f"Could not resolve address: {program}:0xa"
+
+
+def test_offsets_that_may_be_inside_an_instruction_need_unsafe(program: str) -> None:
+    error = refused(f"uprobe:{program}:first+4")
+    assert error.title == "can't tell whether an instruction begins at first+4"
+    (context,) = resolved(f"uprobe:{program}:first+4", unsafe=True)
+    assert places(context) == [("first", 0x14)]
+    (context,) = resolved(f'uprobe:{program}:"first"+0')
+    assert places(context) == [("first", 0x10)]
+
+
+@pytest.mark.parametrize(
+    ("rest", "title"),
+    [
+        ("first+1000000", "Offset outside the function bounds ('first' size is 32)"),
+        ("no_size", "Could not determine boundary for no_size (symbol has size 0)."),
+    ],
+)
+def test_what_is_outside_of_functions_is_refused(program: str, rest: str, title: str) -> None:
+    assert refused(f"uprobe:{program}:{rest}").title == title
+
+
+def test_unknown_functions_and_files_are_corrected(program: str) -> None:
+    error = refused(f"uprobe:{program}:secnd")
+    assert error.title == f"No matches for uprobe {program}:secnd."
+    assert error.help == ("did you mean second?",)
+    error = refused(f"uprobe:{program}x:first")
+    assert error.label == f"target file '{program}x' does not exist"
+    assert error.help == (f"did you mean {program}?",)
+    assert refused("uprobe:/etc/passwd:first").label == "/etc/passwd is no ELF file"
+
+
+def test_a_missing_function_is_an_error_and_an_unmatched_wildcard_is_not(program: str) -> None:
+    assert resolved(f"uprobe:{program}:nothing*") == []
+
+
+def test_cpp_names_are_matched_demangled(program: str) -> None:
+    if demangled("_ZN2ns1fEi") != "ns::f(int)":
+        pytest.skip("no C++ runtime library on this machine")
+    (context,) = resolved(f'uprobe:{program}:cpp:"ns::f"')
+    assert places(context) == [("_ZN2ns1fEi", 0x90)]
+    (context,) = resolved(f'uprobe:{program}:cpp:"ns::*"')
+    assert len(context.targets) == 2
+
+
+def test_overloads_are_told_apart_by_parameters() -> None:
+    assert matches_demangled("ns::f", "ns::f(int)")
+    assert matches_demangled("ns::f(int)", "ns::f(int)")
+    assert not matches_demangled("ns::f(char)", "ns::f(int)")
+
+
+def test_uprobe_lists(program: str) -> None:
+    listed = list(probe_type("uprobe").names([program, "*second"], System()))
+    assert listed == [f"uprobe:{program}:also_second", f"uprobe:{program}:second"]
+    assert list(probe_type("uprobe").names([], System())) == []
+
+
+def test_usdt_places_with_equal_operands_share_a_program(program: str) -> None:
+    (context,) = resolved(f"usdt:{program}:start")
+    assert context.name == f"usdt:{program}:app:start"
+    (target,) = context.targets
+    assert [offset - TEXT_OFFSET for offset, _ in target.places] == [0x10, 0x14]
+    split = resolved(f"usdt:{program}:app:start", "arg0")
+    assert [c.extra["usdt_arguments"][0].register for c in split] == ["rdi", "rdx"]
+    assert [len(c.targets[0].places) for c in split] == [1, 1]
+
+
+def test_usdt_semaphores_are_file_offsets(program: str) -> None:
+    (context,) = resolved(f"U:{program}::stop")
+    assert context.targets[0].places == ((TEXT_OFFSET + 0x30, TEXT_OFFSET + 0x200),)
+    assert context.extra["usdt_arguments"][0].constant == 5
+
+
+def test_usdt_counts_probes_and_splits_by_name(program: str) -> None:
+    (context,) = resolved(f"usdt:{program}:*")
+    assert len(context.targets) == 2
+    assert [c.name for c in resolved(f"usdt:{program}:app:st*", "probe")] == [
+        f"usdt:{program}:app:start",
+        f"usdt:{program}:app:stop",
+    ]
+
+
+def test_an_unknown_usdt_probe_is_corrected(program: str) -> None:
+    error = refused(f"usdt:{program}:app:strat")
+    assert error.title == f"No matches for usdt {program}:app:strat."
+    assert error.help == ("did you mean start?",)
+
+
+def test_usdt_lists(program: str) -> None:
+    assert list(probe_type("usdt").names([program, "*"], System())) == [
+        f"usdt:{program}:app:start",
+        f"usdt:{program}:app:stop",
+    ]
+    assert list(probe_type("usdt").names([program, "other", "*"], System())) == []
+
+
+def ld_cache(entries: list[tuple[int, str, str]]) -> bytes:
+    """A cache with (flags, soname, path), behind one of the older format."""
+    strings, rows = b"", b""
+    start = 48 + 24 * len(entries)
+    for flags, soname, path in entries:
+        key = start + len(strings)
+        strings += soname.encode() + b"\0"
+        value = start + len(strings)
+        strings += path.encode() + b"\0"
+        rows += pack("<iIIIQ", flags, key, value, 0, 0)
+    header = pack(
+        "<20sIIBxxxIIII", b"glibc-ld.so.cache1.1", len(entries), len(strings), 2, 0, 0, 0, 0
+    )
+    assert len(header) == 48
+    return b"ld.so-1.7.0\0" + bytes(4) + header + rows + strings
+
+
+def test_the_linker_s_cache_gives_libraries_of_this_architecture() -> None:
+    data = ld_cache(
+        [
+            (0x0303, "libc.so.6", "/lib/x86_64-linux-gnu/libc.so.6"),
+            (0x0003, "libc.so.6", "/lib/i386-linux-gnu/libc.so.6"),
+            (0x0303, "libm.so.6", "/lib/x86_64-linux-gnu/libm.so.6"),
+        ]
+    )
+    assert parse_ld_cache(data, "x86_64") == (
+        ("libc.so.6", "/lib/x86_64-linux-gnu/libc.so.6"),
+        ("libm.so.6", "/lib/x86_64-linux-gnu/libm.so.6"),
+    )
+    assert parse_ld_cache(b"nothing", "x86_64") == ()
