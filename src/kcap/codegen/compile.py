@@ -55,10 +55,9 @@ class Compiled:
     optimised: str
 
 
-def generate(script: tree.Script, features: Features) -> ModuleBuilder:
+def generate(script: tree.Script, features: Features, pid: int | None = None) -> ModuleBuilder:
     """Emit LLVM IR for all programs of a script."""
-    module = ModuleBuilder(script.config, features)
-    module.programs = len(script.programs)
+    module = ModuleBuilder(script.config, features, pid)
     for map_ in script.maps.values():
         module.map(maps.spec(map_))
     for index, program in enumerate(script.programs):
@@ -69,15 +68,20 @@ def generate(script: tree.Script, features: Features) -> ModuleBuilder:
 
 
 def compile_script(
-    script: tree.Script, features: Features, compiler: Compiler | None = None
+    script: tree.Script,
+    features: Features,
+    compiler: Compiler | None = None,
+    *,
+    pid: int | None = None,
 ) -> Compiled:
     """Compile a checked script.
 
     :param features: what the kernel that it is for can do.
     :param compiler: a child process with LLVM that is under way already.
+    :param pid: only events of this process count (``-p``), or None.
     :raises CodegenError: when LLVM refuses.
     """
-    module = generate(script, features)
+    module = generate(script, features, pid)
     ir = module.text()
     data, optimised = (compiler or Compiler()).compile(ir)
     linked = {program.name: program for program in BpfObject(data).programs()}

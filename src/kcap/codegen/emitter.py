@@ -2,9 +2,8 @@
 """Emits one BPF program: the face that functions see, and the memory behind it.
 
 Scalars are registers; everything else is a :class:`~kcap.codegen.memory.Place`. What is larger
-than 32 bytes lies in per-CPU scratch memory, one area a program, so that the 512-byte stack never
-is the user's problem. A program cannot be interrupted by itself on one CPU (the kernel refuses:
-``prog->active``, ``bpf_prog_active``), so one area a program and CPU is enough.
+than 32 bytes lies in per-CPU scratch memory (:mod:`kcap.codegen.scratch`), so that the 512-byte
+stack never is the user's problem.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from kcap.codegen import events, expressions, maps, memory, operators, statements
+from kcap.codegen import events, expressions, maps, memory, operators, scratch, statements
 from kcap.codegen.ir import IRBuilder, Operand
 from kcap.codegen.memory import Place
-from kcap.codegen.module import SCRATCH, LostCounter, ModuleBuilder
+from kcap.codegen.module import LostCounter, ModuleBuilder
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.types import Type, round_up
@@ -28,6 +27,11 @@ if TYPE_CHECKING:
 
 #: Objects up to this many bytes are kept on the BPF stack.
 STACK_OBJECT = 32
+#: Probes that concern no process, or that the kernel itself binds to the one of ``-p``.
+BOUND_TO_PROCESS = frozenset(
+    {"begin", "end", "self", "test", "bench", "interval", "profile", "software", "hardware"}
+    | {"uprobe", "uretprobe", "usdt", "watchpoint", "iter"}
+)
 
 
 class Emitter:
@@ -35,7 +39,7 @@ class Emitter:
 
     :param module: what the script's programs share.
     :param program: the typed program.
-    :param index: its number in the script; also its slot in the scratch map.
+    :param index: its number in the script.
     """
 
     def __init__(self, module: ModuleBuilder, program: tree.Program, index: int) -> None:
@@ -47,6 +51,7 @@ class Emitter:
         self.symbol = f"prog_{index}"
         self.ctx: Operand = "%ctx"
         self.ir = IRBuilder(self.symbol, "ptr %ctx", f"kcap/{self.symbol}")
+        self.result = self.ir.alloca(8)
         self.variables: dict[tree.Variable, Operand] = {}
         self.scratch_variables: dict[tree.Variable, int] = {}
         self.loops: list[statements.Loop] = []
@@ -60,35 +65,34 @@ class Emitter:
     def emit(self) -> str:
         """Emit the program; its LLVM text. Callbacks are added to the module."""
         statements.open_frame(self)
+        self._only_wanted_process()
         if self.program.predicate is not None:
             holds = self.truth(self.program.predicate)
             with self.ir.if_(self.ir.op(f"xor i1 {holds}, true")):
-                self.ir.ret("0")
+                self.return_()
         statements.emit_block(self, self.program.body)
-        self.ir.ret("0")
-        self._scratch_prologue()
+        self.return_()
+        self.ir.label("leave")
+        zeros_at = round_up(self._scratch_peak, 8)
+        size = zeros_at + self._zero_size
+        if size:
+            self.module.scratch_size = max(self.module.scratch_size, size)
+            lines = [*scratch.prologue(self, zeros_at), *statements.frame_prologue(self)]
+            self.ir.prologue_lines(lines)
+            if not self.module.features.recursion_guard:
+                scratch.leave(self)
+        self.ir.ret(self.ir.load("i64", self.result))
         return self.ir.text()
 
-    def _scratch_prologue(self) -> None:
-        size = round_up(self._scratch_peak, 8) + self._zero_size
-        if not size:
+    def _only_wanted_process(self) -> None:
+        """``-p``: leave unless the current process is the one, where the probe itself isn't bound
+        to a process."""
+        if self.module.pid is None or self.context.provider in BOUND_TO_PROCESS:
             return
-        self.module.scratch_size = max(self.module.scratch_size, size)
-        self.ir.prologue_lines(
-            [
-                "  %scratch_key = alloca i32, align 4",
-                f"  store i32 {self.index}, ptr %scratch_key",
-                f"  %scratch = call ptr inttoptr (i64 {Helper.map_lookup_elem} to ptr)"
-                f"(ptr @{SCRATCH}, ptr %scratch_key)",
-                "  %scratch_missing = icmp eq ptr %scratch, null",
-                "  br i1 %scratch_missing, label %no_scratch, label %start",
-                "no_scratch:",
-                "  ret i64 0",
-                "start:",
-                f"  %zeros = getelementptr i8, ptr %scratch, i64 {round_up(self._scratch_peak, 8)}",
-                *statements.frame_prologue(self),
-            ]
-        )
+        ids = self.helper(Helper.get_current_pid_tgid)
+        process = self.ir.op(f"lshr i64 {ids}, 32")
+        with self.ir.if_(self.ir.compare("ne", "i64", process, str(self.module.pid))):
+            self.return_()
 
     # --- values ---
 

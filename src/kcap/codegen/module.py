@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 EVENTS = "kcap_events"
 SCRATCH = "kcap_scratch"
 LOST = "kcap_lost"
+DEPTH = "kcap_depth"
+#: Maps that every loaded program gets for itself (see :mod:`kcap.codegen.scratch`).
+OWN_MAPS = (SCRATCH, DEPTH)
 PAGE = 4096
+#: How deep programs can interrupt each other: task, softirq, interrupt, NMI.
+LEVELS = 4
 #: Pages of the event ring (shared by all CPUs) unless perf_rb_pages says otherwise.
 DEFAULT_RING_PAGES = 1024
 
@@ -46,6 +51,8 @@ class Features:
     :param attach_cookie: bpf_get_attach_cookie (5.15).
     :param func_ip: bpf_get_func_ip in this script's program types (5.15).
     :param lookup_percpu: bpf_map_lookup_percpu_elem (5.19).
+    :param recursion_guard: the kernel never runs a program of this script's types while the same
+        program is under way on the CPU (fentry and fexit: 5.12, raw tracepoints: 6.1).
     """
 
     loop: bool = True
@@ -53,13 +60,18 @@ class Features:
     attach_cookie: bool = True
     func_ip: bool = True
     lookup_percpu: bool = True
+    recursion_guard: bool = True
 
 
 class ModuleBuilder:
-    """Collects the functions, maps, sites and counters of a script's programs."""
+    """Collects the functions, maps, sites and counters of a script's programs.
 
-    def __init__(self, config: Config, features: Features) -> None:
+    :param pid: only events of this process count (``-p``), or None.
+    """
+
+    def __init__(self, config: Config, features: Features, pid: int | None = None) -> None:
         self.config = config
+        self.pid = pid
         self.features = features
         self.functions: list[str] = []
         self.maps: dict[str, MapSpec] = {}
@@ -69,7 +81,6 @@ class ModuleBuilder:
         pages = config.perf_rb_pages or DEFAULT_RING_PAGES
         self.ring_size = PAGE << (pages - 1).bit_length()
         self.scratch_size = 0
-        self.programs = 0
         self._callbacks = 0
 
     def map(self, spec: MapSpec) -> Operand:
@@ -104,15 +115,11 @@ class ModuleBuilder:
     def finish(self) -> None:
         """Declare the maps whose size is known only now."""
         if self.scratch_size:
-            self.map(
-                MapSpec(
-                    SCRATCH,
-                    uapi.BPF_MAP_TYPE_PERCPU_ARRAY,
-                    4,
-                    self.scratch_size,
-                    max(1, self.programs),
-                )
-            )
+            kind = uapi.BPF_MAP_TYPE_PERCPU_ARRAY
+            levels = 1 if self.features.recursion_guard else LEVELS
+            self.map(MapSpec(SCRATCH, kind, 4, self.scratch_size, levels))
+            if levels > 1:
+                self.map(MapSpec(DEPTH, kind, 4, 8, 1))
         if self.lost:
             self.maps.pop(LOST, None)  # declared with its first use, of unknown size
             self.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, len(self.lost)))

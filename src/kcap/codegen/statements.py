@@ -131,7 +131,8 @@ def leave(gen: Emitter, value: Operand = "0") -> None:
         gen.ir.store("i64", "1", gen.ir.offset(gen.frame.base, _LEFT))
         gen.ir.ret("1")
     else:
-        gen.ir.ret(value)
+        gen.ir.store("i64", value, gen.result)
+        gen.ir.jump("leave")
 
 
 def _expression(gen: Emitter, statement: tree.ExprStmt) -> None:

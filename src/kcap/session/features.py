@@ -4,16 +4,20 @@ would use are asked for, since asking means loading a program."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from kcap.codegen.module import Features
+from kcap.kernel import uapi
 from kcap.sema import tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kcap.btf import Btf
 
-def probe_features(script: tree.Script) -> Features:
+
+def probe_features(script: tree.Script, btf: Btf | None) -> Features:
     """Ask the kernel; what cannot be told (no rights) is taken for there, and loading will say."""
     from kcap.kernel import features
 
@@ -22,7 +26,32 @@ def probe_features(script: tree.Script) -> Features:
     return Features(
         loop=not loops or _there(features.loop),
         for_each=not maps or _there(features.for_each_map_elem),
+        recursion_guard=_recursion_guard(script, btf),
     )
+
+
+def _recursion_guard(script: tree.Script, btf: Btf | None) -> bool:
+    """Whether a program is never started on a CPU while the same one runs there.
+
+    Kprobes and tracepoints always were guarded (``bpf_prog_active``). Since 5.12 there is the
+    counter ``active`` in struct bpf_prog for fentry and fexit; raw tracepoints look at it since
+    6.1 (commit 05b24ff9b2cf), which cannot be asked for otherwise than by the version.
+    """
+    kinds = {
+        (program.context.program_type, program.context.attach_type) for program in script.programs
+    }
+    tracing = {attach for kind, attach in kinds if kind == uapi.BPF_PROG_TYPE_TRACING}
+    if not tracing:
+        return True
+    from kcap.btf import Struct
+
+    found = btf.find("bpf_prog", Struct) if btf is not None else None
+    if found is None or not any(member.name == "active" for member in found.members):
+        return False
+    if uapi.BPF_TRACE_RAW_TP not in tracing:
+        return True
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int("".join(c for c in minor if c.isdigit()) or 0)) >= (6, 1)
 
 
 def _uses(script: tree.Script, kind: type[tree.Node]) -> list[bool]:

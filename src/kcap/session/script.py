@@ -82,7 +82,9 @@ class Checked:
         from kcap.codegen.module import Features
 
         with self.timings.phase("compile"):
-            return compile_script(self.script, features or Features(), compiler)
+            return compile_script(
+                self.script, features or Features(), compiler, pid=self.options.pid
+            )
 
 
 def compile(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen.events import HEADER_SIZE
-from kcap.codegen.module import EVENTS, LOST
+from kcap.codegen.module import EVENTS, LOST, OWN_MAPS
 from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.functions.environment import Environment
@@ -82,7 +82,7 @@ class Trace:
     def _start(self, compiler: Compiler | None) -> None:
         options = self.checked.options
         with self.timings.phase("probe features"):
-            features = probe_features(self.checked.script)
+            features = probe_features(self.checked.script, self.system.btf)
         if options.command:
             self._child = Child(options.command)
         if options.pid is not None:
@@ -100,15 +100,22 @@ class Trace:
         from kcap.kernel.maps import Map
         from kcap.probes.registry import probe_type
 
+        shared = self._collection.maps
+        own = [spec for spec in self.compiled.maps if spec.name in OWN_MAPS]
         for spec in self.compiled.maps:
-            self._collection.maps[spec.name] = Map.create(spec)
+            if spec not in own:
+                shared[spec.name] = Map.create(spec)
         for program in self.compiled.programs:
             kind = probe_type(program.context.provider)
             loaded: list[tuple[Load, Program]] = []
             self._loaded.append((kind, program, loaded))
             for load in kind.load_specs(program.context, self.system):
-                spec_ = load.apply(program.spec)
-                loaded.append((load, Program.load(spec_, self._collection.maps)))
+                maps = {**shared, **{spec.name: Map.create(spec) for spec in own}}
+                try:
+                    loaded.append((load, Program.load(load.apply(program.spec), maps)))
+                finally:  # the program keeps its own maps alive
+                    for spec in own:
+                        maps[spec.name].close()
 
     def _environment(self) -> Environment:
         from kcap.session.symbols import LazyKernelSymbols
