@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kcap.codegen.function import Function, Site
 from kcap.functions.base import integer_argument, made
 from kcap.functions.events import ExitRequested
-from kcap.functions.printing import require_unsafe
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import INT32, UINT32, UINT64, VOID, Tuple
+from kcap.sema.types import BOOL, INT32, UINT32, UINT64, VOID, Integer, Pointer, Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -74,7 +73,6 @@ class Signal(Function):
     helpers = frozenset({Helper.send_signal})
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
-        require_unsafe(self, call, sema)
         node = call.args[0]
         if isinstance(node, ast.String):
             number = signal_number(node.value)
@@ -119,7 +117,6 @@ class Override(Function):
             raise sema.fail(
                 "not-in-this-probe", call.span, "override() can only be used inside kprobes"
             )
-        require_unsafe(self, call, sema)
         return made(self, call, VOID, integer_argument(self, sema, call.args[0], UINT64))
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
@@ -127,4 +124,43 @@ class Override(Function):
         return ""
 
 
-FUNCTIONS: tuple[type[Function], ...] = (Exit, Signal, SignalThread, Override)
+class WriteUser(Function):
+    name = "write_user"
+    signatures = ("bool write_user(T * dst, T * src, uint32 len)",)
+    summary = "Write bytes to the memory of the current process."
+    arity = (3, 3)
+    unsafe = True
+    discardable = True
+    helpers = frozenset({Helper.probe_write_user})
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        destination = sema.rvalue(call.args[0])
+        if not isinstance(destination.type, Pointer | Integer):
+            raise sema.fail(
+                "argument-type", call.args[0].span, "write_user() expects a pointer to write to"
+            )
+        source = sema.expr(call.args[1])
+        length = sema.integer_literal(call.args[2], "the length of write_user()")
+        limit = source.type.target.size if isinstance(source.type, Pointer) else source.type.size
+        if not 0 < length <= limit:
+            raise sema.fail(
+                "argument-value",
+                call.args[2].span,
+                f"write_user() of {length} bytes, but the source has {limit}",
+            )
+        return made(self, call, BOOL, destination, source, data=length)
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        destination, source = call.args
+        if isinstance(source.type, Pointer):
+            where = gen.ir.pointer(gen.value(source))
+        else:
+            where = gen.address(source)
+        to = gen.value64(destination)
+        status = gen.helper(
+            Helper.probe_write_user, f"i64 {to}", f"ptr {where}", f"i32 {call.data}"
+        )
+        return gen.ir.op(f"zext i1 {gen.ir.compare('eq', 'i64', status, '0')} to i8")
+
+
+FUNCTIONS: tuple[type[Function], ...] = (Exit, Signal, SignalThread, Override, WriteUser)

@@ -198,6 +198,7 @@ class Delete(Function):
     signatures = ("bool delete(map m, mapkey k)", "bool delete(map m)")
     summary = "Delete a key from a map; false if it was not there."
     arity = (1, 2)
+    discardable = True
     helpers = frozenset({Helper.map_delete_elem})
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:

@@ -223,7 +223,7 @@ class Bswap(Function):
             )
         type_ = Integer(value.type.bytes, False)
         known = constant_integer(value)
-        if known is not None and isinstance(value, tree.IntegerLiteral):
+        if known is not None:
             raw = (known & type_.maximum).to_bytes(type_.bytes, "big")
             return tree.IntegerLiteral(call.span, type_, int.from_bytes(raw, "little"))
         return made(self, call, type_, value)

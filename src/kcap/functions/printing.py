@@ -11,8 +11,21 @@ from kcap.codegen.function import Function, Site
 from kcap.functions.base import made
 from kcap.functions.events import Message, Printf, TextPrinted
 from kcap.functions.format import Format, FormatError, accepts, parse, type_word
+from kcap.functions.loops import counted
+from kcap.functions.strings import emit_minimum, space_of
+from kcap.kernel.helpers import Helper
 from kcap.sema import tree
-from kcap.sema.types import VOID, Aggregate, Array, Pointer, Type, Unresolved
+from kcap.sema.types import (
+    VOID,
+    Aggregate,
+    Array,
+    Integer,
+    Pointer,
+    String,
+    Tuple,
+    Type,
+    Unresolved,
+)
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -20,7 +33,7 @@ if TYPE_CHECKING:
     from kcap.lang import ast
     from kcap.lang.source import Span
     from kcap.sema.function import CallSite, Sema
-    from kcap.sema.types import Buffer_, Tuple
+    from kcap.sema.types import Buffer_
 
 
 class FormatSite(Site):
@@ -118,12 +131,10 @@ class SystemSite(FormatSite):
 class FormatFunction(Function):
     """A function whose arguments are a constant format and what it prints."""
 
-    arity = (1, None)
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
     site: ClassVar[type[FormatSite]]
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
-        if self.unsafe:
-            require_unsafe(self, call, sema)
         text = sema.string_literal(call.args[0], f"the format of {self.name}()")
         values = [printable(sema, node) for node in call.args[1:]]
         self._match(text, call, values, sema)
@@ -183,17 +194,6 @@ def _advice(type_: Type) -> tuple[str, ...]:
     return ()
 
 
-def require_unsafe(function: Function, call: CallSite, sema: Sema) -> None:
-    """Refuse an unsafe function unless ``--unsafe`` was given."""
-    if not getattr(sema, "unsafe", False):
-        raise sema.fail(
-            "unsafe",
-            call.span,
-            f"{function.name}() is unsafe. To use you need the --unsafe flag",
-            help=("add --unsafe to the command line",),
-        )
-
-
 class PrintfFunction(FormatFunction):
     name = "printf"
     signatures = ("void printf(const string fmt, args...)",)
@@ -230,4 +230,115 @@ class System(FormatFunction):
     site = SystemSite
 
 
-FUNCTIONS: tuple[type[Function], ...] = (PrintfFunction, Errorf, Warnf, Cat, System)
+#: ``join()`` takes as many strings, each of as many bytes (with its NUL).
+JOIN_STRINGS = 16
+JOIN_LENGTH = 1024
+
+
+class JoinSite(Site):
+    """A ``join()``: the strings, NUL-terminated, one behind the other; as long as they are.
+
+    :param separator: what user space puts between them.
+    """
+
+    payload = Tuple(())
+
+    def __init__(self, separator: str) -> None:
+        self.separator = separator
+
+    def receive(self, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
+        return self.handle((bytes(data[offset:]),), runtime)
+
+    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
+        strings = values[0].decode("utf-8", "surrogateescape").split("\0")[:-1]
+        return (TextPrinted("join", self.separator.join(strings) + "\n"),)
+
+
+class Join(Function):
+    name = "join"
+    signatures = ("void join(char *arr[], [char * sep = ' '])",)
+    summary = "Print an array of strings that ends with NULL, joined by a separator."
+    arity = (1, 2)
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        array = sema.rvalue(call.args[0])
+        if not isinstance(array.type, Pointer | Integer):
+            raise sema.fail(
+                "argument-type",
+                call.args[0].span,
+                f"join() only supports int or pointer arguments ({type_word(array.type)} provided)",
+            )
+        separator = " "
+        if len(call.args) > 1:
+            separator = sema.string_literal(call.args[1], "the separator of join()")
+        return made(self, call, VOID, array, data=JoinSite(separator))
+
+    def needs(self, call: tree.Call) -> frozenset[int]:
+        pointer = call.args[0].type
+        user = isinstance(pointer, Pointer | Integer) and pointer.space == "user"
+        if user:
+            return frozenset({Helper.probe_read_user, Helper.probe_read_user_str})
+        return frozenset({Helper.probe_read_kernel, Helper.probe_read_kernel_str})
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        from kcap.codegen.events import HEADER_SIZE, ring
+
+        ir, array = gen.ir, call.args[0]
+        space = space_of(array, gen)
+        limit = JOIN_STRINGS * JOIN_LENGTH
+        record = gen.alloc(HEADER_SIZE + limit + JOIN_LENGTH)
+        ir.store("i64", str(gen.module.site(call.data)), record)
+        start = gen.value64(array)
+        used, element = ir.alloca(8), ir.alloca(8)
+        ir.store("i64", "0", used)
+        with counted(gen, JOIN_STRINGS) as each:
+            at = ir.op(f"add i64 {start}, {ir.op(f'shl i64 {each.index}, 3')}")
+            gen.read(element, 8, at, space)
+            address, more = ir.load("i64", element), ir.fresh("string")
+            ir.branch(ir.compare("eq", "i64", address, "0"), each.leave, more)
+            ir.label(more)
+            position = ir.op(f"and i64 {ir.load('i64', used)}, {limit - 1}")
+            dest = ir.offset(ir.offset(record, HEADER_SIZE), position)
+            got = gen.read_string(dest, JOIN_LENGTH, address, space)
+            length = ir.select(ir.compare("sgt", "i64", got, "0"), "i64", got, "0")
+            ir.store("i64", ir.op(f"add i64 {position}, {length}"), used)
+        size = emit_minimum(gen, ir.load("i64", used), limit)
+        whole = ir.op(f"add i64 {size}, {HEADER_SIZE}")
+        sent = gen.helper(
+            Helper.ringbuf_output, f"ptr {ring(gen)}", f"ptr {record}", f"i64 {whole}", "i64 1"
+        )
+        with gen.if_(ir.compare("ne", "i64", sent, "0")):
+            gen.count_lost("event", gen.context.name)
+        return ""
+
+
+class Debugf(FormatFunction):
+    name = "debugf"
+    signatures = ("void debugf(const string fmt, args...)",)
+    summary = "Print to the kernel's trace pipe, for debugging scripts; slow."
+    arity = (1, 4)
+    helpers = frozenset({Helper.trace_printk})
+    site = PrintfSite
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        """bpf_trace_printk takes a format and up to three words; strings by their address."""
+        text = call.data.format.text.encode("utf-8", "surrogateescape")
+        literal = tree.StringLiteral(call.span, String(len(text) + 1), text)
+        words = []
+        for arg in call.args:
+            word = gen.value64(arg) if arg.type.is_scalar else gen.ir.address(gen.address(arg))
+            words.append(f"i64 {word}")
+        where = gen.address(literal)
+        gen.helper(Helper.trace_printk, f"ptr {where}", f"i32 {len(text) + 1}", *words)
+        return ""
+
+
+FUNCTIONS: tuple[type[Function], ...] = (
+    PrintfFunction,
+    Errorf,
+    Warnf,
+    Cat,
+    System,
+    Join,
+    Debugf,
+)

@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kcap.codegen.function import Function
-from kcap.functions.base import HelperBuiltin, ScalarBuiltin, made
+from kcap.functions.base import HelperBuiltin, ScalarBuiltin, integer_argument, made
+from kcap.functions.names import NamedNumber
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import UINT32, UINT64, VOID, Buffer_, Opaque, Pointer, String, Type
+from kcap.sema.types import INT32, UINT32, UINT64, VOID, Buffer_, Opaque, Pointer, String, Type
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -148,13 +149,22 @@ class Username(Uid):
 
 class Comm(Function):
     name = "comm"
-    signatures = ("string comm",)
-    summary = "Name of the current thread."
-    helpers = frozenset({Helper.get_current_comm})
+    signatures = ("string comm", "string comm(uint32 pid)")
+    summary = "Name of the current thread, or of a process (looked up when it is printed)."
+    arity = (0, 1)
     direct = True
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        if call.args:
+            pid = integer_argument(self, sema, call.args[0], INT32)
+            return made(self, call, NamedNumber("comm"), pid)
         return made(self, call, String(TASK_COMM_LEN))
+
+    def needs(self, call: tree.Call) -> frozenset[int]:
+        return frozenset() if call.args else frozenset({Helper.get_current_comm})
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        return gen.value(call.args[0])
 
     def emit_into(self, call: tree.Call, gen: Emitter, dest: str) -> None:
         gen.helper(Helper.get_current_comm, f"ptr {dest}", f"i32 {TASK_COMM_LEN}")

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 from kcap.functions import (
     aggregates,
     clock,
+    comparing,
     control,
     histogram,
+    macros,
     maps,
+    meta,
+    names,
     network,
     printing,
     probe_builtins,
@@ -35,6 +39,8 @@ FAMILIES = (
     probe_builtins,
     clock,
     strings,
+    comparing,
+    names,
     network,
     symbols,
     stacks,
@@ -45,6 +51,8 @@ FAMILIES = (
     tseries,
     skboutput,
     control,
+    macros,
+    meta,
 )
 
 

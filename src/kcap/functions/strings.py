@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
 
 def constant_integer(expr: tree.Expr) -> int | None:
-    """The value of an expression that is a constant integer, else None."""
-    while isinstance(expr, tree.Cast):
-        expr = expr.operand
-    return expr.value if isinstance(expr, tree.IntegerLiteral) else None
+    """The value of an expression that is a constant integer, cast or not, else None."""
+    if isinstance(expr, tree.IntegerLiteral):
+        return expr.value
+    if not isinstance(expr, tree.Cast) or not isinstance(expr.type, Integer):
+        return None
+    value = constant_integer(expr.operand)
+    if value is None:
+        return None
+    cut = value & ((1 << 8 * expr.type.bytes) - 1)
+    return cut - (1 << 8 * expr.type.bytes) if cut > expr.type.maximum else cut
 
 
 def space_of(expr: tree.Expr, gen: Emitter) -> str:

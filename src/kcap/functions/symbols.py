@@ -157,4 +157,52 @@ def kernel_address(name: str, path: str = "/proc/kallsyms") -> int:
     return 0
 
 
-FUNCTIONS: tuple[type[Function], ...] = (Ksym, Usym, Kaddr)
+class PercpuKaddr(Function):
+    name = "percpu_kaddr"
+    signatures = (
+        "uint64 *percpu_kaddr(const string name)",
+        "uint64 *percpu_kaddr(const string name, int cpu)",
+    )
+    summary = "Address of a per-CPU kernel symbol on a CPU; NULL if there is no such CPU."
+    arity = (1, 2)
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        from kcap.kernel import cpus
+
+        name = sema.string_literal(call.args[0], "the symbol of percpu_kaddr()")
+        base, offsets = kernel_address(name), kernel_address("__per_cpu_offset")
+        if not offsets:
+            raise sema.fail(
+                "unknown-symbol", call.span, "percpu_kaddr() needs the addresses of /proc/kallsyms"
+            )
+        if not base:
+            raise sema.fail(
+                "unknown-symbol",
+                call.args[0].span,
+                f"Could not resolve variable {name}",
+                help=("/proc/kallsyms lists the kernel's symbols",),
+            )
+        data = (base, offsets, max(cpus.possible()) + 1)
+        cpu = [address_argument(self, sema, call.args[1])] if len(call.args) > 1 else []
+        return made(self, call, Pointer(UINT64, "kernel"), *cpu, data=data)
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        """The symbol's offset in the per-CPU area plus where the CPU's area starts
+        (include/asm-generic/percpu.h); per_cpu_ptr's helper would need the symbol in BTF."""
+        ir = gen.ir
+        base, offsets, count = call.data
+        cpu = gen.value64(call.args[0]) if call.args else gen.helper(Helper.get_smp_processor_id)
+        slot = ir.alloca(8)
+        at = ir.op(f"add i64 {ir.op(f'shl i64 {cpu}, 3')}, {signed(offsets)}")
+        gen.read(slot, 8, at, "kernel")
+        address = ir.op(f"add i64 {ir.load('i64', slot)}, {signed(base)}")
+        there = ir.compare("ult", "i64", cpu, str(count))
+        return ir.select(there, "i64", address, "0")
+
+
+def signed(address: int) -> int:
+    """An address as LLVM writes a constant i64."""
+    return address - (1 << 64) if address >> 63 else address
+
+
+FUNCTIONS: tuple[type[Function], ...] = (Ksym, Usym, Kaddr, PercpuKaddr)

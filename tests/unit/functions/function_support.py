@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import pytest
+
 from kcap.btf import Btf
 from kcap.btf import types as b
 from kcap.btf.build import BtfBuilder
@@ -115,12 +117,10 @@ def check(
 
 def error(text: str, **options: Any) -> Diagnostic:
     """The one error of a script."""
-    try:
+    with pytest.raises(ScriptError) as caught:
         check(text, **options)
-    except ScriptError as caught:
-        assert len(caught.errors) == 1, caught
-        return caught.errors[0]
-    raise AssertionError(f"no error in {text!r}")
+    (found,) = caught.value.errors
+    return found
 
 
 def ir(text: str, **options: Any) -> str:

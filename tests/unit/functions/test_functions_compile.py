@@ -13,7 +13,16 @@ EXPRESSIONS = [
     "macaddr(arg0)", "bswap((uint16)arg0)", "bswap((uint32)arg0)", "bswap(arg0)",
     "bswap((uint8)arg0)", "kstack", "kstack(3)", "kstack(raw)", "ustack(perf, 5)",
     'strftime("%H:%M", nsecs)', "func", "reg(\"ip\")", "arg5", "arg6", "sarg0", "usermode",
-    "len(kstack)",
+    "len(kstack)", 'strncmp(comm, "bash", 4)', "strncmp(str(arg0), str(arg1), 200)",
+    'strcontains(comm, "sh")', "strcontains(str(arg0, 64), str(arg1, 32))",
+    'strstr(str(arg0), "needle")', "strlen(comm)", "strlen((int8 *)arg0)", "strcap(comm)",
+    'str_concat(comm, "!")', "str_concat(str(arg0), comm)", "memcmp(comm, comm, 16)",
+    "strerror(arg0)", "strerror(7)", "signal_name(arg0)", "syscall_name(1)", "comm(1)",
+    "cgroup_path(cgroup)", 'cgroup_path(1, "unified")', "ppid", "ppid(curtask)", "pcomm",
+    "leader_tid", "leader_comm", "is_err(curtask)", "kptr(curtask)", "uptr(arg0)", "is_str(comm)",
+    "is_array(comm)", "is_integer(pid)", "is_unsigned_integer(pid)", "is_ptr(curtask)",
+    "is_literal(5)", "config().stack_mode", "default_str_length()",
+    'getopt("x")', 'getopt("x", 5)', 'getopt("x", "y")', 'kfunc_exist("tcp_connect")',
 ]  # fmt: skip
 
 
@@ -38,7 +47,10 @@ STATEMENTS = [
     "@[1] = 1; delete(@, 1); delete(@[1])", "@ = 1; delete(@)",
     "@[1, \"a\"] = 1; if (has_key(@, (1, \"a\"))) { exit() }", "@[1] = 1; print(len(@))",
     "print((1, comm, (2, pid)))", "print(@x); @x = 5", "@[1] = 5; print(@, 3, 2)",
-    "@ = count(); @y[1] = (int64)@", "@[1] = count(); for ($kv : @) { print($kv) }",
+    "@ = count(); @y[1] = (int64)@", 'assert(pid == 1, "not init")', "join((int8 **)5)",
+    'join((int8 **)5, ",")', 'debugf("a")', 'debugf("%s %d %x", comm, 1, 16)',
+    "@[2] = (1, \"hello\"); let $v; if (find(@, 2, $v)) { print($v) }",
+    'static_assert(1 == 1, "no")', "@[1] = count(); for ($kv : @) { print($kv) }",
 ]  # fmt: skip
 
 
@@ -50,7 +62,7 @@ def test_statements(statement):
 @pytest.mark.parametrize(
     "statement",
     ['system("echo %d", pid)', "signal(9)", 'signal("SIGSTOP")', "signal_thread(pid)",
-     "override(0)"],
+     "override(0)", 'write_user(arg0, "x", 1)'],
 )  # fmt: skip
 def test_unsafe_statements(statement):
     assert compiled(f"kprobe:f {{ {statement} }}", unsafe=True).programs

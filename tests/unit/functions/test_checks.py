@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What builtins and functions refuse, with which words, and where; and what they are worth."""
+
+import errno
+import os
+
+import pytest
+from function_support import FakeRuntime, check, compiled, error, ir
+
+from kcap.functions.events import ExitRequested, MapPrinted, Message, Printf, TextPrinted
+from kcap.functions.names import cgroup_mounts, signal_text, syscall_text
+from kcap.functions.printing import JoinSite
+from kcap.functions.registry import all_functions
+from kcap.functions.symbols import kernel_address
+from kcap.kernel.helpers import Helper
+from kcap.sema import tree
+from kcap.sema.config import Config
+from kcap.sema.types import UINT32, String
+
+REFUSED = [
+    ('printf("%d")', "printf: Not enough arguments for format string (0 supplied, 1 expected)",
+     'printf("%d")'),
+    ('printf("%d", 1, 2)',
+     "printf: Too many arguments for format string (2 supplied, 1 expected)",
+     'printf("%d", 1, 2)'),
+    ('printf("%d", comm)',
+     "printf: %d specifier expects a value of type integer (string supplied)", "comm"),
+    ('printf("%s", pid)',
+     "printf: %s specifier expects a value of type string (integer supplied)", "pid"),
+    ('printf("%-5r", pid)',
+     "printf: %-5r specifier expects a value of type buffer (integer supplied)", "pid"),
+    ('printf("%y", 1)', "printf: Unknown format string token: %y", '"%y"'),
+    ("@ = hist(1, 6)", "hist: bits 6 must be 0..5", "6"),
+    ("@ = lhist(1, 0, 10, 0)", "lhist() step must be >= 1 (0 provided)", "0"),
+    ("@ = lhist(1, 10, 0, 1)",
+     "lhist() min must be less than max (provided min 10 and max 0)", "10"),
+    ("@ = lhist(1, 0, 1000000, 1)",
+     "lhist() too many buckets, must be <= 1000 (would need 1000000)", "1"),
+    ("@ = sum(comm)", "sum() only supports integer arguments (string provided)", "comm"),
+    ("$x = arg0", 'The arg0 builtin can not be used with "begin" probes', "arg0"),
+    ("$x = retval", 'The retval builtin can not be used with "begin" probes', "retval"),
+    ('$x = reg("ip")', 'reg can not be used with "begin" probes', 'reg("ip")'),
+    ('kprobe:f { $x = reg("foo") }',
+     "'foo' is not a valid register on this architecture", '"foo"'),
+    ("$x = nsecs(foo)", "Invalid timestamp mode: foo", "foo"),
+    ("$x = ntop(comm)",
+     "ntop() argument must be an integer or an array of 4 or 16 bytes (string provided)", "comm"),
+    ('$x = pton("abc")', "pton() expects a string argument of an IPv4/IPv6 address, got abc",
+     '"abc"'),
+    ("@[1] = 1; delete(@)",
+     "call to delete() with a single argument expects a map without explicit keys (scalar map)",
+     "delete(@)"),
+    ("@ = 1; print(len(@))",
+     "call to len() expects a map with explicit keys (non-scalar map)", "@"),
+    ("kprobe:f { $x = path(arg0) }", 'path can not be used with "kprobe" probes', "path(arg0)"),
+    ('static_assert(1 == 2, "one is not two")', "one is not two",
+     'static_assert(1 == 2, "one is not two")'),
+    ('fail("got %d of %s", 5, "x")', "got 5 of x", 'fail("got %d of %s", 5, "x")'),
+    ("$x = strcontains(comm, 1)", "strcontains() expects a string (integer provided)", "1"),
+    ('clear(1)', "clear() expects a map to be provided", "1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "title", "place"), REFUSED)
+def test_what_is_refused(script, title, place):
+    found = error(script)
+    assert found.title == title
+    assert found.span.text == place
+
+
+def test_a_return_probe_has_no_arguments_and_says_what_to_do():
+    found = error("kretprobe:f { $x = arg0 }")
+    assert found.help[0] == "save arg0 in a map in a kprobe probe, keyed by tid"
+
+
+def value(text, **options):
+    """The constant that an expression of a begin probe is."""
+    script = check(f"$x = {text}", **options)
+    (statement,) = script.programs[0].body
+    expr = statement.value
+    while isinstance(expr, tree.Cast):
+        expr = expr.operand
+    return expr.value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("probe", b"begin"), ("probetype", b"special"), ('strncmp("hhvm", "hhvm-proc", 4)', 0),
+        ('strcontains("abc", "b")', 1), ('strcontains("hello\\0world", "world")', 0),
+        ('strcontains("hello world", "wo\\0rld")', 1), ('strcontains("", "")', 1),
+        ('strstr("abab", "ba")', 1), ('strlen("hello")', 5), ('str_concat("a", "b")', b"ab"),
+        ("strerror(22)", b"Invalid argument"), ("strerror(-1)", b"Operation not permitted"),
+        ("signal_name(2)", b"Interrupt"), ("signal_name(0)", b"Unknown signal 0"),
+        ("signal_name(1024)", b"N/A"), ("bswap((uint32)0x12345678)", 0x78563412),
+        ("is_str(comm)", 1), ("is_str(pid)", 0), ("is_literal(1)", 1), ("is_ptr(curtask)", 1),
+        ('str("hello", 3)', b"he"), ('getopt("a", 7)', 7), ('getopt("a")', 0),
+        ('kfunc_exist("tcp_connect")', 1), ('kfunc_exist("nothing")', 0),
+    ],
+)  # fmt: skip
+def test_what_is_known_at_compile_time(text, expected):
+    assert value(text) == expected
+
+
+def test_str_holds_one_byte_more_than_the_limit():
+    script = check("kprobe:f { $x = str(arg0); $y = str(arg0, 5) }", config=Config(max_strlen=64))
+    first, second = script.programs[0].body
+    assert (first.value.type, second.value.type) == (String(65), String(5))
+
+
+def test_pid_is_the_upper_half():
+    text = ir("print(pid)")
+    assert f"inttoptr (i64 {Helper.get_current_pid_tgid} to ptr)" in text
+    assert "lshr i64" in text
+    assert "lshr i64" not in ir("print(tid)")
+
+
+def test_arguments_are_read_from_registers_and_slots():
+    assert "getelementptr i8, ptr %ctx, i64 104" in ir("kprobe:f { print(arg1) }")
+    assert "getelementptr i8, ptr %ctx, i64 8" in ir("fentry:tcp_connect { print(arg1) }")
+    assert "getelementptr i8, ptr %ctx, i64 16" in ir("fexit:tcp_connect { print(retval) }")
+    assert "getelementptr i8, ptr %ctx, i64 80" in ir("kretprobe:f { print(retval) }")
+
+
+def test_str_reads_the_probes_memory():
+    assert Helper.probe_read_user_str != Helper.probe_read_kernel_str
+    assert f"(i64 {Helper.probe_read_user_str} to ptr)" in ir("uprobe:f { print(str(arg0)) }")
+    assert f"(i64 {Helper.probe_read_kernel_str} to ptr)" in ir("kprobe:f { print(str(arg0)) }")
+    assert f"(i64 {Helper.probe_read_user_str} to ptr)" in ir("kprobe:f { print(str(uptr(arg0))) }")
+
+
+def test_every_function_documents_itself():
+    for name, function in all_functions().items():
+        assert function.summary, name
+        assert function.signatures, name
+        assert function.arity[0] <= (function.arity[1] or 99), name
+
+
+def test_the_helpers_of_a_call_are_known():
+    script = check("kprobe:f { @ = str(arg0); @x = count() }")
+    calls = [n for n in tree.walk(script.programs[0].body) if isinstance(n, tree.Call)]
+    needed = {call.function.name: call.function.needs(call) for call in calls}
+    assert needed["str"] == {Helper.probe_read_kernel_str}
+    assert needed["count"] == {Helper.map_lookup_elem, Helper.map_update_elem}
+
+
+# --- what user space does with events ---------------------------------------------------------
+
+
+def events(script, data=b"", runtime=None, **options):
+    """The events of the script's last site for a payload."""
+    site = compiled(script, **options).sites[-1]
+    return list(site.receive(b"headerXX" + data, 8, runtime or FakeRuntime()))
+
+
+def test_printf_events():
+    (event,) = events('kprobe:f { printf("%d %s\\n", (int32)arg0, comm) }',
+                      (5).to_bytes(4, "little") + b"bash".ljust(16, b"\0"))  # fmt: skip
+    assert isinstance(event, Printf)
+    assert event.text == "5 bash\n"
+    assert event.values == (5, "bash")
+
+
+def test_errorf_events_carry_their_place():
+    (event,) = events('errorf("bad %d", 1)', (1).to_bytes(8, "little"))
+    assert isinstance(event, Message)
+    assert (event.severity, event.text, event.span.text) == (
+        "error", "bad 1", 'errorf("bad %d", 1)',
+    )  # fmt: skip
+
+
+def test_exit_asks_the_runtime():
+    runtime = FakeRuntime()
+    assert events("exit(3)", (3).to_bytes(4, "little"), runtime) == [ExitRequested(3)]
+    assert runtime.calls == [("exit", 3)]
+
+
+def test_print_reads_the_map():
+    (event,) = events("@x = 1; print(@x)", runtime=FakeRuntime({"@x": [(None, 4)]}))
+    assert isinstance(event, MapPrinted)
+    assert (event.map.name, event.entries, event.top, event.div) == ("@x", [(None, 4)], 0, 0)
+
+
+def test_clear_and_zero_ask_the_runtime():
+    runtime = FakeRuntime()
+    assert events("@x = 1; clear(@x)", runtime=runtime) == []
+    assert events("@x = 1; zero(@x)", runtime=runtime) == []
+    assert runtime.calls == [("clear", "@x"), ("zero", "@x")]
+
+
+def test_cat_reads_as_much_as_it_may(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"hello\n")
+    runtime = FakeRuntime()
+    assert events(f'cat("{path}")', runtime=runtime) == [TextPrinted("cat", "hello\n")]
+    runtime.environment.config.max_cat_bytes = 2
+    assert events(f'cat("{path}")', runtime=runtime) == [TextPrinted("cat", "he")]
+
+
+def test_cat_of_what_is_not_there_is_an_error():
+    (event,) = events('cat("/does/not/exist/file")')
+    assert event.text == "failed to open file '/does/not/exist/file' (No such file or directory)"
+
+
+def test_system_runs_a_command():
+    (event,) = events('system("echo %d %d", 1, 2)', b"\1\2", unsafe=True)
+    assert event == TextPrinted("syscall", "1 2\n")
+
+
+def test_join_puts_the_separator_between():
+    site = JoinSite(",")
+    assert list(site.receive(b"12345678/bin/echo\0A\0", 8, FakeRuntime())) == [
+        TextPrinted("join", "/bin/echo,A\n")
+    ]
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def test_names_of_numbers():
+    assert os.strerror(errno.EPERM) == "Operation not permitted"
+    assert signal_text(9) == "Killed"
+    assert syscall_text(-1) == "unknown system call"
+    assert syscall_text(257 if os.uname().machine == "x86_64" else 56) == "openat"
+
+
+def test_kernel_symbols_are_found_by_name(tmp_path):
+    path = tmp_path / "kallsyms"
+    path.write_text("ffff0 T vfs_read\nfffff T vfs_read_more\tmod\n")
+    assert kernel_address("vfs_read", str(path)) == 0xFFFF0
+    assert kernel_address("vfs_rea", str(path)) == 0
+
+
+def test_cgroup_hierarchies_have_names(tmp_path):
+    path = tmp_path / "mounts"
+    path.write_text(
+        "cg /sys/fs/cgroup cgroup2 rw 0 0\nx /mnt/cpu cgroup rw,cpu 0 0\n/ / ext4 rw 0 0\n"
+    )
+    assert cgroup_mounts(str(path)) == [("unified", "/sys/fs/cgroup"), ("cpu", "/mnt/cpu")]
+
+
+def test_numbers_have_their_documented_types():
+    script = check("$x = cpu")
+    assert script.programs[0].body[0].value.type == UINT32
