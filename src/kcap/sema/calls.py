@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
@@ -35,8 +36,8 @@ def identifier(a: Analyzer, node: ast.Identifier) -> tree.Expr:
     constant = a.types.constant(name)
     if constant is not None:
         type_, value = constant
-        if isinstance(type_, Enum):
-            return tree.IntegerLiteral(node.span, type_, value)
+        if isinstance(type_, Enum):  # constants are 64 bits wide, whatever the enum is in C
+            return tree.IntegerLiteral(node.span, replace(type_, bytes=8), value)
         return with_value(tree.Expr(node.span, INT64), value)
     raise _unknown(a, name, node, "identifier")
 

@@ -11,6 +11,7 @@ from kcap.sema import tree
 from kcap.sema.coerce import cast as cast_to
 from kcap.sema.coerce import coerce, value_of
 from kcap.sema.conversion import as_integer, is_string_like, same
+from kcap.sema.places import TRACING_PROGRAMS
 from kcap.sema.typenames import resolve
 from kcap.sema.types import (
     Aggregate,
@@ -106,9 +107,28 @@ def _to_pointer(
     integer = as_integer(source)
     if integer is None:
         return None
-    type_ = Pointer(target.target, a.space(integer.space))
+    tracked = _is_argument_of(a, operand, target.target)
+    type_ = Pointer(target.target, a.space(integer.space), tracked)
     # A pointer is 64 bits wide: what is narrower is extended by its own sign first.
     return tree.Cast(node.span, type_, operand)
+
+
+def _is_argument_of(a: Analyzer, operand: tree.Expr, target: Type) -> bool:
+    """Whether it is ``argN`` of a tracing program whose argument N points to ``target``.
+
+    To the verifier, a load from that slot of the context is the BTF-typed pointer, too.
+    """
+    args = a.context.args
+    if not isinstance(operand, tree.Call) or args is None:
+        return False
+    name = operand.function.name
+    if a.context.program_type not in TRACING_PROGRAMS or not name[3:].isdigit():
+        return False
+    if not name.startswith("arg"):
+        return False
+    offset = 8 * int(name[3:])
+    found = next((f.type for f in args.all_fields() if f.offset == offset), None)
+    return isinstance(found, Pointer) and same(found.target, target)
 
 
 def _to_string(a: Analyzer, node: ast.Cast, operand: tree.Expr, target: String) -> tree.Expr | None:

@@ -87,6 +87,8 @@ def promote(current: Type, new: Type) -> Type | None:
     if left is not None and right is not None:
         if current == new and not isinstance(current, Integer):
             return current
+        if isinstance(current, Enum) and isinstance(new, Enum) and current.name == new.name:
+            return current if current.bytes >= new.bytes else new
         return promote_integers(left, right)
     if isinstance(current, Pointer) and isinstance(new, Pointer):
         return _promote_pointers(current, new)

@@ -18,6 +18,7 @@ from kcap.sema.typenames import resolve
 from kcap.sema.types import (
     INT64,
     UNRESOLVED,
+    VOID,
     Aggregate,
     Integer,
     Pointer,
@@ -156,6 +157,8 @@ def _assign_map(a: Analyzer, node: ast.Assign, target: ast.Map | ast.MapAccess) 
         if isinstance(left.type, Aggregate):
             left = value_of(left)
         value = operate(a, node.binary_op, node, left, a.rvalue(node.value))
+    elif isinstance(node.value, ast.BlockExpr) and isinstance(node.value.block.value, ast.Call):
+        return _assign_block(a, node, target, node.value.block, node.value.block.value)
     elif isinstance(node.value, ast.Call):
         call = node.value
         value = _map_value(a, target, lambda: calls.call(a, call, target=target))
@@ -166,6 +169,30 @@ def _assign_map(a: Analyzer, node: ast.Assign, target: ast.Map | ast.MapAccess) 
         value = _map_value(a, target, lambda: a.expr(node.value))
         _check_copy(a, node, target, value)
     return _store_map(a, node, target, a.as_value(value))
+
+
+def _assign_block(
+    a: Analyzer,
+    node: ast.Assign,
+    target: ast.Map | ast.MapAccess,
+    block: ast.Block,
+    call: ast.Call,
+) -> tree.Stmt:
+    """``@x = { …; count() }``: the call at the end may be one that updates the map."""
+    a.scopes.push()
+    try:
+        body = a.statements(block.statements)
+        value = _map_value(a, target, lambda: calls.call(a, call, target=target))
+    finally:
+        a.end_scope()
+    if not isinstance(value.type, Aggregate):
+        value = a.as_value(value)
+        whole = tree.BlockExpr(node.value.span, value.type, body, value)
+        return _store_map(a, node, target, whole)
+    assert isinstance(value, tree.Call)
+    map_, key = a.set_map_value(target, value.type)
+    body.append(tree.UpdateAggregate(node.span, map_, key, value))
+    return tree.ExprStmt(node.span, tree.BlockExpr(node.span, VOID, body, None))
 
 
 def _map_value(

@@ -131,6 +131,8 @@ def type_of(a: Analyzer, operand: ast.TypeNode | ast.Expr) -> Type:
 
     ``typeof(@m)`` of a map with keys is the type of its key.
     """
+    if isinstance(operand, ast.NamedType) and _is_value(a, operand):
+        operand = ast.Identifier(operand.span, operand.name)
     if isinstance(operand, ast.TypeNode):
         return resolve(a, operand)
     if isinstance(operand, ast.Typeof):
@@ -143,6 +145,14 @@ def type_of(a: Analyzer, operand: ast.TypeNode | ast.Expr) -> Type:
                 key = facts.map.key if facts.map.key is not None else UNRESOLVED
                 return a.known(key, operand.span, operand.name)
         return a.rvalue(operand).type
+
+
+def _is_value(a: Analyzer, node: ast.NamedType) -> bool:
+    """Whether a bare name is no type but a constant or a builtin."""
+    if node.size is not None or node.name in BASIC_TYPES or a.types.named(node.name) is not None:
+        return False
+    known = node.name in a.functions or a.defines.expression(node.name) is not None
+    return known or a.types.constant(node.name) is not None
 
 
 def sizeof(a: Analyzer, node: ast.Sizeof) -> tree.Expr:
