@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""uprobe, uretprobe and usdt: a function made by hand, in a file that this process maps."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from counting import attached
+
+from kcap.probes.listing import list_probes
+from kcap.probes.system import System
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "unit" / "symbols"))
+from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
+
+NOP, RETURN = b"\x90", b"\xc3"
+BASE = 0x402000
+_MAP_PRIVATE = 2
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the functions ``one`` and ``two`` (a nop and a return each) and USDT probes."""
+    notes = note("app", "hit", "8@%rdi", TEXT_ADDRESS, BASE, 0)
+    notes += note("app", "hit", "8@%rsi", TEXT_ADDRESS + 0x10, BASE, 0)
+    made = bytearray(elf([("one", TEXT_ADDRESS, 2), ("two", TEXT_ADDRESS + 0x10, 2)], notes, BASE))
+    for place in (TEXT_OFFSET, TEXT_OFFSET + 0x10):
+        made[place : place + 2] = NOP + RETURN
+    path = tmp_path_factory.mktemp("program") / "program"
+    path.write_bytes(made)
+    return path
+
+
+@pytest.fixture(scope="module")
+def call(program: Path) -> Iterator[Callable[[], None]]:
+    """Calls both functions of the program, which is mapped for that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    fd = os.open(program, os.O_RDONLY)
+    prot = mmap.PROT_READ | mmap.PROT_EXEC
+    address = libc.mmap(None, 4096, prot, _MAP_PRIVATE, fd, TEXT_OFFSET)
+    os.close(fd)
+    functions = [ctypes.CFUNCTYPE(ctypes.c_long)(address + at) for at in (0, 0x10)]
+
+    def run() -> None:
+        for function in functions:
+            function()
+
+    yield run
+    libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(4096))
+
+
+@pytest.mark.parametrize(
+    ("rest", "hits"),
+    [
+        ("uprobe:{}:one", 1),
+        ("uprobe:{}:*", 2),
+        ("uretprobe:{}:two", 1),
+        ("uretprobe:{}:*", 2),
+        ("uprobe:{}:0x401010", 1),
+        ("usdt:{}:hit", 2),
+        ("usdt:{}:app:h*", 2),
+    ],
+)
+@pytest.mark.parametrize("own", [False, True])
+def test_user_probes_fire(
+    program: Path, call: Callable[[], None], rest: str, hits: int, own: bool
+) -> None:
+    system = System(pid=os.getpid() if own else None)
+    with attached(rest.format(program), system) as probe:
+        call()
+        call()
+        assert probe.count == 2 * hits
+    call()
+
+
+def test_without_uprobe_multi_each_place_has_a_link(
+    program: Path, call: Callable[[], None]
+) -> None:
+    with attached(f"uprobe:{program}:*", System(without=("uprobe_multi",))) as probe:
+        assert len(probe.links) == 2
+        call()
+        assert probe.count == 2
+
+
+def test_a_library_is_found_by_its_name() -> None:
+    libc = ctypes.CDLL(None)
+    with attached("uprobe:libc:getppid", System()) as probe:
+        libc.getppid()
+        assert probe.count >= 1
+        assert probe.contexts[0].name.startswith("uprobe:/")
+
+
+def test_the_files_of_a_process_are_listed(program: Path, call: Callable[[], None]) -> None:
+    call()
+    lines = set(list_probes("uprobe:*", System(pid=os.getpid())))
+    assert f"uprobe:{program}:one" in lines
+    assert f"usdt:{program}:app:hit" in set(list_probes("usdt:*", System(pid=os.getpid())))
+
+
+def test_a_file_is_found_in_the_mappings_of_a_process(
+    program: Path, call: Callable[[], None]
+) -> None:
+    with attached("usdt::app:hit", System(pid=os.getpid())) as probe:
+        call()
+        assert probe.count == 2
+    with attached("uprobe:*:tw*", System(pid=os.getpid())) as probe:
+        call()
+        assert probe.count >= 1
