@@ -10,9 +10,11 @@ from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, problem, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
-    from kcap.lang.ast import AttachPoint
+    from kcap.lang.ast import AttachPoint, Probe
+    from kcap.lang.diagnostic import Severity
+    from kcap.lang.source import Span
     from kcap.probes.base import ProbeType
     from kcap.probes.system import System
     from kcap.sema.probe import ProbeContext
@@ -77,14 +79,12 @@ class Resolver:
 
     :param system: the machine.
     :ivar warnings: what was found but is no error.
-    :ivar empty: wildcards that stand for nothing, with a note that says so. No error as long as
-        the probe has another attach point.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
         self.warnings = Diagnostics()
-        self.empty: dict[AttachPoint, Diagnostic] = {}
+        self._counts: dict[Span, int] = {}
 
     def resolve(self, attach_point: AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         """See :class:`~kcap.sema.probe.ProbeResolver`.
@@ -98,17 +98,25 @@ class Resolver:
                 raise
             if self.system.missing_probes == "warn":
                 self.warnings.extend(_as_warnings(error))
-            return []
-        for context in contexts:
-            context.span = attach_point.span
-        if not contexts:
-            self.empty[attach_point] = Diagnostic(
-                "empty-wildcard",
-                "note",
-                f"{attach_point.text} stands for nothing on this machine",
-                attach_point.span,
-            )
+            contexts = []
+        self._counts[attach_point.span] = len(contexts)
         return contexts
+
+    def unattached(self, probes: Iterable[Probe]) -> list[Diagnostic]:
+        """A finding for each probe none of whose attach points stands for anything.
+
+        An error, a warning or nothing, as the setting ``missing_probes`` says. Probes with an
+        attach point that was refused are left out: there is an error for them already.
+
+        :param probes: the script's probes, all attach points resolved.
+        """
+        severity = {"error": "error", "warn": "warning"}.get(self.system.missing_probes)
+        found = []
+        for probe in probes:
+            counts = [self._counts.get(point.span, 1) for point in probe.attach_points]
+            if severity is not None and not any(counts):
+                found.append(_nothing_left(probe, severity))  # type: ignore[arg-type]
+        return found
 
     def _resolve(self, point: AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         name = point.provider.text
@@ -132,6 +140,20 @@ class Resolver:
             return probe_type(point.provider.text)
         except KeyError:
             raise _unknown_provider(point) from None
+
+
+def _nothing_left(probe: Probe, severity: Severity) -> Diagnostic:
+    points = probe.attach_points
+    title = "Probe has no valid attach points."
+    if severity == "warning":
+        title += " It is being removed which may cause issues with program behavior."
+    return Diagnostic(
+        "no-attach-points",
+        severity,
+        title,
+        points[0].span.to(points[-1].span),
+        notes=tuple(f"{point.text} stands for nothing on this machine" for point in points),
+    )
 
 
 def resolver(system: System) -> Resolver:

@@ -11,6 +11,8 @@ from frozen_machine import point
 
 from kcap.kernel import uapi
 from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
 from kcap.probes.perf_counters import Sampling
 from kcap.probes.registry import Resolver, probe_type, probe_types
 from kcap.probes.system import System
@@ -243,11 +245,35 @@ def test_missing_probes_are_left_out_where_the_setting_says_so(machine: dict[str
     assert list(resolver.warnings) == []
 
 
-def test_a_wildcard_that_stands_for_nothing_is_noted(system: System) -> None:
+def unattached(system: System, script: str) -> list[tuple[str, str]]:
+    """(severity, title) of the findings on probes that nothing is left of."""
+    probes = parse(Source("stdin", script)).probes
     resolver = Resolver(system)
-    where = point("kprobe:nonsense*")
-    assert resolver.resolve(where, set()) == []
-    assert resolver.empty[where].title == "kprobe:nonsense* stands for nothing on this machine"
+    for probe in probes:
+        for where in probe.attach_points:
+            resolver.resolve(where, set())
+    return [(found.severity, found.title) for found in resolver.unattached(probes)]
+
+
+def test_a_probe_of_which_nothing_is_left_is_an_error(system: System) -> None:
+    assert unattached(system, "kprobe:rcu_* { } begin { }") == [
+        ("error", "Probe has no valid attach points.")
+    ]
+    assert unattached(system, "kprobe:nonsense*, kprobe:vfs_read { }") == []
+
+
+def test_a_probe_of_which_nothing_is_left_is_a_warning_where_the_setting_says_so(
+    machine: dict[str, Any],
+) -> None:
+    script = "kprobe:nonsense { } t:syscalls:nonsense, kprobe:vfs_read { }"
+    assert unattached(System(**machine, missing_probes="warn"), script) == [
+        (
+            "warning",
+            "Probe has no valid attach points. It is being removed which may cause issues with "
+            "program behavior.",
+        )
+    ]
+    assert unattached(System(**machine, missing_probes="ignore"), script) == []
 
 
 def test_names_of_probe_types_are_unique() -> None:
