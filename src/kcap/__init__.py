@@ -45,9 +45,11 @@ def trace(
     :raises ScriptError: the script is wrong.
     :raises KcapError: the kernel refuses it, or a file cannot be written.
     """
-    from kcap.session.trace import Trace
+    from kcap.session.preparation import Preparation
+    from kcap.session.script import Options
 
-    return Trace(compile(text, name=name, options=options), packets=packets)
+    with Preparation(options or Options()) as preparation:
+        return preparation.trace(preparation.check(text, name), packets=packets)
 
 
 def __getattr__(name: str) -> object:

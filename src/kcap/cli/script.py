@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kcap.output.jsonlines import JsonRenderer
     from kcap.output.text import TextRenderer
     from kcap.output.writer import Buffering, Writer
+    from kcap.session.preparation import Preparation
     from kcap.session.script import Checked, Options
     from kcap.session.trace import Trace
 
@@ -106,22 +107,17 @@ def script_options(arguments: Arguments) -> Options:
 
 def run(name: str, text: str, arguments: Arguments) -> int:
     """Check, compile, load, attach and follow a script; its exit status."""
-    from kcap.codegen.llvm import Compiler
-    from kcap.session.script import compile as check
+    from kcap.session.preparation import Preparation
 
-    wished = script_options(arguments)
-    compiler = Compiler()  # loads LLVM while the script is parsed and checked
-    try:
-        checked = check(text, name=name, options=wished)
+    with Preparation(script_options(arguments)) as preparation:
+        checked = preparation.check(text, name)
         if not arguments.no_warnings:
             print_diagnostics(checked.warnings)
         if "ast" in arguments.debug or "all" in arguments.debug:
             _print_tree(checked)
         if any(stage.startswith(("codegen", "dis", "all")) for stage in arguments.debug):
-            return _print_code(checked, arguments.debug, compiler)
-        return _follow(checked, compiler, arguments)
-    finally:
-        compiler.close()
+            return _print_code(checked, arguments.debug, preparation.compiler)
+        return _follow(checked, preparation, arguments)
 
 
 def _print_tree(checked: Checked) -> None:
@@ -142,11 +138,9 @@ def _print_code(checked: Checked, stages: list[str], compiler: Compiler) -> int:
     return 0
 
 
-def _follow(checked: Checked, compiler: Compiler, arguments: Arguments) -> int:
-    from kcap.session.trace import Trace
-
+def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) -> int:
     with _output(arguments) as output:
-        with Trace(checked, compiler, packets=False) as trace, _signals(trace):
+        with preparation.trace(checked, packets=False) as trace, _signals(trace):
             renderer = _renderer(trace, arguments)
             trace.attach()
             if arguments.verbose:

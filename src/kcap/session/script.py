@@ -30,6 +30,7 @@ class Options:
     :param parameters: positional parameters, ``$1`` first.
     :param pid: trace this process only (``-p``), or None.
     :param command: a command to run while tracing (``-c``); the trace ends with it.
+    :param child_pid: its process id, for ``cpid``; set by the session.
     :param unsafe: allow ``system()`` and its like (``--unsafe``).
     :param helper_errors: report failing BPF helpers at run time (``-k``).
     :param traceable_file: a list of traceable functions to take instead of the kernel's.
@@ -39,6 +40,7 @@ class Options:
     parameters: Sequence[str] = ()
     pid: int | None = None
     command: str = ""
+    child_pid: int = 0
     unsafe: bool = False
     helper_errors: bool = False
     traceable_file: str = ""

@@ -17,7 +17,6 @@ from kcap.functions.environment import Environment
 from kcap.kernel.collection import Collection
 from kcap.kernel.programs import Program
 from kcap.kernel.ringbuf import RingReader
-from kcap.session.child import Child
 from kcap.session.features import probe_features
 from kcap.session.packets import PacketCapture
 from kcap.session.runtime import Runtime
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from kcap.codegen.compile import Compiled, CompiledProgram
     from kcap.codegen.llvm import Compiler
     from kcap.probes.base import Load, ProbeType
+    from kcap.session.child import Child
     from kcap.session.script import Checked
 
 #: The rings are looked at this often, in seconds, though no record woke the reader.
@@ -46,12 +46,18 @@ class Trace:
 
     :param checked: a checked script.
     :param compiler: a child process with LLVM that is under way already, or None.
+    :param child: the command of ``-c``, waiting to be started; the trace closes it.
     :param packets: yield packets, too; writing them to their files is faster without.
     :raises KcapError: nothing is left attached then, and no half-written file.
     """
 
     def __init__(
-        self, checked: Checked, compiler: Compiler | None = None, *, packets: bool = True
+        self,
+        checked: Checked,
+        compiler: Compiler | None = None,
+        child: Child | None = None,
+        *,
+        packets: bool = True,
     ) -> None:
         self.checked = checked
         self._deliver = packets
@@ -62,7 +68,7 @@ class Trace:
         self._links: list[Any] = []
         self._collection = Collection()
         self._ring: RingReader | None = None
-        self._child: Child | None = None
+        self._child = child
         self._packets: PacketCapture | None = None
         self._followed = -1
         self._lost: dict[int, int] = {}
@@ -83,8 +89,6 @@ class Trace:
         options = self.checked.options
         with self.timings.phase("probe features"):
             features = probe_features(self.checked.script, self.system.btf)
-        if options.command:
-            self._child = Child(options.command)
         if options.pid is not None:
             self._followed = _open_process(options.pid)
         self.compiled: Compiled = self.checked.generate(features, compiler)
