@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``-l``: listing probes that match a pattern, or those of a script."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kcap.cli.options import Arguments
+    from kcap.probes.system import System
+
+
+def list_probes(arguments: Arguments) -> int:
+    """Print what ``-l`` asks for; the exit status.
+
+    :raises ScriptError: the script to list the probes of cannot be parsed.
+    :raises UsageError: ``-p`` is no process.
+    """
+    from kcap.probes.system import System
+
+    system = System(
+        params=arguments.parameters,
+        pid=arguments.pid_number,
+        unsafe=arguments.unsafe,
+        traceable_file=arguments.traceable_file,
+    )
+    lines: list[str] = []
+    for line in _lines(arguments, system):
+        lines.append(f"{line}\n")
+        if len(lines) >= 4096:
+            sys.stdout.write("".join(lines))
+            lines.clear()
+    sys.stdout.write("".join(lines))
+    sys.stdout.flush()
+    return 0
+
+
+def _lines(arguments: Arguments, system: System) -> Iterator[str]:
+    from kcap.probes import listing
+
+    is_script = arguments.program is not None or os.path.isfile(arguments.file)
+    if not is_script:
+        return listing.list_probes(arguments.file, system, arguments.verbose)
+    from kcap.cli.script import read_script
+    from kcap.lang.parser import parse
+    from kcap.lang.source import Source
+
+    name, text = read_script(arguments)
+    program = parse(Source(name, text))
+    points = [point for probe in program.probes for point in probe.attach_points]
+    return listing.list_points(points, system, arguments.verbose)
