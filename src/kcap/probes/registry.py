@@ -99,6 +99,8 @@ class Resolver:
             if self.system.missing_probes == "warn":
                 self.warnings.extend(_as_warnings(error))
             contexts = []
+        for context in contexts:
+            context.span = attach_point.span  # what diagnose/ points to
         self._counts[attach_point.span] = len(contexts)
         return contexts
 
