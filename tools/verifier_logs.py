@@ -159,7 +159,7 @@ CASES: dict[str, tuple[tuple[int, int, str], Callable[[], Code]]] = {
     "too_many_instructions": (KPROBE, lambda: start(mov(1, 0) + add(1, 1)
                                                     + insn(0xA5, 1, off=-2, imm=100_000_000)
                                                     + END)),
-    "infinite_loop": (KPROBE, lambda: start(mov(0, 0) + insn(0x05, off=-1) + EXIT)),
+    "infinite_loop": (KPROBE, lambda: start(mov(0, 0) + insn(0x15, off=-1) + EXIT)),
     "unreachable": (KPROBE, lambda: start(mov(0, 0) + EXIT + mov(0, 1) + EXIT)),
     "context_bounds": (KPROBE, lambda: start(load(1, 1, 1000) + END)),
     "context_misaligned": (FENTRY, lambda: start(load(1, 1, 4) + END)),

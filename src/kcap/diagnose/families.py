@@ -95,7 +95,7 @@ FAMILIES: tuple[Family, ...] = (
         "uninitialized",
         r"(invalid (indirect )?read from stack|invalid read from stack)",
         "the program reads stack memory that it has not written",
-        "up to 6.2 the verifier wants every byte that a helper reads to be written before",
+        "older kernels want every byte of the stack to be written before it is read",
         "this should not come from a script: please report it with the script and the log (-v)",
     ),
     Family(
@@ -281,6 +281,13 @@ FAMILIES: tuple[Family, ...] = (
         "the program calls a kernel function that this kernel does not have",
         "kfuncs come and go with the kernel's version and configuration",
         "use another function, or a kernel that has it",
+    ),
+    Family(
+        "kfunc",
+        r"BPF_CALL uses reserved fields",
+        "the program calls a kernel function, which this kernel does not let BPF do",
+        "kfuncs can be called since Linux 5.13",
+        "use a newer kernel, or a script without the function",
     ),
     Family(
         "target",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Repairing probes whose type may not call a helper that their block needs.
 
-A kprobe becomes fentry and a kretprobe fexit; what else changes follows from the syntax tree and
-the kernel's BTF. A rewrite is made as a whole or not at all.
+A kprobe becomes fentry, a kretprobe fexit, and a tracepoint rawtracepoint; what else changes
+follows from the syntax tree and the kernel's BTF. A rewrite is made as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kcap.diagnose.astquery import Tree
 from kcap.diagnose.helpertable import table
 from kcap.diagnose.programkinds import KINDS, ProgramKind
+from kcap.diagnose.rawtargets import field, is_field, raw_target
 from kcap.diagnose.rewrite import Rewriter, SameType, Value
 from kcap.diagnose.targets import (
     SUCCESSOR,
@@ -171,10 +172,11 @@ class _Repair:
     # Rewriting
 
     def _rewrite(self, probe: ast.Probe, calls: list[Call]) -> ProbeFix:
+        _check_mixture(probe)
         targets = [self._target(point, calls) for point in probe.attach_points]
         self._check_calls(calls)
         tree = Tree(probe, self._program.grouped)
-        values = self._values(tree, targets)
+        values = self._values(probe, tree, targets)
         body = Rewriter(tree, values.get, self._same).edits()
         head = [edit for target in targets for edit in target.edits]
         notes = [note for target in targets for note in target.notes]
@@ -197,6 +199,8 @@ class _Repair:
                         "call",
                         call.place,
                     )
+        if wanted.key == "tp_btf":
+            return raw_target(point, self._system)
         return typed_target(point, self._system)
 
     def _check_calls(self, calls: list[Call]) -> None:
@@ -212,13 +216,16 @@ class _Repair:
                     call.macro.span,
                 )
 
-    def _values(self, tree: Tree, targets: list[Target]) -> dict[ast.Node, Value]:
-        """What takes the place of each ``argN`` and ``retval``."""
+    def _values(self, probe: ast.Probe, tree: Tree, targets: list[Target]) -> dict[ast.Node, Value]:
+        """What takes the place of each ``argN``, ``retval`` and field of a tracepoint."""
         functions = [function for target in targets for function in target.functions]
         casts = _casts(tree)
         values: dict[ast.Node, Value] = {}
+        raw = any(full_name(p) == "tracepoint" for p in probe.attach_points)
         for node in tree.nodes:
-            if not isinstance(node, ast.Identifier):
+            if raw and isinstance(node, ast.FieldAccess) and is_field(node):
+                values[node] = field(node, casts.get(node), functions, self._same)
+            if raw or not isinstance(node, ast.Identifier):
                 continue
             index = _argument_index(node.name)
             if index is not None:
@@ -268,6 +275,23 @@ def calls_of(probe: ast.Probe, program: ast.Program) -> Iterator[Call]:
     return walk(probe, None, frozenset())
 
 
+def _check_mixture(probe: ast.Probe) -> None:
+    """A tracepoint's arguments are not a function's: a block has to be for one or the other."""
+    events = ("tracepoint", "rawtracepoint")
+    first = probe.attach_points[0]
+    for point in probe.attach_points[1:]:
+        if (full_name(point) in events) != (full_name(first) in events):
+            raise Refusal(
+                f"{first.text} and {point.text} share the block, and have other arguments",
+                point.span,
+            )
+    raw = [p for p in probe.attach_points if full_name(p) == "rawtracepoint"]
+    if raw and len(raw) < len(probe.attach_points):
+        raise Refusal(
+            f"{raw[0].text} shares the block, and has other arguments already", raw[0].span
+        )
+
+
 def kind_of_probe(provider: str) -> ProgramKind | None:
     """What programs of a probe type are loaded as; None if that is not known.
 
@@ -293,7 +317,7 @@ def _casts(tree: Tree) -> dict[ast.Node, ast.TypeNode]:
         for node in tree.nodes
         if isinstance(node, ast.Assign)
         and isinstance(node.target, ast.Variable)
-        and isinstance(node.value, ast.Identifier)
+        and isinstance(node.value, ast.Identifier | ast.FieldAccess)
     }
     for node, type_ in list(found.items()):
         if isinstance(node, ast.Variable) and node.name in held:

@@ -35,11 +35,14 @@ class Value:
     :param text: how it is written: ``args.skb``.
     :param btf: where its type is from.
     :param type_id: its type.
+    :param was: the type that it had before, if it is a pointer now: where another type could
+        mean something else, it is cast to that; '' if it has the same type.
     """
 
     text: str
     btf: Btf
     type_id: int
+    was: str = "uint64"
 
     @property
     def is_pointer(self) -> bool:
@@ -123,8 +126,8 @@ class Rewriter:
         parent = self._tree.parent(node)
         if isinstance(parent, ast.Cast) and self._same(parent.type, value.btf, value.type_id):
             self._write(parent, value.text)
-        elif value.is_pointer and not self._takes_pointer(node):
-            self._write(node, f"(uint64){value.text}", keep_parentheses=True)
+        elif value.is_pointer and value.was and not self._takes_pointer(node):
+            self._write(node, f"({value.was}){value.text}", keep_parentheses=True)
         else:
             self._write(node, value.text, keep_parentheses=True)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kcap.probes.fentry import FunctionTarget
     from kcap.probes.system import System
 
-SUCCESSOR = {"kprobe": "fentry", "kretprobe": "fexit"}
+SUCCESSOR = {"kprobe": "fentry", "kretprobe": "fexit", "tracepoint": "rawtracepoint"}
 """The typed probe type that stands where the untyped one does."""
 
 _SHOWN = 3
@@ -101,11 +101,11 @@ def typed_target(point: ast.AttachPoint, system: System) -> Target:
     except problems.NoMatchError as error:
         successor = _renamed(replaced, system)
         if successor is None:
-            raise _refused(error, point) from error
+            raise refused(error, point) from error
         rename, found, note = successor
         return Target((*edits, rename), tuple(found), (note,))
     except ScriptError as error:
-        raise _refused(error, point) from error
+        raise refused(error, point) from error
     if has_wildcard(point.text) and provider in SUCCESSOR:
         _check_complete(point, functions, system)
     return Target(edits, tuple(functions))
@@ -179,7 +179,8 @@ def _renamed(point: ast.AttachPoint, system: System) -> tuple[Edit, list[Functio
     return None
 
 
-def _refused(error: ScriptError, point: ast.AttachPoint) -> Refusal:
+def refused(error: ScriptError, point: ast.AttachPoint) -> Refusal:
+    """The refusal that says what a probe type's look-up says."""
     first = next((d for d in error.diagnostics if d.severity == "error"), error.diagnostics[0])
     reason = first.title.rstrip(".")
     return Refusal(reason[:1].lower() + reason[1:] if reason.startswith("No ") else reason,
@@ -224,7 +225,7 @@ def _argument_of(
             f"{function.name} has {count} argument{'' if count == 1 else 's'}, so {node.name} is "
             "none of them",
             node.span,
-            (f"BTF: {_signature(function)}",),
+            (f"BTF: {signature(function)}",),
         )
     for param in params[: index + 1]:
         if isinstance(b.resolve(function.btf, param.type_id), b.Composite):
@@ -248,14 +249,14 @@ def _by_type(
     if cast is None:
         raise Refusal(
             f"{about}: which one {node.name} was can't be told without a cast", node.span,
-            (f"BTF: {_signature(function)}",),
+            (f"BTF: {signature(function)}",),
         )  # fmt: skip
     fitting = [p for p in function.proto.params if same(cast, function.btf, p.type_id)]
     if len(fitting) != 1 or not fitting[0].name:
         which = enumerate_words([p.name for p in fitting], "and") if fitting else "none"
         raise Refusal(
             f"{about}: of type `{cast.span.text}` are {which}", node.span,
-            (f"BTF: {_signature(function)}",),
+            (f"BTF: {signature(function)}",),
         )  # fmt: skip
     return Value(f"args.{fitting[0].name}", function.btf, fitting[0].type_id)
 
@@ -286,7 +287,8 @@ def _described(value: Value) -> str:
     return render.declaration(value.btf, value.type_id, value.text.removeprefix("args."))
 
 
-def _signature(function: Function) -> str:
+def signature(function: Function) -> str:
+    """The prototype as C."""
     return render.declaration(function.btf, function.proto.id, function.name)
 
 

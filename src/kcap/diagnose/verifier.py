@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kcap.sema import tree
 
 _CALL = re.compile(r"^\s*(?P<insn>\d+): \(85\) call (?P<helper>\w+)#(?P<number>-?\d+)")
+_INSTRUCTION = re.compile(r"^\s*\d+: (\([0-9a-f]{2}\)|R\d|frame\d)")
+_MOST_LINES = 200
 _TYPE_MISMATCH = re.compile(r"R(?P<register>\d+) type=(?P<type>\S+) expected=(?P<expected>.*)")
 _IS_OF_TYPE = re.compile(r"R(?P<register>\d+) is of type (?P<type>\S+) but (?P<expected>\S+) is")
 _TRUSTED = re.compile(r"R(?P<register>\d+) must be (?P<expected>referenced or trusted|.*trusted)")
@@ -94,13 +96,29 @@ def explain_log(log: tuple[str, ...], program: tree.Program | None = None) -> Di
 def _recognise(
     log: tuple[str, ...], reason: str, program: tree.Program | None
 ) -> Diagnostic | None:
-    """The family of a log: by its last lines, the last one first; state dumps in between are
-    no messages."""
-    for line in (reason, *reversed(log[-30:])):
-        found = _helper(line, program) or _register(line, log, program) or _family(line)
+    """The family of a log, by the lines behind the last instruction: among these the family that
+    stands first in the list counts. A text without instructions is searched as a whole."""
+    lines = [reason, *_messages(log)]
+    for line in lines:
+        found = _helper(line, program) or _register(line, log, program)
         if found is not None:
             return found
+    for family in FAMILIES:
+        for line in lines:
+            match = family.compiled.search(line)
+            if match is not None:
+                return _of_family(family, match)
     return None
+
+
+def _messages(log: tuple[str, ...]) -> list[str]:
+    """The lines behind the last instruction, or state dump, of a log."""
+    found: list[str] = []
+    for line in reversed(log):
+        if _INSTRUCTION.match(line):
+            break
+        found.append(line)
+    return found[:_MOST_LINES]
 
 
 # Helpers that may not be called
@@ -194,7 +212,7 @@ def _argument(
     if helper in _SKB_HELPERS and register == 1:
         return Diagnostic(
             "untracked-skb", "error",
-            f"the packet given to {name} is {what} to the verifier", span,
+            f"to the verifier, the packet given to {name} is {what}", span,
             "the packet is given here",
             notes=(_SKB_NOTES.get(what.split(",")[0], _SKB_NOTE),),
             help=("pass the probe's own argument, args.NAME, in the probe that has it, not a copy "
@@ -242,14 +260,6 @@ def last_call(log: tuple[str, ...]) -> int | None:
 
 
 # The rest
-
-
-def _family(line: str) -> Diagnostic | None:
-    for family in FAMILIES:
-        found = family.compiled.search(line)
-        if found is not None:
-            return _of_family(family, found)
-    return None
 
 
 def _of_family(family: Family, found: re.Match[str]) -> Diagnostic:
