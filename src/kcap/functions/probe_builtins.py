@@ -9,6 +9,7 @@ from kcap.codegen.function import Function
 from kcap.functions import registers
 from kcap.functions.base import HelperBuiltin, ScalarBuiltin, made
 from kcap.functions.symbols import KernelSymbol, UserSymbol, emit_user_symbol
+from kcap.functions.usdt_operands import emit_operand, operands
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.types import UINT8, UINT32, UINT64, VOID, Pointer, String
@@ -82,11 +83,19 @@ class Argument(Function):
                 self, call, sema, "there are no numbered arguments here",
                 "use args.NAME for the fields of a tracepoint",
             )  # fmt: skip
+        given = operands(context)
+        if given is not None and self.index >= len(given):
+            raise not_here(
+                self, call, sema, f"the probe has {len(given)} arguments",
+            )  # fmt: skip
         return made(self, call, UINT64, data=stack_space(context))
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         if gen.context.arguments == "slots":
             return load_slot(gen, self.index)
+        given = operands(gen.context)
+        if given is not None:
+            return emit_operand(given[self.index], gen)
         known = registers.current()
         if self.index < len(known.arguments):
             return load_register(gen, known.arguments[self.index])
