@@ -113,30 +113,35 @@ def compile(
     with timings.phase("parse"):
         syntax = parse(source)
     with timings.phase("check"):
-        script, system, found = _check(syntax, options, system)
+        script, system, found = _check(syntax, source, options, system)
     return Checked(source, syntax, script, system, options, found, timings)
 
 
 def _check(
-    syntax: ast.Program, options: Options, system: System | None
+    syntax: ast.Program, source: Source, options: Options, system: System | None
 ) -> tuple[tree.Script, System, list[Diagnostic]]:
-    from kcap.diagnose.helpercheck import check_helpers
+    from kcap.diagnose.check import check, check_failed
     from kcap.functions.registry import all_functions
     from kcap.probes.registry import resolver
     from kcap.sema.analyzer import analyze
 
     config = configure(syntax, options)
+    release = None
     if system is None:
-        system = make_system(options, config)
-    script = analyze(
-        syntax,
-        functions=all_functions(),
-        probes=resolver(system),
-        types=system.types,
-        config=config,
-        parameters=options.parameters,
-    )
-    wrong = check_helpers(script, None, None)
+        system, release = make_system(options, config), os.uname().release
+    functions = all_functions()
+    try:
+        script = analyze(
+            syntax,
+            functions=functions,
+            probes=resolver(system),
+            types=system.types,
+            config=config,
+            parameters=options.parameters,
+        )
+    except ScriptError as error:
+        raise check_failed(error, syntax, source, system, functions, release) from error
+    wrong = check(script, syntax, source, system, functions, release)
     if any(diagnostic.severity == "error" for diagnostic in wrong):
         raise ScriptError(wrong)
     return script, system, [*script.warnings, *wrong]
