@@ -53,13 +53,18 @@ class HelperRules:
         self._probe = probe
 
     def may_call(self, kind: ProgramKind, helper: int) -> bool:
-        """Whether programs of a kind may call a helper; True if that can't be told."""
-        if self._probe is not None:
+        """Whether programs of a kind may call a helper; True if that can't be told.
+
+        The kernel is only asked where the table does not say yes: asking means loading a program,
+        and a yes that is wrong still ends in the verifier's own answer.
+        """
+        release = None if self._backports else self.release
+        known = table().allowed(helper, kind, release)
+        if not known and self._probe is not None:
             answer = self._probe(kind, helper)
             if answer is not None:
                 return answer
-        release = None if self._backports else self.release
-        return table().allowed(helper, kind, release) is not False
+        return known is not False
 
     def probes(self, helper: int) -> list[str]:
         """The probe types that lead to programs which may call a helper, as far as kcap has them;
