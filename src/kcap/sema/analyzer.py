@@ -81,6 +81,13 @@ def _analyze(
 ) -> tree.Script:
     diagnostics = Diagnostics()
     program = expand_macros(program, diagnostics, builtins=functions)
+    for function in program.subprogs:
+        diagnostics.error(
+            "unsupported",
+            "functions (fn) are not supported yet",
+            function.name.span,
+            help=["write a macro instead"],
+        )
     apply_block(config, program.config, diagnostics)
     maps = MapTable(config.max_map_keys)
     maps.declare(program.map_declarations, diagnostics)

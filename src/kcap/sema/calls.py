@@ -29,7 +29,7 @@ def identifier(a: Analyzer, node: ast.Identifier) -> tree.Expr:
     defined = a.defines.expression(name)
     if defined is not None:
         return a.expand_define(node, defined)
-    function = a.functions.get(name)
+    function = _function(a, name)
     if function is not None:
         site = CallSite(name, node.span, node.span, [], statement=False)
         return _call(a, function, site)
@@ -54,7 +54,7 @@ def call(
     :param target: the map that the result is assigned to.
     :param statement: the result is not used.
     """
-    function = a.functions.get(node.name)
+    function = _function(a, node.name)
     if function is None:
         raise _unknown(a, node.name, node, "function")
     arguments = node.arguments
@@ -62,6 +62,11 @@ def call(
         arguments = [_as_string(a, arguments[0]), *arguments[1:]]
     site = CallSite(node.name, node.name_span, node.span, arguments, target, statement)
     return _call(a, function, site)
+
+
+def _function(a: Analyzer, name: str) -> Callable_ | None:
+    """The function of a name; bpftrace's own macros call it ``__builtin_name``."""
+    return a.functions.get(name) or a.functions.get(name.removeprefix("__builtin_"))
 
 
 def _call(a: Analyzer, function: Callable_, site: CallSite) -> tree.Expr:

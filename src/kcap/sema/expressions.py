@@ -280,6 +280,7 @@ STATEMENTS: dict[type[ast.Stmt], Callable[[Any, Any], list[tree.Stmt]]] = {
     ast.Discard: statements.discard,
     ast.ExprStatement: statements.expression,
     ast.For: statements.for_,
+    ast.Import: statements.import_,
     ast.Let: statements.let,
     ast.Return: statements.return_,
     ast.Unroll: statements.unroll,

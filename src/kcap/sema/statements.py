@@ -479,3 +479,15 @@ def jump(a: Analyzer, node: ast.Break | ast.Continue) -> list[tree.Stmt]:
     if not a.loop_depth:
         raise a.fail("not-in-loop", node.span, f"'{word}' statement is not allowed in a probe")
     return [tree.Break(node.span) if word == "break" else tree.Continue(node.span)]
+
+
+def import_(a: Analyzer, node: ast.Import) -> list[tree.Stmt]:
+    """``import`` inside a block: bpftrace's standard library is built into kcap, no other is."""
+    if node.path.value.startswith("stdlib/"):
+        return []
+    raise a.fail(
+        "import",
+        node.span,
+        "only parts of the standard library can be imported inside a block",
+        help=["import it at the top of the script"],
+    )

@@ -294,4 +294,4 @@ def warnings(text: str, **options: object) -> list[str]:
     return [warning.title for warning in body(text, **options).script.warnings]
 
 
-PROBES = ("begin", "fentry", "kprobe", "uprobe", "config", "let @", "#", "macro", "struct")
+PROBES = ("begin", "fentry", "kprobe", "uprobe", "config", "let @", "#", "macro", "struct", "fn")
