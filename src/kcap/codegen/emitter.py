@@ -134,7 +134,7 @@ class Emitter:
     def alloc(self, size: int, align: int = 8) -> Operand:
         """Memory for a temporary of ``size`` bytes, valid until the statement ends; not zeroed."""
         if size <= STACK_OBJECT:
-            return self.ir.alloca(max(size, 1), align)
+            return self.ir.temporary(size)
         offset = round_up(self._scratch_used, 8)
         self._scratch_used = offset + size
         self._scratch_peak = max(self._scratch_peak, self._scratch_used)

@@ -87,7 +87,7 @@ def count_lost(gen: Emitter, counter: LostCounter) -> None:
     """Add one to this CPU's part of a counter."""
     slot = gen.module.lost_slot(counter)
     lost = gen.module.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 1))
-    key = gen.ir.alloca(4, 4)
+    key = gen.alloc(4, 4)
     gen.ir.store("i32", str(slot), key)
     found = gen.lookup(lost, key)
     with gen.if_(gen.ir.compare("ne", "ptr", found, "null")):

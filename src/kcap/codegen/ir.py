@@ -27,6 +27,8 @@ class IRBuilder:
         self.signature = signature
         self.section = section
         self._allocas: list[str] = []
+        self._taken: list[tuple[int, str]] = []
+        self._free: dict[int, list[str]] = {}
         self._prologue: list[str] = []
         self._lines: list[str] = []
         self._count = 0
@@ -67,6 +69,28 @@ class IRBuilder:
         name = f"%{self.fresh('s')}"
         self._allocas.append(f"  {name} = alloca [{size} x i8], align {align}")
         return name
+
+    def temporary(self, size: int) -> Operand:
+        """``size`` bytes of stack until :meth:`release`; the pointer to them, aligned to 8.
+
+        LLVM keeps every alloca whose address goes to a helper for the whole of the function, so
+        statements share theirs: a script of many statements would not fit into 512 bytes else.
+        """
+        rounded = max(8, (size + 7) // 8 * 8)
+        free = self._free.get(rounded)
+        name = free.pop() if free else self.alloca(rounded)
+        self._taken.append((rounded, name))
+        return name
+
+    def mark(self) -> int:
+        """How many temporaries are taken, for :meth:`release`."""
+        return len(self._taken)
+
+    def release(self, mark: int) -> None:
+        """Give back the temporaries taken since the mark."""
+        for size, name in self._taken[mark:]:
+            self._free.setdefault(size, []).append(name)
+        del self._taken[mark:]
 
     def text(self) -> str:
         """The definition of the function."""

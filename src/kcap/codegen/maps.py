@@ -140,7 +140,7 @@ def step(gen: Emitter, target: tree.MapRead, by: int, *, prefix: bool) -> Operan
     _add(gen, found, before, by, llvm)
     gen.ir.jump(end)
     gen.ir.label(otherwise)
-    first = gen.ir.alloca(8, 8)
+    first = gen.alloc(8, 8)
     gen.ir.store("i64", "0", first)
     gen.ir.store(llvm, str(by), first)
     update(gen, map_, where, first)

@@ -139,7 +139,7 @@ def load_scalar(gen: Emitter, where: Place, type_: Type) -> Operand:
         return gen.ir.load(llvm, pointer_to(gen, where), volatile=True)
     if where.tracked:
         return _load_tracked(gen, where, llvm)
-    slot = gen.ir.alloca(type_.size, type_.size)
+    slot = gen.alloc(type_.size, type_.size)
     read(gen, slot, type_.size, address_of(gen, where), where.space)
     return gen.ir.load(llvm, slot)
 

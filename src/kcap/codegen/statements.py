@@ -119,10 +119,11 @@ def emit_block(gen: Emitter, body: list[tree.Stmt], *, release: bool = True) -> 
     :param release: False when the value of a block expression may refer to its temporaries.
     """
     for statement in body:
-        mark = gen.scratch_mark()
+        mark, stack_mark = gen.scratch_mark(), gen.ir.mark()
         _STATEMENTS[type(statement)](gen, statement)
         if release:
             gen.scratch_release(mark)
+            gen.ir.release(stack_mark)
 
 
 def leave(gen: Emitter, value: Operand = "0") -> None:

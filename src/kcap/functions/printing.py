@@ -289,7 +289,7 @@ class Join(Function):
         record = gen.alloc(HEADER_SIZE + limit + JOIN_LENGTH)
         ir.store("i64", str(gen.module.site(call.data)), record)
         start = gen.value64(array)
-        used, element = ir.alloca(8), ir.alloca(8)
+        used, element = ir.alloca(8), gen.alloc(8)
         ir.store("i64", "0", used)
         with counted(gen, JOIN_STRINGS) as each:
             at = ir.op(f"add i64 {start}, {ir.op(f'shl i64 {each.index}, 3')}")

@@ -61,7 +61,7 @@ class PidFunction(Function):
     def _emit_in_namespace(self, namespace: tuple[int, int], gen: Emitter) -> str:
         """struct bpf_pidns_info is { u32 pid, u32 tgid }; zeros outside of the namespace."""
         dev, ino = namespace
-        info = gen.ir.alloca(8)
+        info = gen.alloc(8)
         gen.ir.store("i64", "0", info)
         gen.helper(
             Helper.get_ns_current_pid_tgid, f"i64 {dev}", f"i64 {ino}", f"ptr {info}", "i32 8"

@@ -192,7 +192,7 @@ class PercpuKaddr(Function):
         ir = gen.ir
         base, offsets, count = call.data
         cpu = gen.value64(call.args[0]) if call.args else gen.helper(Helper.get_smp_processor_id)
-        slot = ir.alloca(8)
+        slot = gen.alloc(8)
         at = ir.op(f"add i64 {ir.op(f'shl i64 {cpu}, 3')}, {signed(offsets)}")
         gen.read(slot, 8, at, "kernel")
         address = ir.op(f"add i64 {ir.load('i64', slot)}, {signed(base)}")
