@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from counting import attached
 
+import kcap
+from kcap.output.text import TextRenderer
 from kcap.probes.listing import list_probes
 from kcap.probes.system import System
 
@@ -29,6 +31,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the functions ``one`` and ``two`` (a nop and a return each) and USDT probes."""
     notes = note("app", "hit", "8@%rdi", TEXT_ADDRESS, BASE, 0)
     notes += note("app", "hit", "8@%rsi", TEXT_ADDRESS + 0x10, BASE, 0)
+    operands = "-4@%edi 1@%sil -2@$-5 8@(%rdx) -1@7(%rdx)"
+    notes += note("app", "operands", operands, TEXT_ADDRESS, BASE, 0)
     made = bytearray(elf([("one", TEXT_ADDRESS, 2), ("two", TEXT_ADDRESS + 0x10, 2)], notes, BASE))
     for place in (TEXT_OFFSET, TEXT_OFFSET + 0x10):
         made[place : place + 2] = NOP + RETURN
@@ -47,11 +51,13 @@ def call(program: Path) -> Iterator[Callable[[], None]]:
     prot = mmap.PROT_READ | mmap.PROT_EXEC
     address = libc.mmap(None, 4096, prot, _MAP_PRIVATE, fd, TEXT_OFFSET)
     os.close(fd)
-    functions = [ctypes.CFUNCTYPE(ctypes.c_long)(address + at) for at in (0, 0x10)]
+    kind = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_void_p)
+    functions = [kind(address + at) for at in (0, 0x10)]
+    pointed = ctypes.create_string_buffer(b"\x01\0\0\0\0\0\0\xfe")
 
     def run() -> None:
         for function in functions:
-            function()
+            function(-3, 0x1FF, ctypes.addressof(pointed))
 
     yield run
     libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(4096))
@@ -114,3 +120,16 @@ def test_a_file_is_found_in_the_mappings_of_a_process(
     with attached("uprobe:*:tw*", System(pid=os.getpid())) as probe:
         call()
         assert probe.count >= 1
+
+
+def test_usdt_operands_are_read_wherever_they_are(program: Path, call: Callable[[], None]) -> None:
+    script = (
+        f'usdt:{program}:operands {{ printf("%d %d %d %lx %d %s\\n", arg0, arg1, arg2, arg3, '
+        f"arg4, probe); exit(); }}"
+    )
+    with kcap.trace(script) as trace:
+        trace.attach()
+        renderer = TextRenderer(trace.runtime.environment, quiet=True)
+        call()
+        text = "".join(renderer.output(event) for event in trace)
+    assert text.strip() == f"-3 255 -5 fe00000000000001 -2 usdt:{program}:app:operands"

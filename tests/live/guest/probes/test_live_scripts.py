@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What probe types give to scripts: arguments, returned values, names, on real kernels."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import kcap
+from kcap import Options
+from kcap.output.text import TextRenderer
+
+PATH = "/tmp/kcap-probe-file"
+
+
+def printed(script: str, act: Callable[[], object], **options: object) -> str:
+    """What a script prints by printf while ``act`` runs, until it calls exit()."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            act()
+            time.sleep(0.05)
+
+    worker = threading.Thread(target=work)
+    text = ""
+    with kcap.trace(script, options=Options(**options)) as trace:  # type: ignore[arg-type]
+        trace.attach()
+        renderer = TextRenderer(trace.runtime.environment, quiet=True)
+        worker.start()
+        try:
+            for event in trace:
+                text += renderer.output(event)
+        finally:
+            stop.set()
+            worker.join()
+    return text
+
+
+def open_file() -> None:
+    with open(PATH, "w") as file:
+        file.write("12345")
+
+
+def only_me(body: str) -> str:
+    return f"/pid == {os.getpid()}/ {{ {body} exit(); }}"
+
+
+@pytest.mark.parametrize(
+    ("probe", "body", "expected"),
+    [
+        (
+            "tracepoint:syscalls:sys_enter_openat",
+            'printf("%s %d\\n", str(args.filename), args.dfd);',
+            f"{PATH} -100\n",
+        ),
+        ("fentry:vfs_write", 'printf("%d %s", args.count, probe);', "5 fentry:vmlinux:vfs_write"),
+        ("fexit:vfs_write", 'printf("%d %d\\n", args.count, retval);', "5 5\n"),
+        ("kprobe:vfs_write", 'printf("%d %s\\n", arg2, func);', "5 vfs_write\n"),
+        ("kretprobe:vfs_write", 'printf("%d\\n", retval);', "5\n"),
+        ("rawtracepoint:sys_enter", 'printf("%s\\n", probe);', "rawtracepoint:vmlinux:sys_enter\n"),
+    ],
+)  # fmt: skip
+def test_arguments_reach_the_script(probe: str, body: str, expected: str) -> None:
+    assert expected in printed(f"{probe} {only_me(body)}", open_file)
+
+
+def test_located_strings_of_tracepoints_are_read() -> None:
+    script = (
+        'tracepoint:sched:sched_process_exec { printf("<%s>\\n", str(args.filename)); exit(); }'
+    )
+    text = printed(script, lambda: os.system("/bin/true"))
+    assert text.strip() in ("</bin/sh>", "</bin/true>")
