@@ -7,37 +7,41 @@ They come with kcap as data (``constants.tsv``: name, value, header), so that sc
 
 from __future__ import annotations
 
+import os
+
 from kcap.sema.types import INT32, INT64, UINT32, UINT64, Integer, Type
 
-_constants: dict[str, int] | None = None
+_text: bytes | None = None
 
 
 def uapi_constant(name: str) -> tuple[Type, int] | None:
     """The type, as C would have it for the literal, and value of a constant; None if unknown."""
-    value = _table().get(name)
-    if value is None:
+    table = _table()
+    start = table.find(b"\n" + name.encode("utf-8", "surrogateescape") + b"\t")
+    if start < 0:
         return None
+    value = int(table[start + 1 : table.index(b"\n", start + 1)].split(b"\t")[1])
     return _literal_type(value), value
 
 
 def uapi_names() -> list[str]:
     """The names of all constants in the data."""
-    return list(_table())
+    rows = _table().decode().splitlines()[1:]
+    return [row.split("\t", 1)[0] for row in rows]
 
 
-def _table() -> dict[str, int]:
-    global _constants
-    if _constants is None:
-        from importlib.resources import files
-
-        text = files("kcap.sema").joinpath("constants.tsv").read_text("utf-8")
-        rows = (line.split("\t") for line in text.splitlines() if line and line[0] != "#")
-        _constants = {row[0]: int(row[1], 0) for row in rows}
-    return _constants
+def _table() -> bytes:
+    """The data, as it is: searching it for one name is quicker than reading all of it."""
+    global _text
+    if _text is None:
+        path = os.path.join(os.path.dirname(__file__), "constants.tsv")
+        with open(path, "rb") as file:
+            _text = file.read()
+    return _text
 
 
 def _literal_type(value: int) -> Integer:
-    for type_ in (INT32, UINT32, INT64, UINT64):
+    for type_ in (INT32, UINT32, INT64):
         if type_.minimum <= value <= type_.maximum:
             return type_
     return UINT64
