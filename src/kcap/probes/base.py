@@ -194,7 +194,7 @@ class ProbeType(ABC):
         :param most: how many there may be (None: any number).
         :raises ScriptError: there are too few or too many, or a parameter is missing.
         """
-        parts = [Part(_put_in(p.text, p.span, system.params), p.span) for p in point.parts]
+        parts = [Part(put_in(p.text, p.span, system.params), p.span) for p in point.parts]
         if len(parts) < least or (least and not any(p.text for p in parts)):
             raise wrong_form(
                 self.name, self.signatures, point.provider.span.at_end(), "something is missing"
@@ -245,8 +245,11 @@ class _Attached:
         return self._links
 
 
-def _put_in(text: str, span: Span, params: Sequence[str]) -> str:
-    """``text`` with ``$1`` and so on replaced by positional parameters."""
+def put_in(text: str, span: Span, params: Sequence[str]) -> str:
+    """``text`` with ``$1`` and so on replaced by positional parameters.
+
+    :raises ScriptError: a parameter is not given.
+    """
     pieces = text.split("$")
     made = pieces[0]
     for piece in pieces[1:]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.btf import render
+from kcap.probes.base import put_in
 from kcap.probes.names import Pattern
 from kcap.probes.registry import probe_type, probe_types
 
@@ -137,7 +138,7 @@ def _shorn(parts: list[str]) -> list[str]:
 
 
 def _of_point(point: AttachPoint, system: System) -> list[str]:
-    parts = [part.text for part in point.parts]
+    parts = [put_in(part.text, part.span, system.params) for part in point.parts]
     found = [name for kind in _kinds(point.provider.text) for name in kind.names(parts, system)]
     return found or [point.text]
 

@@ -35,6 +35,8 @@ MODULES = (
 )
 """The modules with probe types, the common ones first: they are imported until a name is found."""
 
+RAISE_LIMIT = "You can increase the limit through the {} environment variable."
+
 _loaded: dict[str, list[ProbeType]] = {}
 
 
@@ -85,11 +87,13 @@ class Resolver:
         self.system = system
         self.warnings = Diagnostics()
         self._counts: dict[Span, int] = {}
+        self._probes = self._programs = 0
 
     def resolve(self, attach_point: AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         """See :class:`~kcap.sema.probe.ProbeResolver`.
 
-        What does not exist is left out where the setting ``missing_probes`` allows it.
+        What does not exist is left out where the setting ``missing_probes`` allows it; more than
+        ``max_probes`` and ``max_bpf_progs`` allow is an error.
         """
         try:
             contexts = self._resolve(attach_point, uses)
@@ -102,7 +106,37 @@ class Resolver:
         for context in contexts:
             context.span = attach_point.span  # what diagnose/ points to
         self._counts[attach_point.span] = len(contexts)
+        self._check_limits(attach_point, contexts)
         return contexts
+
+    def _check_limits(self, point: AttachPoint, contexts: list[ProbeContext]) -> None:
+        """Count what the script attaches to and loads.
+
+        :raises ScriptError: it is more than the settings allow.
+        """
+        for context in contexts:
+            targets = max(1, len(context.targets))
+            self._probes += targets
+            each = probe_type(context.provider).programs_per_target
+            self._programs += targets if each else 1
+        programs, probes = self.system.max_bpf_progs, self.system.max_probes
+        if programs is not None and self._programs > programs:
+            raise problem(
+                "too-many-programs",
+                f"Your program is trying to generate more than {self._programs - 1} BPF programs, "
+                f"which exceeds the current limit of {programs}",
+                point.span,
+                help=(RAISE_LIMIT.format("BPFTRACE_MAX_BPF_PROGS"),),
+            )
+        if probes is not None and self._probes > probes:
+            raise problem(
+                "too-many-probes",
+                f"Can't attach to {self._probes} probes because it exceeds the current limit of "
+                f"{probes} probes.",
+                point.span,
+                notes=("a great number of probes makes the system slow, or worse",),
+                help=(RAISE_LIMIT.format("BPFTRACE_MAX_PROBES"),),
+            )
 
     def unattached(self, probes: Iterable[Probe]) -> list[Diagnostic]:
         """A finding for each probe none of whose attach points stands for anything.

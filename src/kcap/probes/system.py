@@ -34,6 +34,8 @@ class System:
     :param pid: trace this process only (``-p``), or None.
     :param unsafe: whether ``--unsafe`` was given.
     :param missing_probes: what to do about probes that don't exist here.
+    :param max_probes: how many targets a script may attach to; None: any number.
+    :param max_bpf_progs: how many programs it may load; None: any number.
     :param without: features of the kernel that are not to be used: ``kprobe_multi``,
         ``uprobe_multi``.
     :param traceable_file: a file to take instead of available_filter_functions, or ''.
@@ -50,6 +52,8 @@ class System:
         pid: int | None = None,
         unsafe: bool = False,
         missing_probes: Missing = "error",
+        max_probes: int | None = None,
+        max_bpf_progs: int | None = None,
         without: Collection[str] = (),
         traceable_file: str = "",
         tracefs: str = "",
@@ -61,6 +65,8 @@ class System:
         self.pid = pid
         self.unsafe = unsafe
         self.missing_probes: Missing = missing_probes
+        self.max_probes = max_probes
+        self.max_bpf_progs = max_bpf_progs
         self._without = frozenset(without)
         self._traceable_file = traceable_file
         self._tracefs = tracefs

@@ -276,6 +276,31 @@ def test_a_probe_of_which_nothing_is_left_is_a_warning_where_the_setting_says_so
     assert unattached(System(**machine, missing_probes="ignore"), script) == []
 
 
+def test_more_programs_than_allowed_are_refused(machine: dict[str, Any]) -> None:
+    resolver = Resolver(System(**machine, max_bpf_progs=3))
+    assert len(resolver.resolve(point("kprobe:*"), {"pid"})) == 1
+    assert len(resolver.resolve(point("kprobe:vfs_*"), {"probe"})) == 2
+    with pytest.raises(ScriptError) as caught:
+        resolver.resolve(point("kprobe:tcp_*"), {"probe"})
+    assert caught.value.errors[0].title == (
+        "Your program is trying to generate more than 4 BPF programs, which exceeds the current "
+        "limit of 3"
+    )
+    assert caught.value.errors[0].help == (
+        "You can increase the limit through the BPFTRACE_MAX_BPF_PROGS environment variable.",
+    )
+
+
+def test_more_probes_than_allowed_are_refused(machine: dict[str, Any]) -> None:
+    resolver = Resolver(System(**machine, max_probes=2))
+    resolver.resolve(point("kprobe:vfs_*"), set())
+    with pytest.raises(ScriptError) as caught:
+        resolver.resolve(point("fentry:vfs_*"), set())
+    assert caught.value.errors[0].title == (
+        "Can't attach to 4 probes because it exceeds the current limit of 2 probes."
+    )
+
+
 def test_names_of_probe_types_are_unique() -> None:
     names = [name for kind in probe_types() for name in (kind.name, *kind.aliases)]
     assert len(names) == len(set(names))
