@@ -83,11 +83,15 @@ def _size32(gen: Emitter, size: int | Operand) -> Operand:
     return gen.ir.op(f"trunc i64 {size} to i32")
 
 
-def zero(gen: Emitter, pointer: Operand, size: int) -> None:
-    """Fill ``size`` bytes with zeros."""
-    if size <= INLINE_LIMIT:
+def zero(gen: Emitter, pointer: Operand, size: int, align: int = 8) -> None:
+    """Fill ``size`` bytes with zeros.
+
+    :param align: what the pointer is known to be aligned to; LLVM may find out better.
+    """
+    if size <= INLINE_LIMIT * align // 8:
         gen.ir.line(
-            f"call void @llvm.memset.inline.p0.i64(ptr align 8 {pointer}, i8 0, i64 {size}, i1 0)"
+            f"call void @llvm.memset.inline.p0.i64"
+            f"(ptr align {align} {pointer}, i8 0, i64 {size}, i1 0)"
         )
     else:  # a failed read zeroes its destination: mm/maccess.c, kernel/trace/bpf_trace.c
         read(gen, pointer, size, "0", "kernel")
@@ -203,7 +207,7 @@ def store(gen: Emitter, expr: tree.Expr, dest: Operand, *, canonical: bool = Fal
         _store_tuple(gen, expr, dest, canonical)
     elif isinstance(expr, tree.Call):
         if canonical:
-            zero(gen, dest, type_.size)
+            zero(gen, dest, type_.size, type_.align)
         implementation(expr).emit_into(expr, gen, dest)
     elif isinstance(type_, String):
         _store_string(gen, expr, dest, canonical)
@@ -229,7 +233,7 @@ def store_bytes(gen: Emitter, dest: Operand, data: bytes, size: int) -> None:
         )
         at += width
     if at < size:
-        zero(gen, gen.ir.offset(dest, at), size - at)
+        zero(gen, gen.ir.offset(dest, at), size - at, 1)
 
 
 def signed_constant(value: int, size: int) -> Operand:
@@ -250,7 +254,7 @@ def _store_string(gen: Emitter, expr: tree.Expr, dest: Operand, canonical: bool)
         return
     where = gen.place(source)
     if canonical or source.type.size != size or where.space != "bpf":
-        zero(gen, dest, size)
+        zero(gen, dest, size, 1)
         length = min(size, source.type.size)
         read_string(gen, dest, length, address_of(gen, where), where.space)
     else:
@@ -261,7 +265,7 @@ def _store_tuple(gen: Emitter, expr: tree.TupleExpr, dest: Operand, canonical: b
     type_ = expr.type
     assert isinstance(type_, Tuple)
     if sum(e.size for e in type_.elements) != type_.size:
-        zero(gen, dest, type_.size)
+        zero(gen, dest, type_.size, type_.align)
     for element, offset in zip(expr.elements, type_.offsets, strict=True):
         store(gen, element, gen.ir.offset(dest, offset), canonical=canonical)
 
@@ -269,7 +273,7 @@ def _store_tuple(gen: Emitter, expr: tree.TupleExpr, dest: Operand, canonical: b
 def _convert_tuple(gen: Emitter, where: Place, from_: Type, to: Tuple, dest: Operand) -> None:
     """A tuple copied into one of wider elements."""
     assert isinstance(from_, Tuple)
-    zero(gen, dest, to.size)
+    zero(gen, dest, to.size, to.align)
     pairs = zip(from_.elements, from_.offsets, to.elements, to.offsets, strict=True)
     for source, at, target, offset in pairs:
         here, there = where.at(at), gen.ir.offset(dest, offset)
