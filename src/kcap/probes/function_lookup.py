@@ -103,8 +103,8 @@ def modules_with_type(name: str, system: System) -> list[str]:
 
 def not_traceable(wanted: Lookup, name: str, system: System) -> NoMatchError:
     """The error for a function that does not exist or can't be traced, with the reason."""
-    near, notes = _instead(wanted, name, system)
-    help_, edits = suggestion(wanted.function.span, near[:3])
+    near, notes, same = _instead(wanted, name, system)
+    help_, edits = suggestion(wanted.function.span, near[:3], name, same=same)
     reason = (
         f'{name} is not traceable (either non-existing, inlined, or marked as "notrace"); '
         "attaching to it will likely fail"
@@ -121,29 +121,32 @@ def not_traceable(wanted: Lookup, name: str, system: System) -> NoMatchError:
     )
 
 
-def _instead(wanted: Lookup, name: str, system: System) -> tuple[list[str], list[str]]:
-    """(functions to propose, notes on them) in place of one that can't be traced."""
+def _instead(wanted: Lookup, name: str, system: System) -> tuple[list[str], list[str], bool]:
+    """What to propose in place of a function that can't be traced.
+
+    :return: (functions, notes on them, whether the first is known to be the same function).
+    """
     renamed, notes = _successors(name, system)
     if renamed:
-        return renamed, notes
+        return renamed, notes, True
     functions = system.functions
     if functions is None:
         every = [found for _, found in system.btf.functions()] if system.btf is not None else []
     else:
         variants = functions.variants(name)
         if variants and wanted.provider in ("kprobe", "kretprobe"):
-            return variants, ["the compiler made a copy of it under another name"]
+            return variants, ["the compiler made a copy of it under another name"], True
         if variants:
             kind = "kprobe" if wanted.provider == "fentry" else "kretprobe"
             note = f"the compiler made a copy of it that BTF leaves out: {kind}:{variants[0]}"
-            return [], [note]
+            return [], [note], False
         every = list(functions.names)
     # A misspelt name may be one that this kernel no longer has.
     for old in nearest(name, known_names(), 1):
         renamed, notes = _successors(old, system)
         if renamed and old not in every:
-            return renamed, notes
-    return nearest(name, every), []
+            return renamed, notes, False
+    return nearest(name, every), [], False
 
 
 def _successors(name: str, system: System) -> tuple[list[str], list[str]]:

@@ -61,11 +61,32 @@ def no_match(
     return NoMatchError([error, *warnings])
 
 
-def suggestion(span: Span, near: Sequence[str]) -> tuple[tuple[str, ...], tuple[Edit, ...]]:
-    """Help and edits that propose names: (help, edits); the edit takes the first one."""
+SURE = 2
+"""Letters that may differ for a name to be taken as a misspelling of another."""
+
+
+def suggestion(
+    span: Span, near: Sequence[str], name: str = "", *, same: bool = False
+) -> tuple[tuple[str, ...], tuple[Edit, ...]]:
+    """Help and edits that propose names.
+
+    :param span: where the wrong name stands, perhaps with more around it (quotes, an offset).
+    :param near: what it may have meant, the best first.
+    :param name: the wrong name; by default the text of ``span``.
+    :param same: the first one is known to be what is wanted, however unlike its name is.
+    :return: (help, edits). There is an edit only where one name is the obvious one: it may be
+        applied without asking.
+    """
     if not near:
         return (), ()
-    return (f"did you mean {enumerate_words(near)}?",), (Edit(span, near[0]),)
+    from kcap.sema.suggest import edit_distance
+
+    name = name or span.text.strip('"')
+    help_ = f"did you mean {enumerate_words(near)}?"
+    obvious = same or edit_distance(name, near[0], SURE) <= SURE
+    if not obvious or name not in span.text:
+        return (help_,), ()
+    return (help_,), (Edit(span, span.text.replace(name, near[0], 1)),)
 
 
 def wrong_form(name: str, signatures: Sequence[str], span: Span, label: str) -> ScriptError:

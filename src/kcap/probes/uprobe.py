@@ -181,7 +181,7 @@ class Uprobe(ProbeType):
         last = parts[-1]
         name = last.text.partition("+")[0]
         near = nearest(name, (symbol.name for symbol in elf.functions))
-        help_, edits = suggestion(last.span, near)
+        help_, edits = suggestion(last.span, near, name)
         notes = []
         if not elf.section(".symtab"):
             notes.append("the file is stripped: only its exported functions have names")

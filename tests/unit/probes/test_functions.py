@@ -161,6 +161,17 @@ def test_a_misspelt_function_is_corrected(system: System) -> None:
     assert (error.span.start, error.span.end) == (7, 15)
 
 
+def test_an_edit_keeps_what_stands_around_the_name(system: System) -> None:
+    assert refused(system, "kprobe:vfs_raed+4").edits[0].replacement == "vfs_read+4"
+
+
+def test_only_an_obvious_name_is_offered_as_an_edit(system: System) -> None:
+    error = refused(system, "kprobe:vfs_reads_all")
+    assert (error.help, error.edits) == ((), ())
+    error = refused(system, "kprobe:tcp_connexion")
+    assert (error.help, error.edits) == (("did you mean tcp_connect?",), ())
+
+
 def test_a_renamed_function_is_explained(system: System) -> None:
     error = refused(system, "kprobe:napi_gro_receive")
     assert error.help == ("did you mean gro_receive_skb?",)
