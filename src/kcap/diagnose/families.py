@@ -47,9 +47,10 @@ HELPER_PATTERNS = (
     r"program of this type cannot use helper (?P<helper>\w+)#(?P<number>\d+)",
     r"unknown func (?P<helper>\w+)#(?P<number>\d+)",
     r"invalid func (?P<helper>\w+)#(?P<number>\d+)",
+    r"func (?P<helper>\w+)#(?P<number>\d+) not supported for program type",
 )
 """A helper that the program may not call: from 6.8 on; up to 6.7; where the kernel does not even
-know a helper of that number."""
+know a helper of that number; for bpf_get_func_ip."""
 
 FAMILIES: tuple[Family, ...] = (
     Family(

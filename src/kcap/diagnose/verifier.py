@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kcap.diagnose.families import FAMILIES, HELPER_PATTERNS, Family
 from kcap.diagnose.helpertable import table
+from kcap.diagnose.known import functions_that_need
 from kcap.kernel import helpers
 from kcap.kernel.errors import summarize
 from kcap.kernel.helpers import Helper
@@ -93,6 +94,27 @@ def explain_log(log: tuple[str, ...], program: tree.Program | None = None) -> Di
     )
 
 
+def explain_text(text: str) -> Diagnostic | None:
+    """Any output with an error in it, of kcap, bpftrace or another tool; None if nothing in it is
+    known.
+
+    The verifier's words count more than what a tool says about them.
+    """
+    from kcap.diagnose.messages import MESSAGES
+
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    log = tuple(lines)
+    found = _recognise(log, "", None)
+    if found is not None:
+        return found
+    for family in MESSAGES:
+        for line in reversed(lines):
+            match = family.compiled.search(line)
+            if match is not None:
+                return _of_family(family, match)
+    return None
+
+
 def _recognise(
     log: tuple[str, ...], reason: str, program: tree.Program | None
 ) -> Diagnostic | None:
@@ -142,7 +164,7 @@ def _helper_refused(number: int, program: tree.Program | None) -> Diagnostic:
             notes=("the program was made for another kernel",),
             help=("use a newer kernel, or a script that does not need the helper",),
         )
-    users = _functions_that_need(number)
+    users = functions_that_need(number)
     kinds = table().kinds(number, None)
     probes = enumerate_words([kind.probes[0] for kind in kinds], "and") if kinds else ""
     row = table().rows[number]
@@ -164,14 +186,6 @@ def _helper_refused(number: int, program: tree.Program | None) -> Diagnostic:
         notes=tuple(notes),
         help=(advice,),
     )
-
-
-def _functions_that_need(number: int) -> list[str]:
-    """The language's functions that call a helper, as they are written."""
-    from kcap.functions.registry import all_functions
-
-    found = {f for f in all_functions().values() if number in f.helpers}
-    return sorted(f.name if f.arity == (0, 0) else f"{f.name}()" for f in found)
 
 
 def _place(number: int, program: tree.Program | None) -> Span | None:
@@ -264,8 +278,11 @@ def last_call(log: tuple[str, ...]) -> int | None:
 
 def _of_family(family: Family, found: re.Match[str]) -> Diagnostic:
     groups = {key: value or "?" for key, value in found.groupdict().items()}
+    from kcap.diagnose.messages import MESSAGES
+
+    code = family.code if family in MESSAGES else f"verifier-{family.code}"
     return Diagnostic(
-        f"verifier-{family.code}",
+        code,
         "error",
         family.title.format(**groups),
         notes=(family.cause.format(**groups),),

@@ -33,8 +33,10 @@ _answers: dict[tuple[object, ...], bool] = {}
 # this type cannot use helper" since).
 _NOT_ALLOWED = ("invalid func ", "unknown func ", "program of this type cannot use helper ")
 
-# Functions that TRACING programs can be loaded for on any kernel with BPF trampolines.
+# Functions that TRACING programs can be loaded for on any kernel with BPF trampolines, and the
+# function that stands for an iterator.
 _TARGETS = ("bpf_fentry_test1", "vfs_read", "ip_rcv")
+_ITERATORS = ("bpf_iter_task", "bpf_iter_bpf_map")
 
 
 def _remember(key: tuple[object, ...], ask: Callable[[], bool | None]) -> bool | None:
@@ -94,7 +96,7 @@ def _tracing_target(program_type: int, attach_type: int, btf: Btf | None) -> int
             if typedef is not None:
                 return typedef.id
         return None
-    for name in _TARGETS:
+    for name in _ITERATORS if attach_type == uapi.BPF_TRACE_ITER else _TARGETS:
         function = btf.find(name, Func)
         if function is not None:
             return function.id

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``kcap explain``: what an error, a helper, a probe type or a kernel function is about."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from kcap.errors import FileError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = """\
+usage: kcap explain [FILE | TEXT...]
+       kcap explain --helper NAME | --probe NAME | --function NAME
+
+Explains an error message or a verifier log, from kcap, bpftrace or anywhere: of a file, of the
+arguments, or (without any, or with '-') of standard input.
+
+  --helper NAME    which programs may call a BPF helper, since when
+  --probe NAME     what a probe type is and what can't be used in it
+  --function NAME  a kernel function's arguments, and how it can be traced here
+  -h, --help       print this
+
+Exit status: 0, or 1 if there is nothing known about it.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``kcap explain`` with the arguments after ``explain``; the exit status."""
+    words = list(argv)
+    if words and words[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if words and words[0].startswith("--"):
+        return _known(words)
+    return _explain(_text(words))
+
+
+def _known(words: list[str]) -> int:
+    from kcap.diagnose import known
+
+    option, _, value = words[0].partition("=")
+    if not value and len(words) > 1:
+        value = words[1]
+    if option not in ("--helper", "--probe", "--function"):
+        raise UsageError(f"kcap explain has no option {option}", hint="see kcap explain --help")
+    if not value:
+        raise UsageError(f"{option} needs a name")
+    if option == "--helper":
+        lines = known.about_helper(value)
+    elif option == "--probe":
+        lines = known.about_probe(value)
+    else:
+        from kcap.probes.system import System
+
+        lines = known.about_function(value, System())
+    print("\n".join(lines))
+    return 0
+
+
+def _text(words: list[str]) -> str:
+    """What is to be explained.
+
+    :raises FileError: the file can't be read.
+    """
+    if not words or words == ["-"]:
+        return sys.stdin.buffer.read().decode("utf-8", "replace")
+    if len(words) == 1 and os.path.isfile(words[0]):
+        try:
+            with open(words[0], encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError as error:
+            raise FileError(f"can't read {words[0]}: {error.strerror}", words[0]) from error
+    return " ".join(words)
+
+
+def _explain(text: str) -> int:
+    from kcap.diagnose.verifier import explain_text
+    from kcap.lang.render import render
+
+    found = explain_text(text)
+    if found is None:
+        print("kcap explain: nothing is known about this", file=sys.stderr)
+        return 1
+    print(render(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    return 0
