@@ -130,18 +130,20 @@ def _check(
     if system is None:
         system, release = make_system(options, config), os.uname().release
     functions = all_functions()
+    probes = resolver(system)
     try:
         script = analyze(
             syntax,
             functions=functions,
-            probes=resolver(system),
+            probes=probes,
             types=system.types,
             config=config,
             parameters=options.parameters,
         )
     except ScriptError as error:
         raise check_failed(error, syntax, source, system, functions, release) from error
-    wrong = check(script, syntax, source, system, functions, release)
+    wrong = [*probes.warnings, *probes.unattached(syntax.probes)]
+    wrong += check(script, syntax, source, system, functions, release)
     if any(diagnostic.severity == "error" for diagnostic in wrong):
         raise ScriptError(wrong)
     return script, system, [*script.warnings, *wrong]
@@ -170,5 +172,7 @@ def make_system(options: Options, config: Config) -> System:
         pid=options.pid,
         unsafe=options.unsafe,
         missing_probes=config.missing_probes,
+        max_probes=config.max_probes,
+        max_bpf_progs=config.max_bpf_progs,
         traceable_file=options.traceable_file,
     )
