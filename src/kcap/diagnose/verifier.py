@@ -155,6 +155,8 @@ def _helper(line: str, program: tree.Program | None) -> Diagnostic | None:
 
 
 def _helper_refused(number: int, program: tree.Program | None) -> Diagnostic:
+    from kcap.diagnose.helpercheck import HelperRules
+
     name = helpers.name(number)
     if number not in helpers.NAMES:
         return Diagnostic(
@@ -165,8 +167,8 @@ def _helper_refused(number: int, program: tree.Program | None) -> Diagnostic:
             help=("use a newer kernel, or a script that does not need the helper",),
         )
     users = functions_that_need(number)
-    kinds = table().kinds(number, None)
-    probes = enumerate_words([kind.probes[0] for kind in kinds], "and") if kinds else ""
+    able = HelperRules(None).probes(number)
+    probes = enumerate_words(able, "and") if able else ""
     row = table().rows[number]
     notes = []
     if users:

@@ -216,8 +216,7 @@ def test_the_three_wordings_of_a_helper_that_is_not_allowed(words: str) -> None:
         " = note: bpf_skb_output is in the kernel since Linux 5.5\n"
         f" = note: the verifier's words: {words}\n"
         " = note: 2 more lines of log: -v shows them\n"
-        " = help: fentry, fexit, rawtracepoint and iter can call it: kcap fix rewrites a kprobe as "
-        "fentry"
+        " = help: fentry, fexit and rawtracepoint can call it: kcap fix rewrites a kprobe as fentry"
     ).replace("\n =", "\n   =")
 
 

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from kcap.cli import fix as command
+from kcap.diagnose.doctor import Doctor, capture_works
 from kcap.diagnose.fix import fix
 from kcap.diagnose.helpertable import release_of, table
 from kcap.diagnose.prober import Prober
@@ -136,3 +137,12 @@ def test_other_repairs_pass_the_check(script: str, expected: str) -> None:
     found = fix(parse(source), source, System(), all_functions())
     assert found.text == expected
     check(found.text)
+
+
+def test_the_doctor_finds_that_packets_can_be_captured_here(kernel: str) -> None:
+    features.forget()
+    points = Doctor(System(), features).points()
+    assert capture_works(points) is True, [point for point in points if not point.ok]
+    found = {point.name: point.ok for point in points}
+    assert found["kprobe_multi"] is (kernel in ("6.12", "7.2"))
+    assert found["bpf_loop"] is (kernel != "5.10")
