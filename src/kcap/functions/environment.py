@@ -75,10 +75,19 @@ class Environment:
             return f"0x{address:x}"
         return f"{found[0]}+{found[1]}" if offset else found[0]
 
-    def user_symbol(self, pid: int, address: int) -> str:
-        """A user address as the symbol that holds it, the address if not known."""
+    def user_symbol(
+        self, pid: int, address: int, *, offset: bool = False, path: bool = False
+    ) -> str:
+        """A user address as the symbol that holds it, the address if not known.
+
+        :param offset: with the offset: ``main+12``.
+        :param path: with the file: ``main (/bin/bash)``.
+        """
         found = self.user.symbolize(pid, address) if self.user is not None else None
-        return f"0x{address:x}" if found is None else found[0]
+        if found is None:
+            return f"0x{address:x}"
+        name, at, file = found
+        return f"{name}{f'+{at}' if offset else ''}{f' ({file})' if path else ''}"
 
     def user_name(self, uid: int) -> str:
         """The name of a user id; the number, if it has none."""

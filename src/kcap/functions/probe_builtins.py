@@ -38,7 +38,7 @@ def load_slot(gen: Emitter, slot: int) -> str:
 
 def load_stack(gen: Emitter, offset: int, space: str) -> str:
     """The 8 bytes at the stack pointer plus ``offset``; 0 if they can't be read."""
-    slot = gen.ir.alloca(8)
+    slot = gen.alloc(8)
     stack = load_register(gen, registers.current().sp)
     gen.read(slot, 8, gen.ir.op(f"add i64 {stack}, {offset}"), space)
     return gen.ir.load("i64", slot)

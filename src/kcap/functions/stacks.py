@@ -82,7 +82,7 @@ class StackType(Opaque):
         lines = []
         for address in frames:
             name = (
-                environment.user_symbol(pid, address)
+                environment.user_symbol(pid, address, offset=True, path=self.mode == "perf")
                 if self.user
                 else environment.kernel_symbol(address, offset=True)
             )

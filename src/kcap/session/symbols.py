@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel symbols for printing, read when the first address has to be printed."""
+"""Symbols and stacks for printing, read when the first address has to be printed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kcap.kernel.maps import Map
     from kcap.symbols.kallsyms import Kallsyms
+    from kcap.symbols.process import ProcessSymbols
 
 
 class LazyKernelSymbols:
@@ -23,3 +27,35 @@ class LazyKernelSymbols:
             self._table = Kallsyms.kernel()
         found = self._table.find(address)
         return None if found is None else (found.name, found.offset)
+
+
+class LazyUserSymbols:
+    """:class:`kcap.functions.environment.UserSymbols` over /proc and the files mapped there."""
+
+    def __init__(self) -> None:
+        self._processes: ProcessSymbols | None = None
+
+    def symbolize(self, pid: int, address: int) -> tuple[str, int, str] | None:
+        """Name, offset and file of what holds ``address`` in process ``pid``, or None."""
+        if self._processes is None:
+            from kcap.symbols.process import ProcessSymbols
+
+            self._processes = ProcessSymbols()
+        return self._processes.find(pid, address)
+
+
+class StoredStacks:
+    """:class:`kcap.functions.environment.Stacks` over the loaded stack-trace maps.
+
+    :param maps: the loaded BPF maps by name.
+    """
+
+    def __init__(self, maps: Mapping[str, Map]) -> None:
+        self._maps = maps
+
+    def frames(self, map_name: str, stack_id: int) -> list[int]:
+        """The addresses of a stack, innermost first; empty if it is not there (any more)."""
+        found = self._maps.get(map_name)
+        data = found.lookup(stack_id.to_bytes(4, "little")) if found is not None else None
+        words = memoryview(data or b"").cast("Q").tolist()
+        return words[: words.index(0)] if 0 in words else words
