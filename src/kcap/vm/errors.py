@@ -35,4 +35,12 @@ class BootError(VmError):
 
 
 class GuestDied(VmError):
-    """The guest went away while it was in use. ``log`` holds the console's last lines."""
+    """The guest went away while it was in use. ``log`` holds the console's last lines.
+
+    :ivar stale_breakpoint: whether the kernel died of a breakpoint that it had removed before.
+        Emulating several CPUs, QEMU 7.2 sometimes runs code that has been patched meanwhile
+        (the kernel patches itself through ``int3``: arch/x86/kernel/alternative.c, text_poke_bp).
+        The same thing tried again then works.
+    """
+
+    stale_breakpoint = False

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 #: How long a guest may take until its agent says hello. Emulated it takes 5 to 9 s on an idle
 #: machine; a machine that does other things at the same time may take several times as long.
 BOOT_PATIENCE_S = 180.0
+BOOT_ATTEMPTS = 4
 
 
 def say_nothing(text: str) -> None:
@@ -129,9 +130,19 @@ class Guest:
         disks += self._own_disks(directory)
         initramfs = directory / "initramfs"
         initramfs.write_bytes(_initramfs(kernel) + _this_run(disks))
-        self._progress(f"booting {kernel.release} ({acceleration})")
-        self._start(kernel, initramfs, disks, acceleration)
-        self._wait_until_ready(kernel)
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            self._progress(f"booting {kernel.release} ({acceleration})")
+            self._start(kernel, initramfs, disks, acceleration)
+            try:
+                self._wait_until_ready(kernel)
+                return
+            except BootError:
+                # See GuestDied.stale_breakpoint: only that is worth another attempt.
+                if attempt == BOOT_ATTEMPTS or not self.died_of_stale_breakpoint():
+                    raise
+                self._progress("the emulator ran code that the kernel had replaced: once more")
+                self._stop()
+                self._console.clear()
 
     def _own_disks(self, directory: Path) -> list[qemu.Disk]:
         """Make the disks that hold this run's files: the shares and kcap's source."""
@@ -317,6 +328,11 @@ class Guest:
             changed += receiver.changed
         return changed
 
+    def died_of_stale_breakpoint(self) -> bool:
+        """Say whether the console tells of what :class:`GuestDied` calls a stale breakpoint."""
+        # "int3: 0000 [#1]" up to 6.1, "Oops: int3: 0000 [#1]" later (arch/x86/kernel/traps.c).
+        return b"int3: 0000 [#" in self._console
+
     def console_tail(self, lines: int = 60) -> str:
         """Return the last lines of the guest's console."""
         text = bytes(self._console).decode(errors="replace").replace("\r", "")
@@ -324,6 +340,11 @@ class Guest:
 
     def kill(self) -> None:
         """End the guest at once and remove its temporary files; may be called again."""
+        self._stop()
+        self._cleanup.close()
+
+    def _stop(self) -> None:
+        """End the emulator and the threads that listen to it."""
         if self._socket is not None:
             # Wakes the thread that reads from it; closing comes after that has ended.
             with contextlib.suppress(OSError):
@@ -339,7 +360,7 @@ class Guest:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self._cleanup.close()
+        self._threads.clear()
 
     def send(self, kind: int, number: int, payload: bytes) -> None:
         """Send one frame to the agent.
@@ -356,11 +377,13 @@ class Guest:
             raise self._death() from error
 
     def _death(self) -> GuestDied:
-        return GuestDied(
+        error = GuestDied(
             f"the guest with kernel {self.release or self.series} went away",
             hint="its console's last lines say why, if it knew",
             log=self.console_tail(),
         )
+        error.stale_breakpoint = self.died_of_stale_breakpoint()
+        return error
 
     def _new_command(
         self,

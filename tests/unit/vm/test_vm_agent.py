@@ -208,3 +208,23 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
         received += frames.feed(stream[:size])
         stream = stream[size:]
     assert received + frames.feed(stream) == sent
+
+
+@pytest.mark.parametrize(
+    ("console", "expected"),
+    [
+        (b"[    3.4] int3: 0000 [#1] PREEMPT SMP NOPTI\r\n", True),
+        (b"[    3.4] Oops: int3: 0000 [#1] PREEMPT SMP\r\n", True),
+        (b"[    3.4] sysrq: Trigger a crash\r\n", False),
+    ],
+)
+def test_only_a_stale_breakpoint_is_taken_for_the_emulators_fault(
+    guest: LocalGuest, console: bytes, expected: bool
+) -> None:
+    guest._console += console
+    assert guest._process is not None
+    command = guest.start(["sleep", "2"], cwd="/")
+    guest._process.kill()
+    with pytest.raises(GuestDied) as caught:
+        command.wait()
+    assert caught.value.stale_breakpoint is expected
