@@ -12,9 +12,10 @@ address space; code generation copies from it only where a value must be in BPF 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from kcap.lang import node
 from kcap.sema.types import Aggregate, Field, Struct, Type
 
 if TYPE_CHECKING:
@@ -23,17 +24,13 @@ if TYPE_CHECKING:
     from kcap.sema.probe import ProbeContext
 
 
-@dataclass(slots=True, eq=False)
-class Node:
-    """Base of the typed tree.
+class Node(node.Node):
+    """Base of the typed tree; ``span`` is where in the script it comes from.
 
-    :param span: where in the script it comes from.
+    No dataclasses: see :mod:`kcap.lang.node` for why.
     """
 
-    span: Span
 
-
-@dataclass(slots=True, eq=False)
 class Expr(Node):
     """Base of expressions; ``type`` is final."""
 
@@ -43,14 +40,12 @@ class Expr(Node):
 # --- leaves ---------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
 class IntegerLiteral(Expr):
     """A constant integer, boolean or enum value; ``value`` lies in the range of ``type``."""
 
     value: int
 
 
-@dataclass(slots=True, eq=False)
 class StringLiteral(Expr):
     """A constant string, without its terminating NUL; ``type`` is a String that holds it."""
 
@@ -69,7 +64,6 @@ class Variable:
     type: Type
 
 
-@dataclass(slots=True, eq=False)
 class VariableRef(Expr):
     """The value of a scratch variable."""
 
@@ -99,7 +93,6 @@ class Map:
         return isinstance(self.value, Aggregate) or self.kind.startswith("percpu")
 
 
-@dataclass(slots=True, eq=False)
 class MapRead(Expr):
     """``@x`` or ``@x[key]``: zero when there is no such key."""
 
@@ -107,21 +100,20 @@ class MapRead(Expr):
     key: Expr | None
 
 
-@dataclass(slots=True, eq=False)
 class MapRef(Expr):
     """A map itself as the argument of a function: ``clear(@x)``. Its type is Void."""
 
     map: Map
 
 
-@dataclass(slots=True, eq=False)
 class Args(Expr):
     """``args``: a place in the context, its type a Struct of keyword 'args'.
 
     For programs of type tracing, each argument takes an 8-byte slot (``Field.slot``).
     """
 
-    type: Struct
+    if TYPE_CHECKING:
+        type: Struct
 
 
 # --- operators ------------------------------------------------------------------------------
@@ -132,7 +124,6 @@ BinaryOp = Literal[
 ]
 
 
-@dataclass(slots=True, eq=False)
 class Unary(Expr):
     """``-x``, ``~x`` (type of the operand) or ``!x`` (boolean; any scalar operand)."""
 
@@ -140,7 +131,6 @@ class Unary(Expr):
     operand: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Binary(Expr):
     """An operator on two operands of the same type (shifts: the left one's type counts).
 
@@ -154,7 +144,6 @@ class Binary(Expr):
     right: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Logical(Expr):
     """``&&`` or ``||``, evaluated short-circuit; boolean. Operands are any scalars."""
 
@@ -163,7 +152,6 @@ class Logical(Expr):
     right: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Ternary(Expr):
     """``condition ? then : otherwise``; both branches have the node's type (or Void)."""
 
@@ -172,7 +160,6 @@ class Ternary(Expr):
     otherwise: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Cast(Expr):
     """A conversion to ``type``, explicit or implied.
 
@@ -187,7 +174,6 @@ class Cast(Expr):
     operand: Expr
 
 
-@dataclass(slots=True, eq=False)
 class PointerOffset(Expr):
     """``pointer + index``: ``index`` (an int64) times the size of the target."""
 
@@ -195,14 +181,12 @@ class PointerOffset(Expr):
     index: Expr
 
 
-@dataclass(slots=True, eq=False)
 class Deref(Expr):
     """``*pointer``, and the left side of ``->``."""
 
     pointer: Expr
 
 
-@dataclass(slots=True, eq=False)
 class AddressOf(Expr):
     """``&place``: a pointer to where a variable, a map's element or a struct's field stands.
 
@@ -212,7 +196,6 @@ class AddressOf(Expr):
     place: Expr
 
 
-@dataclass(slots=True, eq=False)
 class FieldAccess(Expr):
     """A field of a struct (or union, or ``args``) place."""
 
@@ -220,7 +203,6 @@ class FieldAccess(Expr):
     field: Field
 
 
-@dataclass(slots=True, eq=False)
 class TupleElement(Expr):
     """An element of a tuple, or a named one of a record."""
 
@@ -228,7 +210,6 @@ class TupleElement(Expr):
     index: int
 
 
-@dataclass(slots=True, eq=False)
 class Index(Expr):
     """An element of an array place; ``index`` is an integer, in range if constant.
 
@@ -239,14 +220,12 @@ class Index(Expr):
     index: Expr
 
 
-@dataclass(slots=True, eq=False)
 class TupleExpr(Expr):
     """``(a, b)``, also a map key of several parts; each element has its element type."""
 
     elements: list[Expr]
 
 
-@dataclass(slots=True, eq=False)
 class IncDec(Expr):
     """``++``/``--`` on a variable or map element; by the target's size for pointers."""
 
@@ -255,7 +234,6 @@ class IncDec(Expr):
     prefix: bool
 
 
-@dataclass(slots=True, eq=False)
 class Call(Expr):
     """A call of a function, or the use of a builtin.
 
@@ -269,7 +247,6 @@ class Call(Expr):
     data: Any = None
 
 
-@dataclass(slots=True, eq=False)
 class BlockExpr(Expr):
     """``{ statements; result }``; ``result`` is None for a block of type Void."""
 
@@ -280,19 +257,16 @@ class BlockExpr(Expr):
 # --- statements -----------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
 class Stmt(Node):
     """Base of statements."""
 
 
-@dataclass(slots=True, eq=False)
 class ExprStmt(Stmt):
     """An expression whose value is not used."""
 
     expr: Expr
 
 
-@dataclass(slots=True, eq=False)
 class AssignVariable(Stmt):
     """``$x = value`` (the value has the variable's type); None: declared, set to zero."""
 
@@ -300,7 +274,6 @@ class AssignVariable(Stmt):
     value: Expr | None
 
 
-@dataclass(slots=True, eq=False)
 class AssignMap(Stmt):
     """``@x[key] = value``."""
 
@@ -309,7 +282,6 @@ class AssignMap(Stmt):
     value: Expr
 
 
-@dataclass(slots=True, eq=False)
 class UpdateAggregate(Stmt):
     """``@x[key] = count()`` and its like: the call updates the map's aggregate in place."""
 
@@ -318,7 +290,6 @@ class UpdateAggregate(Stmt):
     call: Call
 
 
-@dataclass(slots=True, eq=False)
 class If(Stmt):
     """Both branches are lists of statements."""
 
@@ -327,7 +298,6 @@ class If(Stmt):
     otherwise: list[Stmt]
 
 
-@dataclass(slots=True, eq=False)
 class While(Stmt):
     """``while (condition) { … }``."""
 
@@ -335,7 +305,6 @@ class While(Stmt):
     body: list[Stmt]
 
 
-@dataclass(slots=True, eq=False)
 class ForRange(Stmt):
     """``for ($i : start..end)``; the bounds have the variable's type."""
 
@@ -345,7 +314,6 @@ class ForRange(Stmt):
     body: list[Stmt]
 
 
-@dataclass(slots=True, eq=False)
 class ForMap(Stmt):
     """``for ($kv : @map)``; the variable is a tuple of key and value."""
 
@@ -354,7 +322,6 @@ class ForMap(Stmt):
     body: list[Stmt]
 
 
-@dataclass(slots=True, eq=False)
 class Unroll(Stmt):
     """The body, ``times`` times over."""
 
@@ -362,17 +329,14 @@ class Unroll(Stmt):
     body: list[Stmt]
 
 
-@dataclass(slots=True, eq=False)
 class Break(Stmt):
     """Leave the innermost loop."""
 
 
-@dataclass(slots=True, eq=False)
 class Continue(Stmt):
     """Go on with the next round of the innermost loop."""
 
 
-@dataclass(slots=True, eq=False)
 class Return(Stmt):
     """Leave the probe."""
 
@@ -411,14 +375,14 @@ class Script:
     warnings: list[Any] = field(default_factory=list)
 
 
-def walk(node: object) -> Iterator[Node]:
-    """Every node below and including ``node`` (a node or a list of nodes), in order."""
-    if isinstance(node, list):
-        for item in node:
+def walk(root: object) -> Iterator[Node]:
+    """Every node below and including ``root`` (a node or a list of nodes), in order."""
+    if isinstance(root, list):
+        for item in root:
             yield from walk(item)
-    elif isinstance(node, Node):
-        yield node
-        for item in fields(node):
-            value = getattr(node, item.name)
+    elif isinstance(root, Node):
+        yield root
+        for name in type(root)._fields:
+            value = getattr(root, name)
             if isinstance(value, Node | list):
                 yield from walk(value)
