@@ -215,7 +215,7 @@ class Ctx(ScalarBuiltin):
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         type_ = sema.context.extra.get("ctx_type", VOID)
-        return made(self, call, Pointer(type_, "ctx"))
+        return made(self, call, Pointer(type_, sema.context.extra.get("ctx_space", "ctx")))
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         return gen.ir.address(gen.ctx)

@@ -96,7 +96,8 @@ class Iter(ProbeType):
             uapi.BPF_TRACE_ITER,
             targets=(IteratorTarget(name.partition(":")[2], function.id),),
             args_missing="iterators have their fields in ctx",
-            extra={"ctx_type": context},
+            # Read as kernel memory: the verifier would want each pointer in it compared with NULL.
+            extra={"ctx_type": context, "ctx_space": "kernel"},
         )
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:

@@ -22,6 +22,7 @@ from kcap.session.packets import PacketCapture
 from kcap.session.runtime import Runtime
 
 if TYPE_CHECKING:
+    from threading import Thread
     from types import TracebackType
 
     from kcap.codegen.compile import Compiled, CompiledProgram
@@ -66,6 +67,7 @@ class Trace:
         self.probe_count = 0
         self._loaded: list[tuple[ProbeType, CompiledProgram, list[tuple[Load, Program]]]] = []
         self._links: list[Any] = []
+        self._iterators: Thread | None = None
         self._collection = Collection()
         self._ring: RingReader | None = None
         self._child = child
@@ -122,9 +124,14 @@ class Trace:
                         maps[spec.name].close()
 
     def _environment(self) -> Environment:
-        from kcap.session.symbols import LazyKernelSymbols
+        from kcap.session.symbols import LazyKernelSymbols, LazyUserSymbols, StoredStacks
 
-        return Environment(self.checked.script.config, kernel=LazyKernelSymbols())
+        return Environment(
+            self.checked.script.config,
+            kernel=LazyKernelSymbols(),
+            user=LazyUserSymbols(),
+            stacks=StoredStacks(self._collection.maps),
+        )
 
     def attach(self) -> int:
         """Run the ``begin`` probes, attach all others, start the command; how many probes.
@@ -182,6 +189,7 @@ class Trace:
         return self.runtime.exit_status or 0
 
     def _follow(self) -> Iterator[object]:
+        self._start_iterators()
         next_losses = time.monotonic() + LOSS_INTERVAL
         with select.epoll() as poll:
             for source in self._sources():
@@ -197,6 +205,26 @@ class Trace:
                 if time.monotonic() >= next_losses:
                     next_losses += LOSS_INTERVAL
                     yield from self._losses()
+
+    def _start_iterators(self) -> None:
+        """Run attached iterators in a thread of their own; the trace ends with the last one."""
+        from kcap.kernel.links import IteratorLink
+        from kcap.probes.iterator import run_iterator
+
+        links = [link for link in self._links if isinstance(link, IteratorLink)]
+        if not links:
+            return
+        from threading import Thread
+
+        def work() -> None:
+            try:
+                for link in links:
+                    run_iterator(link)
+            finally:
+                self.stop()
+
+        self._iterators = Thread(target=work)
+        self._iterators.start()
 
     def _sources(self) -> list[int]:
         sources = [self._wake]
@@ -276,6 +304,8 @@ class Trace:
         """Detach all probes; the rings may still hold events."""
         from kcap.kernel.links import close_all
 
+        if self._iterators is not None:
+            self._iterators.join()
         links, self._links = self._links, []
         close_all(links)
 

@@ -73,7 +73,7 @@ def test_probes_in_the_kernel_fire(system: System, text: str) -> None:
         ("profile:hz:99", 3),
         ("profile:10ms", 3),
         ("software:cpu-clock:1000000", 3),
-        ("software:faults:1", 1),
+        ("software:cs:1", 1),
     ],
 )
 def test_timers_and_counters_fire(system: System, text: str, least: int) -> None:

@@ -75,3 +75,13 @@ def test_located_strings_of_tracepoints_are_read() -> None:
     )
     text = printed(script, lambda: os.system("/bin/true"))
     assert text.strip() in ("</bin/sh>", "</bin/true>")
+
+
+def test_an_iterator_prints_every_object_and_ends() -> None:
+    script = 'iter:task { printf("%s:%d\\n", ctx.task.comm, ctx.task.pid); }'
+    with kcap.trace(script) as trace:
+        renderer = TextRenderer(trace.runtime.environment, quiet=True)
+        lines = "".join(renderer.output(event) for event in trace).splitlines()
+    with open("/proc/self/comm") as file:
+        assert f"{file.read().strip()}:{os.getpid()}" in lines
+    assert any(line.endswith(":1") for line in lines)
