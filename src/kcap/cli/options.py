@@ -42,8 +42,8 @@ OPTIONS: Final = (
     Option(("--fix",), "fix", "", "mend what can be mended in the script, then run it"),
     Option(("--fmt",), "reformat", "", "print the script in standard form"),
     Option(("-h", "--help"), "help", "", "show this help"),
-    Option(("-I",), "include_dirs", "DIR", "search DIR for C headers", built=False),
-    Option(("--include",), "includes", "FILE", "add an #include", built=False),
+    Option(("-I",), "include_dirs", "DIR", "search DIR for C headers"),
+    Option(("--include",), "includes", "FILE", "add an #include"),
     Option(("--info",), "info", "", "show what the kernel supports", built=False),
     Option(("-k",), "helper_errors", "", "warn about failing BPF helpers", built=False),
     Option(
@@ -89,6 +89,8 @@ class Arguments:
     program: str | None = None
     format: str = "text"
     fix: bool = False
+    include_dirs: list[str] = field(default_factory=list)
+    includes: list[str] = field(default_factory=list)
     reformat: bool = False
     help: bool = False
     listing: bool = False

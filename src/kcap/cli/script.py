@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from kcap.session.script import Checked, Options
     from kcap.session.trace import Trace
 
+#: With this variable set, a line of the same name says that the probes are attached: bpftrace's
+#: test harness, and whatever else starts it from a program, waits for it.
+NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
+
 
 def main(argv: Sequence[str]) -> int:
     """Do what a command line asks; the exit status.
@@ -68,20 +72,25 @@ def read_script(arguments: Arguments) -> tuple[str, str]:
     :raises FileError: it cannot be read.
     """
     if arguments.program is not None:
-        return "stdin", arguments.program
+        return "stdin", _included(arguments) + arguments.program
     if not arguments.file:
         raise UsageError(
             "no script given", hint="name a file, '-' for standard input, or use -e 'PROGRAM'"
         )
     if arguments.file == "-":
-        return "stdin", sys.stdin.read()
+        return "stdin", _included(arguments) + sys.stdin.read()
     try:
         with open(arguments.file, encoding="utf-8", errors="surrogateescape") as stream:
-            return arguments.file, stream.read()
+            return arguments.file, _included(arguments) + stream.read()
     except OSError as error:
         raise FileError(
             f"failed to open file '{arguments.file}': {error.strerror}", arguments.file
         ) from error
+
+
+def _included(arguments: Arguments) -> str:
+    """What ``--include`` puts before the script."""
+    return "".join(f"#include <{header}>\n" for header in arguments.includes)
 
 
 def _reformat(name: str, text: str) -> int:
@@ -98,6 +107,8 @@ def script_options(arguments: Arguments) -> Options:
 
     return Options(
         parameters=arguments.parameters,
+        named=arguments.named,
+        include_directories=arguments.include_dirs,
         pid=arguments.pid_number,
         command=arguments.command,
         unsafe=arguments.unsafe,
@@ -147,6 +158,9 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
                 print(*trace.timings.lines(), sep="\n", file=sys.stderr)
             if arguments.dry_run:
                 return 0
+            if os.environ.get(NOTIFY):
+                output.write(f"{NOTIFY}\n")
+                output.flush()
             trace.on_tick = output.tick
             for event in trace:
                 output.write(renderer.output(event))

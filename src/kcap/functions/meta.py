@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.codegen.function import Function
@@ -194,8 +193,7 @@ class Getopt(Function):
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         name = sema.string_literal(call.args[0], "the name of getopt()")
-        named: Mapping[str, str] = getattr(sema, "named", {})
-        given = named.get(name)
+        given = sema.named.get(name)
         if len(call.args) < 2:
             return self._boolean(call, sema, name, given, False)
         default = call.args[1]

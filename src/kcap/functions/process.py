@@ -199,7 +199,7 @@ class Cpid(Function):
     summary = "Process ID of the command that -c started, 0 without one."
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
-        pid = getattr(sema, "child_pid", 0)
+        pid = sema.child_pid
         if not pid:
             sema.warn("no-child", call.span, "No child command (`-c`); cpid is zero")
         return tree.IntegerLiteral(call.span, UINT32, pid)
@@ -213,7 +213,7 @@ class HasCpid(Function):
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         from kcap.sema.types import BOOL
 
-        return tree.IntegerLiteral(call.span, BOOL, int(bool(getattr(sema, "child_pid", 0))))
+        return tree.IntegerLiteral(call.span, BOOL, int(sema.child_pid != 0))
 
 
 FUNCTIONS: tuple[type[Function], ...] = (

@@ -51,6 +51,8 @@ def analyze(
     parameters: Sequence[str] = (),
     unsafe: bool = False,
     include_directories: Sequence[str] = (),
+    named: Mapping[str, str] | None = None,
+    child_pid: int = 0,
 ) -> tree.Script:
     """The typed tree of a script.
 
@@ -61,26 +63,33 @@ def analyze(
     :param parameters: positional parameters of the command line.
     :param unsafe: whether functions that change the system are allowed.
     :param include_directories: where headers of the script are looked for (``-I``).
+    :param named: named parameters of the command line, for ``getopt()``.
+    :param child_pid: the process id of the command of ``-c``, or 0.
     :raises ScriptError: with every error found, and the warnings.
     """
+    shared = Shared(
+        functions,
+        types,
+        config,
+        parameters,
+        unsafe,
+        Defines(),
+        MapTable(config.max_map_keys),
+        named or {},
+        child_pid,
+    )
     with recursion_room():
-        return _analyze(
-            program, functions, probes, types, config, parameters, unsafe, include_directories
-        )
+        return _analyze(program, probes, shared, include_directories)
 
 
 def _analyze(
     program: ast.Program,
-    functions: Mapping[str, Callable_],
     probes: ProbeResolver,
-    types: KernelTypes,
-    config: Config,
-    parameters: Sequence[str],
-    unsafe: bool,
+    shared: Shared,
     include_directories: Sequence[str],
 ) -> tree.Script:
-    diagnostics = Diagnostics()
-    program = expand_macros(program, diagnostics, builtins=functions)
+    diagnostics, config = shared.diagnostics, shared.config
+    program = expand_macros(program, diagnostics, builtins=shared.functions)
     for function in program.subprogs:
         diagnostics.error(
             "unsupported",
@@ -89,11 +98,11 @@ def _analyze(
             help=["write a macro instead"],
         )
     apply_block(config, program.config, diagnostics)
-    maps = MapTable(config.max_map_keys)
+    maps = shared.maps = MapTable(config.max_map_keys)
     maps.declare(program.map_declarations, diagnostics)
-    types, defines = _definitions(program, types, diagnostics, include_directories)
-    shared = Shared(functions, types, config, parameters, unsafe, defines, maps)
-    shared.diagnostics = diagnostics
+    shared.types, shared.defines = _definitions(
+        program, shared.types, diagnostics, include_directories
+    )
     jobs = _jobs(program, probes, shared)
     _infer(jobs, shared)
     programs = _pass(jobs, shared, final=True)

@@ -8,7 +8,7 @@ of its interface that type checking needs; ``codegen/function.py`` adds emission
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -49,6 +49,8 @@ class Sema(Protocol):
     config: Config
     context: ProbeContext
     types: KernelTypes
+    named: Mapping[str, str]
+    child_pid: int
 
     def expr(self, node: ast.Expr) -> tree.Expr:
         """The typed form of an expression."""

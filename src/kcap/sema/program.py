@@ -55,6 +55,8 @@ class Shared:
     unsafe: bool
     defines: Defines
     maps: MapTable
+    named: Mapping[str, str] = field(default_factory=dict)
+    child_pid: int = 0
     variables: VariableTable = field(default_factory=VariableTable)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     seen: set[tuple[str, Span | None, str]] = field(default_factory=set)
@@ -99,6 +101,8 @@ class Analyzer:
         self.config = shared.config
         self.parameters = shared.parameters
         self.unsafe = shared.unsafe
+        self.named = shared.named
+        self.child_pid = shared.child_pid
         self.defines = shared.defines
         self.maps = shared.maps
         self.variables = shared.variables

@@ -28,6 +28,8 @@ class Options:
     """What a script is checked and run with, beside its text.
 
     :param parameters: positional parameters, ``$1`` first.
+    :param named: named parameters, for ``getopt()``.
+    :param include_directories: where C headers are looked for (``-I``).
     :param pid: trace this process only (``-p``), or None.
     :param command: a command to run while tracing (``-c``); the trace ends with it.
     :param child_pid: its process id, for ``cpid``; set by the session.
@@ -38,6 +40,8 @@ class Options:
     """
 
     parameters: Sequence[str] = ()
+    named: Mapping[str, str] = field(default_factory=dict)
+    include_directories: Sequence[str] = ()
     pid: int | None = None
     command: str = ""
     child_pid: int = 0
@@ -111,10 +115,26 @@ def compile(
     timings = Timings()
     source = Source(name, text)
     with timings.phase("parse"):
-        syntax = parse(source)
+        syntax = _with_imports(parse(source), name)
     with timings.phase("check"):
         script, system, found = _check(syntax, source, options, system)
     return Checked(source, syntax, script, system, options, found, timings)
+
+
+def _with_imports(syntax: ast.Program, name: str) -> ast.Program:
+    """The script with everything that it imports.
+
+    :raises ScriptError: a file cannot be imported, or is wrong itself.
+    """
+    if not syntax.imports:
+        return syntax
+    from kcap.lang.imports import resolve_imports
+
+    diagnostics = Diagnostics()
+    directory = os.path.dirname(os.path.abspath(name)) if os.path.isfile(name) else os.getcwd()
+    syntax = resolve_imports(syntax, diagnostics, directory=directory)
+    diagnostics.raise_if_errors()
+    return syntax
 
 
 def _check(
@@ -139,6 +159,10 @@ def _check(
             types=system.types,
             config=config,
             parameters=options.parameters,
+            unsafe=options.unsafe,
+            include_directories=options.include_directories,
+            named=options.named,
+            child_pid=options.child_pid,
         )
     except ScriptError as error:
         raise check_failed(error, syntax, source, system, functions, release) from error
