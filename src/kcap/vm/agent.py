@@ -297,7 +297,8 @@ class Agent:
         assert isinstance(known, list)
         assert isinstance(since, float | int)
         missing = set(known)
-        for path, name in walk(top):
+        hidden: list[str] = []
+        for path, name in walk(top, hidden):
             status = os.lstat(path)
             is_new = name not in missing
             missing.discard(name)
@@ -309,11 +310,17 @@ class Agent:
             self.send(ENTRY, number, json.dumps(entry).encode())
             if os.path.isfile(path) and not os.path.islink(path):
                 self.send_file(number, path)
+        # What something else is mounted over is hidden, not gone.
+        for name in hidden:
+            missing = {one for one in missing if one != name and not one.startswith(f"{name}/")}
         self.send(END, number, json.dumps(sorted(missing)).encode())
 
 
-def walk(top: str, prefix: str = "") -> list[tuple[str, str]]:
-    """Return (path, name relative to the first ``top``) of all below, parents first."""
+def walk(top: str, hidden: list[str], prefix: str = "") -> list[tuple[str, str]]:
+    """Return (path, name relative to the first ``top``) of all below, parents first.
+
+    :param hidden: gets the names of directories that something else is mounted on.
+    """
     found = []
     device = os.lstat(top).st_dev
     for name in sorted(os.listdir(top)):
@@ -321,10 +328,11 @@ def walk(top: str, prefix: str = "") -> list[tuple[str, str]]:
         if name == "lost+found" and not prefix:
             continue
         if os.lstat(path).st_dev != device:
-            continue  # something else is mounted there
+            hidden.append(prefix + name)
+            continue
         found.append((path, prefix + name))
         if os.path.isdir(path) and not os.path.islink(path):
-            found += walk(path, f"{prefix}{name}/")
+            found += walk(path, hidden, f"{prefix}{name}/")
     return found
 
 

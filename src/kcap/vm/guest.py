@@ -478,10 +478,29 @@ def _initramfs(kernel: Kernel) -> bytes:
     return archive.finish()
 
 
+def mount_lines(disks: list[qemu.Disk]) -> list[str]:
+    """Return what ``init.sh`` is to mount: a line a disk, serial number, options and place.
+
+    A share may lie above the interpreter that is in the root image (a project's directory with its
+    ``.venv``): such directories are put aside before the shares are mounted, and back afterwards.
+    kcap's own source, which may lie in there, comes last.
+    """
+    shares = [disk for disk in disks if disk.serial.startswith("share")]
+    tops = [f"{disk.point.rstrip('/')}/" for disk in shares]
+    hidden = [path for path in python.directories() if f"{path}/".startswith(tuple(tops))]
+    line = "{0.serial} {0.options} {0.point}".format
+    return [
+        *(line(disk) for disk in disks if disk.serial in ("root", "modules")),
+        *(f"keep {number} {path}" for number, path in enumerate(hidden)),
+        *(line(disk) for disk in shares),
+        *(f"restore {number} {path}" for number, path in enumerate(hidden)),
+        *(line(disk) for disk in disks if disk.serial == "kcap"),
+    ]
+
+
 def _this_run(disks: list[qemu.Disk]) -> bytes:
     """Return the part that says which disks there are and which Python starts."""
     archive = Archive()
-    lines = "".join(f"{disk.serial} {disk.options} {disk.point}\n" for disk in disks)
-    archive.file("disks", lines.encode())
+    archive.file("disks", "".join(f"{line}\n" for line in mount_lines(disks)).encode())
     archive.file("python", f"{python.executable()}\n".encode())
     return archive.finish()

@@ -25,10 +25,22 @@ disk() { # serial -> $found, a device name
     die "there is no disk with the serial number $1"
 }
 
+# What to mount, in order. "keep" and "restore" are for what a share would hide of the interpreter.
 while read -r serial options point; do
-    disk "$serial"
     [ -d "/root$point" ] || $bb mkdir -p "/root$point"
-    $bb mount -t ext4 -o "$options" "$found" "/root$point" || die "cannot mount $serial"
+    case $serial in
+    keep)
+        $bb mkdir "/keep$options"
+        $bb mount --bind "/root$point" "/keep$options" || die "cannot keep $point"
+        ;;
+    restore)
+        $bb mount --bind "/keep$options" "/root$point" || die "cannot restore $point"
+        ;;
+    *)
+        disk "$serial"
+        $bb mount -t ext4 -o "$options" "$found" "/root$point" || die "cannot mount $serial"
+        ;;
+    esac
 done < /disks
 
 for point in proc sys dev; do $bb mount --move "/$point" "/root/$point"; done

@@ -58,6 +58,23 @@ def executable() -> Path:
     return usual if usual.exists() else Path(sys.executable)
 
 
+def directories() -> list[str]:
+    """Return the directories of this machine that the interpreter's parts are copied from.
+
+    Without those below /usr, which no share may hide, and without those inside another of them.
+    """
+    import os
+
+    stdlib = sysconfig.get_path("stdlib")
+    found = {sys.prefix, stdlib, str(executable().resolve().parent)}
+    found |= {path for path in sys.path if path.endswith("-packages") and os.path.isdir(path)}
+    return sorted(
+        path
+        for path in found
+        if not path.startswith("/usr/") and not any(path.startswith(f"{other}/") for other in found)
+    )
+
+
 def runtime() -> Runtime:
     """Describe the interpreter that runs now."""
     found = sorted(needed(DISTRIBUTIONS).values(), key=lambda one: one.name.lower())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kcap.vm import images, python, qemu, rootfs
+from kcap.vm import agent, guest, images, python, qemu, rootfs
 from kcap.vm.errors import RequirementError, VmError
 from kcap.vm.sources import Receiver, names_below, share
 
@@ -148,3 +148,39 @@ def test_disks_have_serial_numbers_and_keep_their_files_as_they_are(tmp_path: Pa
     assert command[command.index("-cpu") + 1] == "max"
     assert "-no-reboot" in command
     assert "norandmaps" in command[command.index("-append") + 1]
+
+
+def test_a_share_above_the_interpreter_does_not_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python, "directories", lambda: ["/opt/python", "/work/.venv"])
+    disks = [
+        qemu.Disk("root", Path("r"), ""),
+        qemu.Disk("modules", Path("m"), "/lib/modules/6.12", "ro"),
+        qemu.Disk("share0", Path("s"), "/work"),
+        qemu.Disk("kcap", Path("k"), "/work/.venv/lib/kcap"),
+    ]
+    assert guest.mount_lines(disks) == [
+        "root rw,noatime ",
+        "modules ro /lib/modules/6.12",
+        "keep 0 /work/.venv",
+        "share0 rw,noatime /work",
+        "restore 0 /work/.venv",
+        "kcap rw,noatime /work/.venv/lib/kcap",
+    ]
+
+
+def test_what_is_mounted_over_is_hidden_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "file").touch()
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        status = list(real(path))
+        status[2] += path.endswith("/venv")  # another device
+        return os.stat_result(status)
+
+    monkeypatch.setattr(agent.os, "lstat", lstat)
+    hidden: list[str] = []
+    assert agent.walk(str(tmp_path), hidden) == [(f"{tmp_path}/file", "file")]
+    assert hidden == ["venv"]
