@@ -11,20 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.errors import FileError, UsageError
-from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.lang.diagnostic import ScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kcap.diagnose.fix import Fix
+    from kcap.diagnose.repair import Repair
+    from kcap.lang.diagnostic import Diagnostic
 
 USAGE = """\
 usage: kcap fix [-i | --diff] FILE [PARAMETER...]
 
-Prints FILE ('-': standard input) with every repair that is certain: a kprobe that calls what only
-fentry may call becomes fentry, with its arguments by name. Which functions and arguments there
-are is asked of the running kernel. Exit status: 0, or 1 if something can't be repaired (the
-reasons are printed).
+Prints FILE ('-': standard input) with its errors repaired where an error comes with an edit: a
+kprobe that calls what only fentry may call becomes fentry, with its arguments by name; misspelt
+names, missing declarations and more. Which functions and arguments there are is asked of the
+running kernel. Exit status: 0, or 1 if errors are left (they are printed).
 
   -i, --in-place   write the file instead of printing it
   --diff           print what changes, as a unified diff
@@ -78,7 +79,7 @@ def _parse(argv: Sequence[str]) -> _Arguments:
 def main(argv: Sequence[str]) -> int:
     """Run ``kcap fix`` with the arguments after ``fix``; the exit status.
 
-    :raises KcapError: the file can't be read or written, or is no script.
+    :raises KcapError: the file can't be read or written.
     """
     arguments = _parse(argv)
     if arguments.help:
@@ -93,59 +94,56 @@ def main(argv: Sequence[str]) -> int:
             write_in_place(arguments.file, fixed)
     elif arguments.diff:
         _print(found.diff.encode("utf-8", "surrogateescape"))
-    elif found.edits or not found.refusals:
+    elif found.applied or not found.left:
         _print(fixed)
-    return 1 if found.refusals else 0
+    return 1 if found.left else 0
 
 
-def repair(name: str, text: str, parameters: Sequence[str] = ()) -> Fix:
+def repair(name: str, text: str, parameters: Sequence[str] = ()) -> Repair:
     """What can be repaired in a script for the machine that this runs on.
 
     :param name: what messages call the script.
     :param parameters: its positional parameters.
-    :raises ScriptError: it can't be parsed.
     """
-    from kcap.diagnose.fix import fix
-    from kcap.diagnose.helpertable import release_of
-    from kcap.functions.registry import all_functions
-    from kcap.lang.parser import parse
-    from kcap.lang.source import Source
-    from kcap.probes.system import System
+    from kcap.diagnose import repair as diagnose
+    from kcap.session.script import Options
+    from kcap.session.script import compile as check_script
 
-    source = Source(name, text)
-    release = release_of(os.uname().release)
-    return fix(parse(source), source, System(params=parameters), all_functions(), release)
+    options = Options(parameters=parameters, unsafe=True)
+
+    def check(text: str) -> list[Diagnostic]:
+        try:
+            check_script(text, name=name, options=options)
+        except ScriptError as error:
+            return list(error.diagnostics)
+        return []
+
+    return diagnose.repair(name, text, check)
 
 
 def fixed_text(name: str, text: str, parameters: Sequence[str] = ()) -> str:
     """The repaired script, for ``kcap --fix``; says on standard error what was changed.
 
-    :raises ScriptError: it can't be parsed, or it needs a repair that is not certain.
+    :raises ScriptError: errors are left that have no certain repair.
     """
     found = repair(name, text, parameters)
-    if found.refusals:
-        raise ScriptError(found.refusals)
-    if found.edits:
+    if found.left:
+        raise ScriptError(found.left)
+    if found.applied:
         print(f"kcap: running {name} with these changes:", file=sys.stderr)
         print(found.diff, end="", file=sys.stderr)
-        _print_notes(found)
     return found.text
 
 
-def _report(found: Fix) -> None:
+def _report(found: Repair) -> None:
     from kcap.cli.errors import print_diagnostics
 
-    diagnostics: list[Diagnostic] = list(found.refusals)
-    print_diagnostics(diagnostics)
-    _print_notes(found)
-    if not found.probes:
-        print(f"kcap fix: {found.source.name}: nothing to fix", file=sys.stderr)
-
-
-def _print_notes(found: Fix) -> None:
-    for probe in found.probes:
-        for note in probe.notes:
-            print(f"kcap: note: {note}", file=sys.stderr)
+    for done in found.applied:
+        where = f"{done.span.location}: " if done.span is not None else ""
+        print(f"kcap fix: {where}fixed: {done.title}", file=sys.stderr)
+    print_diagnostics(found.left)
+    if not found.applied and not found.left:
+        print(f"kcap fix: {found.name}: nothing to fix", file=sys.stderr)
 
 
 def _print(data: bytes) -> None:

@@ -53,15 +53,14 @@ def check_failed(
     """The error of a script that can't be analysed, together with what :func:`check` would find.
 
     On a kernel that lacks the probed function the user then learns of both mistakes at once, and
-    the repair mends both.
+    the repair mends both. Errors of analysis get edits where it is clear what was meant.
     """
     from kcap.diagnose.helpercheck import check_syntax
+    from kcap.diagnose.suggestions import with_suggestions
 
     found = check_syntax(program, functions, release, probe)
-    if not found:
-        return error
     found = _with_fixes(found, program, source, system, functions, release)
-    return ScriptError([*error.diagnostics, *found])
+    return ScriptError([*with_suggestions(error.diagnostics, program, system), *found])
 
 
 def _with_fixes(

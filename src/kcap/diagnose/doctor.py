@@ -137,9 +137,11 @@ class Doctor:
 
     def _rights(self) -> Iterator[Point]:
         for check in permissions.checks():
+            # What can't be told here shows in whether programs load.
             yield Point(
-                "rights", check.name, check.ok, _word(check.ok), check.why, check.hint, needed=True
-            )
+                "rights", check.name, check.ok, _word(check.ok), check.why, check.hint,
+                needed=check.ok is not None,
+            )  # fmt: skip
         unprivileged = self._read("/proc/sys/kernel/unprivileged_bpf_disabled")
         yield Point(
             "rights", "unprivileged_bpf_disabled", True, _setting(unprivileged),

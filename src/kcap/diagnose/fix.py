@@ -122,6 +122,11 @@ def fix(
     return Fix(source, tuple(item for item in found if item is not None))
 
 
+def rewrite_as_typed(probe: ast.Probe, program: ast.Program, system: System) -> ProbeFix:
+    """A kprobe as fentry, a kretprobe as fexit, whatever it calls: for what only these have."""
+    return _Repair(program, system, {}, None).rewrite(probe)
+
+
 class _Repair:
     """Repairing the probes of one script."""
 
@@ -144,11 +149,19 @@ class _Repair:
         wrong = [point for point in probe.attach_points if self._forbidden(point, calls)]
         if not wrong:
             return None
+        return self.rewrite(probe, wrong[0])
+
+    def rewrite(self, probe: ast.Probe, wrong: ast.AttachPoint | None = None) -> ProbeFix:
+        """The probe with its typed probe type.
+
+        :param wrong: the attach point that a refusal names, by default the first.
+        """
+        point = wrong or probe.attach_points[0]
         try:
-            return self._rewrite(probe, calls)
+            return self._rewrite(probe, list(calls_of(probe, self._program)))
         except Refusal as refusal:
-            wanted = SUCCESSOR.get(full_name(wrong[0]))
-            what = f"{wrong[0].text} can't be rewritten"
+            wanted = SUCCESSOR.get(full_name(point))
+            what = f"{point.text} can't be rewritten"
             if wanted is not None:
                 what += f" as {wanted}"
             return ProbeFix(probe, refusal=refusal_diagnostic(what, refusal))

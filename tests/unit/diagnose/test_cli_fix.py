@@ -22,7 +22,7 @@ FIXED = b'fentry:icmp_rcv {  // caf\xe9\n  skboutput("a", args.skb, 1, 0);\n}\n'
 @pytest.fixture(autouse=True)
 def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = frozen.machine(tmp_path / "machine")
-    monkeypatch.setattr("kcap.probes.system.System", lambda params=(): machine)
+    monkeypatch.setattr("kcap.probes.system.System", lambda **_: machine)
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def test_it_prints_the_repaired_script(
     script: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert fix.main([str(script)]) == 0
-    assert capfdbinary.readouterr() == (FIXED, b"")
+    out, err = capfdbinary.readouterr()
+    assert out == FIXED
+    assert err == f"kcap fix: {script}:2:3: fixed: skboutput() can't be used in a kprobe\n".encode()
     assert script.read_bytes() == CASE
 
 
@@ -106,15 +108,39 @@ def test_a_refusal_prints_the_reason_only_and_fails(
     assert fix.main([str(script)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "error[no-safe-rewrite]: kprobe:icmp_rcv+4 can't be rewritten as fentry" in err
+    assert "no safe rewrite: kprobe:icmp_rcv+4 can't be rewritten as fentry" in err
     assert script.read_text() == text
 
 
-def test_a_script_that_can_not_be_parsed_is_left_alone(script: Path) -> None:
-    script.write_text("kprobe:f {")
-    with pytest.raises(ScriptError):
-        fix.main(["-i", str(script)])
-    assert script.read_text() == "kprobe:f {"
+def test_a_script_that_can_not_be_parsed_is_left_alone(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.write_text("begin { @ = ; }")
+    assert fix.main(["-i", str(script)]) == 1
+    assert script.read_text() == "begin { @ = ; }"
+    assert "error[syntax]" in capsys.readouterr().err
+
+
+def test_errors_are_repaired_one_behind_the_other(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.write_text("kprobe:icmp_rcw { if (args.skp.len) { $n = 1 } print($n); prnt(2); }\n")
+    assert fix.main([str(script)]) == 0
+    out = capsys.readouterr().out
+    assert out == (
+        "fentry:icmp_rcv { let $n; if (args.skb.len) { $n = 1 } print($n); print(2); }\n"
+    )
+
+
+def test_what_is_certain_is_repaired_and_the_rest_reported(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.write_text("begin { print(pdi); print($nowhere); }\n")
+    assert fix.main([str(script)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "begin { print(pid); print($nowhere); }\n"
+    assert f"kcap fix: {script}:1:15: fixed: Unknown identifier: 'pdi'\n" in err
+    assert "error[undefined-variable]" in err
 
 
 @pytest.mark.parametrize(
@@ -151,4 +177,4 @@ def test_fixed_text_says_what_it_changed(capsys: pytest.CaptureFixture[str]) -> 
 def test_fixed_text_raises_what_can_not_be_repaired() -> None:
     with pytest.raises(ScriptError) as caught:
         fix.fixed_text("-e", 'kprobe:icmp_rcv+4 { skboutput("a", (struct sk_buff *)arg0, 1, 0); }')
-    assert [d.code for d in caught.value.diagnostics] == ["no-safe-rewrite"]
+    assert [d.code for d in caught.value.diagnostics] == ["helper-not-allowed"]

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Edits for mistakes that analysis reports without one: what scripts get wrong most.
+
+Each rule looks at one code of diagnostics and answers with an edit, or with none where it is not
+clear what was meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kcap import btf as b
+from kcap.btf import render
+from kcap.diagnose.astquery import Tree
+from kcap.diagnose.targets import SUCCESSOR, Refusal, full_name, typed_target
+from kcap.lang import ast
+from kcap.lang.diagnostic import Diagnostic, Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from kcap.lang.source import Span
+    from kcap.probes.system import System
+
+C_SWAPS = {
+    "ntohs": "uint16",
+    "htons": "uint16",
+    "ntohl": "uint32",
+    "htonl": "uint32",
+    "be16_to_cpu": "uint16",
+    "cpu_to_be16": "uint16",
+    "be32_to_cpu": "uint32",
+    "cpu_to_be32": "uint32",
+    "be64_to_cpu": "uint64",
+    "cpu_to_be64": "uint64",
+    "bswap_16": "uint16",
+    "bswap_32": "uint32",
+    "bswap_64": "uint64",
+}
+"""C functions and macros that ``bswap()`` stands for, with the type that they take (on
+little-endian machines, as all that kcap runs on are)."""
+
+_ATOMS = (ast.Identifier, ast.Variable, ast.FieldAccess, ast.Integer, ast.Call, ast.ArrayAccess)
+_MOST_UNROLLED = 100
+
+
+def with_suggestions(
+    diagnostics: Iterable[Diagnostic], program: ast.Program, system: System
+) -> list[Diagnostic]:
+    """The diagnostics, with edits added to errors that have none.
+
+    :param program: the script that they are about.
+    """
+    rules = _Rules(program, system)
+    return [rules.apply(diagnostic) for diagnostic in diagnostics]
+
+
+class _Rules:
+    """The rules, for one script."""
+
+    def __init__(self, program: ast.Program, system: System) -> None:
+        self._program = program
+        self._system = system
+        self._trees: dict[ast.Probe, Tree] = {}
+        self._rules: dict[str, Callable[[Diagnostic, ast.Node, Tree], Diagnostic | None]] = {
+            "undefined-variable": self._declare,
+            "unknown-function": self._swap,
+            "format-type": self._specifier,
+            "unroll-count": self._unroll,
+            "no-args": self._typed_probe,
+            "no-fields": self._cast,
+        }
+
+    def apply(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The diagnostic with an edit, if there is one."""
+        rule = self._rules.get(diagnostic.code)
+        if rule is None or diagnostic.edits or diagnostic.span is None:
+            return diagnostic
+        found = self._node_at(diagnostic.span)
+        if found is None:
+            return diagnostic
+        return rule(diagnostic, *found) or diagnostic
+
+    def _node_at(self, span: Span) -> tuple[ast.Node, Tree] | None:
+        """The outermost node of a probe that has exactly this span."""
+        for probe in self._program.probes:
+            if probe.span.source is not span.source:
+                continue
+            if not probe.span.start <= span.start <= span.end <= probe.span.end:
+                continue
+            if probe not in self._trees:
+                self._trees[probe] = Tree(probe, self._program.grouped)
+            tree = self._trees[probe]
+            for node in tree.nodes:
+                at = node.name_span if isinstance(node, ast.Call) else node.span
+                if span in (at, node.span):
+                    return node, tree
+        return None
+
+    # A variable that is first set inside a block, and used behind it
+
+    def _declare(self, found: Diagnostic, node: ast.Node, tree: Tree) -> Diagnostic | None:
+        if not isinstance(node, ast.Variable):
+            return None
+        setters = [
+            other
+            for other in tree.nodes
+            if isinstance(other, ast.Assign)
+            and isinstance(other.target, ast.Variable)
+            and other.target.name == node.name
+            and other.span.start < node.span.start
+        ]
+        if not setters:
+            return None
+        around = set(tree.ancestors(node))
+        outer = [n for n in tree.ancestors(setters[0]) if isinstance(n, ast.Stmt)]
+        statement = next((n for n in reversed(outer) if tree.parent(n) in around), None)
+        if statement is None or statement in around:
+            return None
+        edit = _before(statement.span, f"let {node.name};")
+        return replace(found, edits=(edit,))
+
+    # C functions
+
+    def _swap(self, found: Diagnostic, node: ast.Node, tree: Tree) -> Diagnostic | None:
+        if not isinstance(node, ast.Call) or len(node.arguments) != 1:
+            return None
+        type_ = C_SWAPS.get(node.name)
+        if type_ is None:
+            return None
+        operand = node.arguments[0]
+        span = tree.with_parentheses(operand)
+        text = (
+            span.text
+            if span != operand.span or isinstance(operand, _ATOMS)
+            else (f"({operand.span.text})")
+        )
+        edits = (Edit(node.name_span, "bswap"), Edit(span, f"({type_}){text}"))
+        help_ = f"{node.name}() is C; in the language, bswap() swaps bytes"
+        return replace(found, edits=edits, help=(help_,))
+
+    # printf
+
+    def _specifier(self, found: Diagnostic, node: ast.Node, tree: Tree) -> Diagnostic | None:
+        call = tree.parent(node)
+        if not isinstance(call, ast.Call) or not call.arguments:
+            return None
+        literal = call.arguments[0]
+        if not isinstance(literal, ast.String) or not isinstance(node, ast.Expr):
+            return None
+        place = _conversion(literal.span, call.arguments.index(node) - 1)
+        if place is None:
+            return None
+        wanted = found.title
+        if "(string supplied)" in wanted:
+            return replace(found, edits=(Edit(place, "%s"),))
+        if "%s specifier" in wanted and "(integer supplied)" in wanted:
+            if isinstance(node, ast.Identifier) and node.name.startswith("arg"):
+                help_ = "str() reads the text that an address points to"
+                edit = Edit(node.span, f"str({node.span.text})")
+                return replace(found, edits=(edit,), help=(help_,))
+            return replace(found, edits=(Edit(place, "%u" if "uint" in found.label else "%d"),))
+        if "%s specifier" in wanted and "(pointer supplied)" in wanted:
+            return replace(found, edits=(Edit(node.span, f"str({node.span.text})"),))
+        return None
+
+    # unroll
+
+    def _unroll(self, found: Diagnostic, node: ast.Node, tree: Tree) -> Diagnostic | None:
+        if isinstance(node, ast.Integer) and node.value > _MOST_UNROLLED:
+            return replace(found, edits=(Edit(node.span, str(_MOST_UNROLLED)),))
+        return None
+
+    # args in a kprobe or kretprobe
+
+    def _typed_probe(self, found: Diagnostic, node: ast.Node, tree: Tree) -> Diagnostic | None:
+        probe = tree.root
+        if not isinstance(probe, ast.Probe) or not isinstance(node, ast.Identifier):
+            return None
+        if node.name != "args":
+            return None
+        if any(full_name(point) not in ("kprobe", "kretprobe") for point in probe.attach_points):
+            return None
+        from kcap.diagnose.fix import rewrite_as_typed
+
+        fixed = rewrite_as_typed(probe, self._program, self._system)
+        if fixed.refusal is not None:
+            return replace(found, notes=(*found.notes, f"no safe rewrite: {fixed.refusal.title}"))
+        return replace(found, edits=fixed.edits, notes=(*found.notes, *fixed.notes))
+
+    # A field of a number: the argument's type is known to BTF
+
+    def _cast(self, found: Diagnostic, node: ast.Node, tree: Tree) -> Diagnostic | None:
+        if not isinstance(node, ast.FieldAccess):
+            return None
+        given = _origin(node.object, tree)
+        if given is None:
+            return None
+        type_ = self._argument_type(tree.root, given)
+        if not type_.endswith("*"):
+            return None
+        grouped = tree.with_parentheses(given)
+        text = f"({type_}){given.span.text}"
+        if given is node.object:
+            text = f"({text})"
+        return replace(found, edits=(Edit(grouped, text),))
+
+    def _argument_type(self, probe: ast.Node, argument: ast.Identifier) -> str:
+        """The type of an ``argN`` as BTF has it, '' if not known or not the same everywhere."""
+        if not isinstance(probe, ast.Probe):
+            return ""
+        found = set()
+        for point in probe.attach_points:
+            if full_name(point) not in (*SUCCESSOR, "fentry", "fexit"):
+                return ""
+            try:
+                functions = typed_target(point, self._system).functions
+            except Refusal:  # without types there is nothing to suggest
+                return ""
+            for function in functions:
+                params = function.proto.params
+                index = int(argument.name[3:])
+                if function.renamed or index >= len(params):
+                    return ""
+                type_id = params[index].type_id
+                pointer = b.resolve(function.btf, type_id)
+                if not isinstance(pointer, b.Ptr):
+                    return ""
+                target = b.resolve(function.btf, pointer.type_id)
+                found.add(f"{render.type_name(function.btf, target.id)} *")
+        return found.pop() if len(found) == 1 else ""
+
+
+def _before(span: Span, statement: str) -> Edit:
+    """Insert a statement before another one: on a line of its own if that begins its line."""
+    text = span.source.text
+    line = text.rfind("\n", 0, span.start) + 1
+    margin = text[line : span.start]
+    gap = " " if margin.strip() else f"\n{margin}"
+    return Edit(span.at_start(), f"{statement}{gap}")
+
+
+def _origin(node: ast.Expr, tree: Tree) -> ast.Identifier | None:
+    """The ``argN`` that an expression is, or that the variable it is was given (once)."""
+    if isinstance(node, ast.Variable):
+        given = [
+            other.value
+            for other in tree.nodes
+            if isinstance(other, ast.Assign | ast.Let)
+            and (other.variable if isinstance(other, ast.Let) else other.target).span
+            and getattr(other.variable if isinstance(other, ast.Let) else other.target, "name", "")
+            == node.name
+        ]
+        if len(given) != 1 or given[0] is None:
+            return None
+        node = given[0]
+    if isinstance(node, ast.Identifier) and node.name[:3] == "arg" and node.name[3:].isdecimal():
+        return node
+    return None
+
+
+def _conversion(literal: Span, number: int) -> Span | None:
+    """Where the conversion of argument ``number`` stands in a format string, if it is a plain one
+    (no flags, no width, no escape before it that could be mistaken)."""
+    from kcap.lang.source import Span as Place
+
+    text, at = literal.text, 0
+    while (at := text.find("%", at)) >= 0:
+        if text.startswith("%%", at):
+            at += 2
+            continue
+        end = at + 1
+        while end < len(text) and not text[end].isalpha():
+            end += 1
+        while end < len(text) - 1 and text[end] in "hlzjt":
+            end += 1
+        if number == 0:
+            plain = text[at + 1 : end + 1].lstrip("hlzjt")
+            if len(plain) != 1:
+                return None
+            return Place(literal.source, literal.start + at, literal.start + end + 1)
+        number -= 1
+        at = end + 1
+    return None
