@@ -85,6 +85,11 @@ def _deref_value(gen: Emitter, expr: tree.Deref) -> Operand:
     return memory.load_scalar(gen, memory.deref(gen, expr.pointer), expr.type)
 
 
+def _address_of(gen: Emitter, expr: tree.AddressOf) -> Operand:
+    """The address of a place; of a map's element, that of a copy of it."""
+    return memory.address_of(gen, place(gen, expr.place))
+
+
 def _field_value(gen: Emitter, expr: tree.FieldAccess) -> Operand:
     return memory.load_field(gen, place(gen, expr.object), expr.field)
 
@@ -163,6 +168,7 @@ _VALUES: dict[type[tree.Expr], Callable[[Emitter, Any], Operand]] = {
     tree.Cast: operators.cast,
     tree.PointerOffset: _pointer_offset,
     tree.Deref: _deref_value,
+    tree.AddressOf: _address_of,
     tree.FieldAccess: _field_value,
     tree.TupleElement: _element_value,
     tree.Index: _element_value,
