@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: What is wanted in a guest where it is installed here: kcap's own needs, and those of its tests.
 DISTRIBUTIONS = (
-    "llvmlite", "pyelftools", "rich", "pyroute2", "pytest", "scapy", "hypothesis",
+    "llvmlite", "libclang", "pyelftools", "rich", "pyroute2", "pytest", "scapy", "hypothesis",
 )  # fmt: skip
 _UNWANTED = shutil.ignore_patterns(
     "test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "config-*",
