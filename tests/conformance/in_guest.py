@@ -27,6 +27,9 @@ PATIENCE = 6
 ATTACH_TIMEOUT = 20
 #: Silence after which a test is over, in seconds, when everything expected has come.
 GRACE = 1.5
+#: Silence after which a test is asked to end, in seconds: what it expects may come at its exit. A
+#: test that allows itself more than the usual five seconds is given as many more.
+SILENCE = 6.0
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 
 
@@ -285,9 +288,11 @@ def _follow(
     prefix: list[str],
 ) -> tuple[str, str]:
     attached = False
+    silent = 0.0
     deadline = time.monotonic() + ATTACH_TIMEOUT * PATIENCE / 2
     while time.monotonic() < deadline:
         more = process.read(min(GRACE, deadline - time.monotonic()))
+        silent = 0.0 if more else silent + GRACE
         if not attached and f"{NOTIFY}\n" in process.output:
             attached = True
             before, _, rest = process.output.partition(f"{NOTIFY}\n")
@@ -296,7 +301,11 @@ def _follow(
             if test.after:
                 command = f"{shlex.join(prefix)} {test.after}" if prefix else test.after
                 helpers.append(_popen(command, directory))
-        if not more and (process.ended() or (attached and _seen(test, process.output, directory))):
+        if more:
+            continue
+        if process.ended() or (attached and _seen(test, process.output, directory)):
+            break
+        if attached and silent >= SILENCE + max(0, test.timeout - 5):
             break
     timed_out = not process.ended()
     process.stop()
