@@ -35,6 +35,7 @@ def print_error(error: KcapError, *, verbose: bool = False) -> None:
     """
     if isinstance(error, ScriptError):
         print_diagnostics(error.diagnostics)
+        _print_log(error, verbose)
         return
     where = f"{error.path}: " if isinstance(error, FileError) and error.path else ""
     text = str(error)
@@ -43,6 +44,10 @@ def print_error(error: KcapError, *, verbose: bool = False) -> None:
     print(f"ERROR: {where}{text}", file=sys.stderr)
     if error.hint:
         print(f"HINT: {error.hint}", file=sys.stderr)
+    _print_log(error, verbose)
+
+
+def _print_log(error: KcapError, verbose: bool) -> None:
     log = getattr(error, "log", "")
     if log and verbose:
         print(log if isinstance(log, str) else "\n".join(log), file=sys.stderr)

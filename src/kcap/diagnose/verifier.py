@@ -12,13 +12,14 @@ from kcap.diagnose.known import functions_that_need
 from kcap.kernel import helpers
 from kcap.kernel.errors import summarize
 from kcap.kernel.helpers import Helper
-from kcap.lang.diagnostic import Diagnostic
+from kcap.lang.diagnostic import Diagnostic, ScriptError
 from kcap.probes.names import enumerate_words
 
 if TYPE_CHECKING:
     from kcap.kernel.errors import VerifierError
     from kcap.lang.source import Span
     from kcap.sema import tree
+    from kcap.sema.probe import ProbeContext
 
 _CALL = re.compile(r"^\s*(?P<insn>\d+): \(85\) call (?P<helper>\w+)#(?P<number>-?\d+)")
 _INSTRUCTION = re.compile(r"^\s*\d+: (\([0-9a-f]{2}\)|R\d|frame\d)")
@@ -50,6 +51,31 @@ _TYPES = (
     ("rcu_ptr_", "a pointer to a kernel struct under RCU"),
     ("", "of a type that does not fit"),
 )
+
+
+class ProgramRefusedError(ScriptError):
+    """The kernel refused a program of a script; the diagnostic explains why.
+
+    :param error: what the kernel said.
+    :param diagnostic: what it means.
+    :ivar log: the verifier's whole log.
+    """
+
+    def __init__(self, error: VerifierError, diagnostic: Diagnostic) -> None:
+        super().__init__([diagnostic])
+        self.error = error
+        self.log = error.log
+
+
+def refused(
+    error: VerifierError, context: ProbeContext, script: tree.Script
+) -> ProgramRefusedError:
+    """The error to raise when a script's program is refused.
+
+    :param context: the probe that the program is for.
+    """
+    program = next((p for p in script.programs if p.context is context), None)
+    return ProgramRefusedError(error, explain(error, program))
 
 
 def explain(error: VerifierError, program: tree.Program | None = None) -> Diagnostic:

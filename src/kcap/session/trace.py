@@ -103,6 +103,7 @@ class Trace:
         self._packets.open(self._collection.maps)
 
     def _load(self) -> None:
+        from kcap.kernel.errors import VerifierError
         from kcap.kernel.maps import Map
         from kcap.probes.registry import probe_type
 
@@ -119,6 +120,10 @@ class Trace:
                 maps = {**shared, **{spec.name: Map.create(spec) for spec in own}}
                 try:
                     loaded.append((load, Program.load(load.apply(program.spec), maps)))
+                except VerifierError as error:
+                    from kcap.diagnose.verifier import refused
+
+                    raise refused(error, program.context, self.checked.script) from error
                 finally:  # the program keeps its own maps alive
                     for spec in own:
                         maps[spec.name].close()

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kcap.diagnose.verifier import explain, explain_log
+from kcap.diagnose.verifier import explain, explain_log, refused
 from kcap.kernel.errors import VerifierError
+from kcap.lang.diagnostic import ScriptError
 from kcap.lang.render import render
+from kcap.sema.probe import ProbeContext
+from kcap.sema.tree import Script
 
 LOGS = Path(__file__).parent / "logs"
 KERNELS = ("5.10", "6.1", "6.12", "7.2")
@@ -233,3 +236,12 @@ def test_what_is_not_known_is_passed_on() -> None:
 
 def test_an_empty_log_is_no_reason_to_fail() -> None:
     assert explain_log(()).title == "the kernel refused the program"
+
+
+def test_a_refused_program_is_an_error_with_diagnostic_and_log() -> None:
+    log = ("0: (95) exit", "R0 !read_ok", "processed 1 insns")
+    context = ProbeContext("kprobe", "kprobe:f", 2)
+    found = refused(VerifierError("kprobe_f", 22, log), context, Script([], {}, None))
+    assert isinstance(found, ScriptError)
+    assert found.log == log
+    assert [d.code for d in found.diagnostics] == ["verifier-uninitialized"]
