@@ -44,6 +44,7 @@ def _lines(arguments: Arguments, system: System) -> Iterator[str]:
 
     is_script = arguments.program is not None or os.path.isfile(arguments.file)
     if not is_script:
+        _warn_of_file_name(arguments)
         return listing.list_probes(arguments.file, system, arguments.verbose)
     from kcap.cli.script import read_script
     from kcap.lang.parser import parse
@@ -53,3 +54,14 @@ def _lines(arguments: Arguments, system: System) -> Iterator[str]:
     program = parse(Source(name, text))
     points = [point for probe in program.probes for point in probe.attach_points]
     return listing.list_points(points, system, arguments.verbose)
+
+
+def _warn_of_file_name(arguments: Arguments) -> None:
+    """Say so where a search pattern looks like a script that is not there."""
+    search = arguments.file
+    if search.endswith(".bt") and not arguments.no_warnings:
+        print(
+            f"WARNING: It appears that '{search}' is a filename but the file does not exist. "
+            f"Treating '{search}' as a search pattern.",
+            file=sys.stderr,
+        )

@@ -66,6 +66,7 @@ class Emitter:
         """Emit the program; its LLVM text. Callbacks are added to the module."""
         statements.open_frame(self)
         self._only_wanted_process()
+        self._only_objects()
         if self.program.predicate is not None:
             holds = self.truth(self.program.predicate)
             with self.ir.if_(self.ir.op(f"xor i1 {holds}, true")):
@@ -92,6 +93,15 @@ class Emitter:
         ids = self.helper(Helper.get_current_pid_tgid)
         process = self.ir.op(f"lshr i64 {ids}, 32")
         with self.ir.if_(self.ir.compare("ne", "i64", process, str(self.module.pid))):
+            self.return_()
+
+    def _only_objects(self) -> None:
+        """Iterators: leave at the last call, which has no object."""
+        offset = self.context.extra.get("ctx_object")
+        if offset is None:
+            return
+        found = self.ir.load("i64", self.ir.offset(self.ctx, offset), volatile=True)
+        with self.ir.if_(self.ir.compare("eq", "i64", found, "0")):
             self.return_()
 
     # --- values ---

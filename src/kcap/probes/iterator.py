@@ -97,7 +97,8 @@ class Iter(ProbeType):
             targets=(IteratorTarget(name.partition(":")[2], function.id),),
             args_missing="iterators have their fields in ctx",
             # Read as kernel memory: the verifier would want each pointer in it compared with NULL.
-            extra={"ctx_type": context, "ctx_space": "kernel"},
+            # The object follows the pointer to struct bpf_iter_meta; it is NULL at the last call.
+            extra={"ctx_type": context, "ctx_space": "kernel", "ctx_object": 8},
         )
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:

@@ -85,3 +85,4 @@ def test_an_iterator_prints_every_object_and_ends() -> None:
     with open("/proc/self/comm") as file:
         assert f"{file.read().strip()}:{os.getpid()}" in lines
     assert any(line.endswith(":1") for line in lines)
+    assert ":0" not in lines  # the last call, without a task
