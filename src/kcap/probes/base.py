@@ -24,8 +24,8 @@ splits them only where the block uses something that differs (``probe``, ``func`
 
 What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing program has) and
 ``retval_slot`` (where fexit has the returned value); ``usdt_arguments`` (operands of ``argN``);
-``ctx_type``, ``ctx_space`` (what ``ctx`` points to, and how it is read) and ``ctx_object`` (offset of
-the pointer in the context that is NULL when there is nothing to do) of iterators; ``expanded``.
+of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
+(offset of the pointer in the context that is NULL when there is nothing to do); ``expanded``.
 
 Where a wildcard stands for many targets (``context.extra["expanded"]``), some may turn out not to
 be attachable: the session may go on without a target whose program the kernel refuses to load, and
