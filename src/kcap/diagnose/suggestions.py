@@ -115,8 +115,10 @@ class _Rules:
             return None
         around = set(tree.ancestors(node))
         outer = [n for n in tree.ancestors(setters[0]) if isinstance(n, ast.Stmt)]
-        statement = next((n for n in reversed(outer) if tree.parent(n) in around), None)
-        if statement is None or statement in around:
+        # the one beside the use, in the innermost block that holds both
+        beside = (n for n in outer if tree.parent(n) in around and n not in around)
+        statement = next(beside, None)
+        if statement is None:
             return None
         edit = _before(statement.span, f"let {node.name};")
         return replace(found, edits=(edit,))
