@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from kcap.probes.system import System
     from kcap.sema.function import Callable_
 
-UNTYPED_ONLY = frozenset(("reg",))
-"""Functions that read the registers which are the context of a kprobe."""
+UNTYPED_ONLY = frozenset(("reg", "ctx"))
+"""Functions and builtins that read the registers which are the context of a kprobe, besides
+``sargN``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,8 @@ class _Repair:
         self._check_calls(calls)
         tree = Tree(probe, self._program.grouped)
         values = self._values(probe, tree, targets)
-        body = Rewriter(tree, values.get, self._same).edits()
+        macros = frozenset(macro.name.text for macro in self._program.macros)
+        body = Rewriter(tree, values.get, self._same, macros).edits()
         head = [edit for target in targets for edit in target.edits]
         notes = [note for target in targets for note in target.notes]
         return ProbeFix(probe, (*head, *body), None, tuple(notes))
@@ -218,7 +220,7 @@ class _Repair:
 
     def _check_calls(self, calls: list[Call]) -> None:
         for call in calls:
-            if isinstance(call.node, ast.Call) and call.name in UNTYPED_ONLY:
+            if call.name in UNTYPED_ONLY or _stack_argument(call.name):
                 raise Refusal(
                     f"{call.shown} reads the registers of a kprobe, which fentry does not have",
                     call.place,
@@ -311,6 +313,10 @@ def kind_of_probe(provider: str) -> ProgramKind | None:
     :param provider: the probe type's full name.
     """
     return next((kind for kind in KINDS if provider in kind.probes), None)
+
+
+def _stack_argument(name: str) -> bool:
+    return name.startswith("sarg") and name[4:].isdecimal()
 
 
 def _argument_index(name: str) -> int | None:

@@ -98,12 +98,20 @@ class Rewriter:
     :param tree: the probe.
     :param lookup: what takes the place of a node, or None if it stays.
     :param same: compares types.
+    :param macros: the names of the script's macros, which may do anything with an argument, and
+        want a variable where their parameter is one.
     """
 
     def __init__(
-        self, tree: Tree, lookup: Callable[[ast.Node], Value | None], same: SameType
+        self,
+        tree: Tree,
+        lookup: Callable[[ast.Node], Value | None],
+        same: SameType,
+        macros: frozenset[str] = frozenset(),
     ) -> None:
         self._tree = tree
+        self._unlike = OUTPUT | macros
+        self._macros = macros
         self._lookup = lookup
         self._same = same
         self._edits: list[Edit] = []
@@ -148,7 +156,7 @@ class Rewriter:
         """Whether a pointer means the same as an unsigned integer where ``node`` stands."""
         parent = self._tree.parent(node)
         if isinstance(parent, ast.Call):
-            return parent.name not in OUTPUT
+            return parent.name not in self._unlike
         if isinstance(parent, ast.Assign | ast.Let):
             return self._holds_pointer(parent)
         return _neutral(parent, node)
@@ -164,7 +172,7 @@ class Rewriter:
     def _neutral_use(self, use: ast.Variable) -> bool:
         parent = self._tree.parent(use)
         if isinstance(parent, ast.Call):
-            return parent.name not in OUTPUT
+            return parent.name not in self._unlike
         return _neutral(parent, use)
 
     # Variables
@@ -226,7 +234,9 @@ class Rewriter:
             return typed or self._same(parent.type, value.btf, value.type_id)
         if not typed:
             return False
-        return isinstance(parent, ast.FieldAccess | ast.Call) or _neutral(parent, use)
+        if isinstance(parent, ast.Call):
+            return parent.name not in self._macros
+        return isinstance(parent, ast.FieldAccess) or _neutral(parent, use)
 
 
 def _plain(statement: ast.Assign | ast.Let) -> bool:

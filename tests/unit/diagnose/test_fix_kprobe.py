@@ -176,7 +176,7 @@ REPAIRED = {
         'macro save($p) { skboutput("a", $p, 1, 0); }\n'
         'kprobe:icmp_rcv { $s = (struct sk_buff *)arg0; save($s); }',
         'macro save($p) { skboutput("a", $p, 1, 0); }\n'
-        'fentry:icmp_rcv { save(args.skb); }',
+        'fentry:icmp_rcv { $s = args.skb; save($s); }',
     ),
     "loop": (
         'kprobe:icmp_rcv { $s = (struct sk_buff *)arg0; unroll (2) { skboutput("a", $s, 1, 0); } }',
@@ -294,6 +294,18 @@ REFUSED = {
         'kprobe:icmp_rcv { skboutput("a", (struct sk_buff *)reg("di"), 1, 0); }',
         'reg("di")',
         "kprobe:icmp_rcv can't be rewritten as fentry: reg() reads the registers of a kprobe, "
+        "which fentry does not have",
+    ),
+    "stack argument": (
+        f"kprobe:icmp_rcv {{ @ = sarg0; {SKB}; }}",
+        "sarg0",
+        "kprobe:icmp_rcv can't be rewritten as fentry: sarg0 reads the registers of a kprobe, "
+        "which fentry does not have",
+    ),
+    "context": (
+        f"kprobe:icmp_rcv {{ $r = (struct pt_regs *)ctx; {SKB}; }}",
+        "ctx",
+        "kprobe:icmp_rcv can't be rewritten as fentry: ctx reads the registers of a kprobe, "
         "which fentry does not have",
     ),
     "macro with an argument": (
