@@ -22,7 +22,7 @@ from kcap.sema.config import Config
 from kcap.sema.kerneltypes import KernelTypes
 from kcap.sema.probe import ProbeContext
 from unit.packet import skb_samples as s
-from unit.packet.bpf_machine import Machine, Memory
+from support.bpf_machine import Machine, Memory
 
 TRACING, FENTRY = 26, 24
 SKB, DEVICE, NET, HEAD = (0xFFFF_8880_0000_0000 + n * 0x100_0000 for n in range(4))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A BPF virtual machine for tests: runs a program on a picture of memory, with no kernel.
 
-It knows the instructions of BPF v3 (RFC 9669) but calls between programs, and the few helpers that
-``skboutput()`` uses. What the kernel's verifier refuses, it may run; what it runs, it runs alike.
+It knows the instructions of BPF v3 (RFC 9669), callbacks, and the helpers that most programs use.
+What the kernel's verifier refuses, it may run; what it runs, it runs alike.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 
 from kcap.kernel.helpers import Helper
-from kcap.kernel.spec import MapSpec, ProgramSpec
+from kcap.kernel.spec import MapSpec, MapType, ProgramSpec
 
 MASK = (1 << 64) - 1
 KERNEL = 0xFFFF_8000_0000_0000
@@ -19,6 +19,10 @@ STACK_TOP = 0x7000_0000_0000
 CONTEXT = 0x7100_0000_0000
 VALUES = 0x7200_0000_0000
 MAPS = 0x7300_0000_0000
+RING = 0x7400_0000_0000
+ELEMENTS = 0x7500_0000_0000
+FUNCTIONS = 0x7600_0000_0000
+FRAME = 512
 EFAULT = -14 & MASK
 
 _SIZES = {0: 4, 1: 2, 2: 1, 3: 8}
@@ -64,16 +68,29 @@ class Machine:
 
     def __init__(self, program: ProgramSpec, maps: Sequence[MapSpec], memory: Memory) -> None:
         self.memory = memory
-        self._insns = [
-            struct.unpack_from("<BBhi", program.insns, at) for at in range(0, len(program.insns), 8)
-        ]
         self._maps = {spec.name: MAPS + number * 64 for number, spec in enumerate(maps)}
         self.values = {spec.name: VALUES + number * 0x10000 for number, spec in enumerate(maps)}
         for spec in maps:
             memory.add(self.values[spec.name], bytes(spec.value_size))
-        self._relocated = {each.insn: self._maps[each.symbol] for each in program.relocations}
+        self.load(program)
+        self._specs = {self._maps[spec.name]: spec for spec in maps}
+        #: Map address -> key -> address of the value, for maps that are no arrays.
+        self.elements: dict[int, dict[bytes, int]] = {at: {} for at in self._specs}
+        self._next_element = ELEMENTS
+        #: Address -> size of what is reserved in the ring; finished records.
+        self._reserved: dict[int, int] = {}
+        self.records: list[bytes] = []
+        self._stack = STACK_TOP
         self._helpers: Mapping[int, Callable[..., int]] = {
             Helper.map_lookup_elem: self._lookup,
+            Helper.map_update_elem: self._update,
+            Helper.map_delete_elem: self._delete,
+            Helper.for_each_map_elem: self._for_each,
+            Helper.loop: self._loop,
+            Helper.ringbuf_reserve: self._reserve,
+            Helper.ringbuf_submit: self._submit,
+            Helper.probe_read_kernel_str: self._probe_read_string,
+            Helper.get_current_uid_gid: lambda *_: self.uid | self.gid << 32,
             Helper.probe_read_kernel: self._probe_read,
             Helper.ktime_get_ns: lambda *_: self.mono_ns,
             Helper.get_smp_processor_id: lambda *_: self.cpu,
@@ -82,19 +99,52 @@ class Machine:
             Helper.skb_output: self._skb_output,
         }
         self.mono_ns, self.cpu, self.pid, self.tid, self.comm = 0, 0, 0, 0, b""
+        self.uid = self.gid = 0
         #: skb address -> (skb->len, the bytes from skb->data on).
         self.skbs: dict[int, tuple[int, bytes]] = {}
         #: What bpf_skb_output sent.
         self.samples: list[bytes] = []
         self.full = False
 
+    def load(self, program: ProgramSpec) -> None:
+        """Take another program, which has the same maps."""
+        self._insns = [
+            struct.unpack_from("<BBhi", program.insns, at) for at in range(0, len(program.insns), 8)
+        ]
+        self._relocated = {each.insn: self._maps[each.symbol] for each in program.relocations}
+
+    def by_spec(self, maps: Sequence[MapSpec]) -> list[tuple[MapSpec, int]]:
+        """The maps with their addresses."""
+        return [(spec, self._maps[spec.name]) for spec in maps]
+
+    def element(self, name: str, key: bytes) -> bytes:
+        """An array's element; zeros if nobody has looked at it."""
+        spec = self._specs[self._maps[name]]
+        only = self._array(spec) and spec.max_entries == 1
+        address = self.values[name] if only else self.elements[self._maps[name]].get(key, 0)
+        return self.memory.read(address, spec.value_size) or bytes(spec.value_size)
+
+    def again(self) -> int:
+        """Run once more, in the same memory."""
+        return self._call(0, CONTEXT)
+
     def run(self, *slots: int) -> int:
         """Run with these 8-byte context slots; the program's result."""
         self.memory.add(CONTEXT, struct.pack(f"<{len(slots)}Q", *slots))
-        self.memory.add(STACK_TOP - 512, b"\xa5" * 512)
-        regs = [0] * 11
-        regs[1], regs[10] = CONTEXT, STACK_TOP
-        at = 0
+        self.memory.add(STACK_TOP - 8 * FRAME, b"\xa5" * 8 * FRAME)
+        return self._call(0, CONTEXT)
+
+    def _call(self, at: int, *arguments: int) -> int:
+        """Run a function of the program, with a stack frame of its own; its result."""
+        regs = [0, *arguments, *[0] * (10 - len(arguments))]
+        regs[10] = self._stack
+        self._stack -= FRAME
+        try:
+            return self._execute(at, regs)
+        finally:
+            self._stack += FRAME
+
+    def _execute(self, at: int, regs: list[int]) -> int:
         while True:
             op, registers, offset, imm = self._insns[at]
             dst, src = registers & 15, registers >> 4
@@ -102,13 +152,15 @@ class Machine:
             if op == 0x95:
                 return regs[0]
             if op == 0x85:
-                assert src == 0, "calls between programs are not known here"
-                regs[0] = self._helpers[imm](*regs[1:6]) & MASK
+                regs[0] = self._called(at, src, imm, regs)
                 for scratch in range(1, 6):
                     regs[scratch] = 0xDEAD_BEEF_DEAD_BEEF
             elif op == 0x18:
                 high = self._insns[at + 1][3]
-                regs[dst] = self._relocated.get(at, (high << 32 | imm & 0xFFFFFFFF) & MASK)
+                constant = (high << 32 | imm & 0xFFFFFFFF) & MASK
+                if src == 4:  # BPF_PSEUDO_FUNC
+                    constant = FUNCTIONS + at + 1 + imm
+                regs[dst] = self._relocated.get(at, constant)
                 at += 1
             elif kind in (4, 7):
                 value = regs[src] if op & 8 else imm & MASK
@@ -120,6 +172,11 @@ class Machine:
             else:
                 self._memory_access(op, regs, dst, src, offset, imm)
             at += 1
+
+    def _called(self, at: int, kind: int, number: int, regs: list[int]) -> int:
+        if kind == 1:  # BPF_PSEUDO_CALL: a function of the program
+            return self._call(at + 1 + number, *regs[1:6])
+        return self._helpers[number](*regs[1:6]) & MASK
 
     def _memory_access(
         self, op: int, regs: list[int], dst: int, src: int, offset: int, imm: int
@@ -140,15 +197,98 @@ class Machine:
             value += int.from_bytes(self.memory.read(address, size) or b"", "little")
         self.memory.write(address, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
-    def _lookup(self, map_: int, _key: int, *_: int) -> int:
-        name = next(name for name, address in self._maps.items() if address == map_)
-        return self.values[name]
+    def _array(self, spec: MapSpec) -> bool:
+        return spec.type in (MapType.ARRAY, MapType.PERCPU_ARRAY)
+
+    def _key(self, spec: MapSpec, key: int) -> bytes:
+        data = self.memory.read(key, spec.key_size)
+        assert data is not None, f"a key of {spec.name} that is not in memory"
+        return data
+
+    def _lookup(self, map_: int, key: int, *_: int) -> int:
+        spec = self._specs[map_]
+        if self._array(spec) and spec.max_entries == 1:
+            return self.values[spec.name]
+        return self.elements[map_].get(self._key(spec, key)) or self._first(spec, map_, key)
+
+    def _first(self, spec: MapSpec, map_: int, key: int) -> int:
+        """An array's element comes into being when it is first looked at; a hash has none."""
+        if not self._array(spec):
+            return 0
+        data = self._key(spec, key)
+        if int.from_bytes(data, "little") >= spec.max_entries:
+            return 0
+        return self._element(map_, data, bytes(spec.value_size))
+
+    def _element(self, map_: int, key: bytes, value: bytes) -> int:
+        address = self.memory.add(self._next_element, value)
+        self._next_element += len(value) + 16
+        self.elements[map_][key] = address
+        return address
+
+    def _update(self, map_: int, key: int, value: int, _flags: int, *_: int) -> int:
+        spec = self._specs[map_]
+        data = self.memory.read(value, spec.value_size)
+        assert data is not None
+        found = self.elements[map_].get(self._key(spec, key))
+        if found is not None:
+            self.memory.write(found, data)
+        elif len(self.elements[map_]) >= spec.max_entries:
+            return -7  # E2BIG
+        else:
+            self._element(map_, self._key(spec, key), data)
+        return 0
+
+    def _delete(self, map_: int, key: int, *_: int) -> int:
+        found = self.elements[map_].pop(self._key(self._specs[map_], key), None)
+        return -2 if found is None else 0
+
+    def _for_each(self, map_: int, function: int, context: int, _flags: int, *_: int) -> int:
+        for count, (key, value) in enumerate(list(self.elements[map_].items())):
+            at = self.memory.add(self._next_element, key)
+            self._next_element += len(key) + 16
+            if self._call(function - FUNCTIONS, map_, at, value, context):
+                return count + 1
+        return len(self.elements[map_])
+
+    def _loop(self, rounds: int, function: int, context: int, _flags: int, *_: int) -> int:
+        for index in range(rounds & 0xFFFFFFFF):
+            if self._call(function - FUNCTIONS, index, context):
+                return index + 1
+        return rounds
+
+    def _reserve(self, _ring: int, size: int, _flags: int, *_: int) -> int:
+        if self.full:
+            return 0
+        address = RING + 0x1000 * (len(self.records) + len(self._reserved))
+        self._reserved[address] = size
+        return self.memory.add(address, b"\xa5" * size)
+
+    def _submit(self, record: int, _flags: int, *_: int) -> int:
+        data = self.memory.read(record, self._reserved.pop(record))
+        assert data is not None
+        self.records.append(data)
+        return 0
+
+    def _readable(self, source: int, size: int) -> bytes | None:
+        return self.memory.read(source, size & 0xFFFFFFFF)
 
     def _probe_read(self, dest: int, size: int, source: int, *_: int) -> int:
-        size &= 0xFFFFFFFF
-        data = self.memory.read(source, size) if source >= KERNEL else None
-        self.memory.write(dest, bytes(size) if data is None else data)
+        data = self._readable(source, size)
+        self.memory.write(dest, bytes(size & 0xFFFFFFFF) if data is None else data)
         return EFAULT if data is None else 0
+
+    def _probe_read_string(self, dest: int, size: int, source: int, *_: int) -> int:
+        text = bytearray()
+        while len(text) < (size & 0xFFFFFFFF) - 1:
+            byte = self._readable(source + len(text), 1)
+            if byte is None:
+                return EFAULT
+            if byte == b"\0":
+                break
+            text += byte
+        self.memory.write(dest, bytes(text) + b"\0")
+        return len(text) + 1
 
     def _comm(self, dest: int, size: int, *_: int) -> int:
         self.memory.write(dest, self.comm.ljust(size, b"\0"))

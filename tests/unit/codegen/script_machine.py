@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs whole scripts on the BPF machine: compiled as for the kernel, read as from the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from kcap.codegen.compile import Compiled, compile_script
+from kcap.codegen.events import HEADER_SIZE
+from kcap.codegen.module import LOST, Features
+from kcap.functions.environment import Environment
+from kcap.functions.registry import all_functions
+from kcap.kernel.spec import MapSpec
+from kcap.lang import ast
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
+from kcap.output.text import TextRenderer
+from kcap.sema.analyzer import analyze
+from kcap.sema.config import Config
+from kcap.sema.kerneltypes import KernelTypes
+from kcap.sema.probe import ProbeContext
+from kcap.session.runtime import Runtime
+from support.bpf_machine import Machine, Memory
+
+RAW_TRACEPOINT = 17
+
+
+class _Begin:
+    """Every probe is ``begin``."""
+
+    def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
+        return [ProbeContext("begin", "begin", RAW_TRACEPOINT)]
+
+
+@dataclass
+class _Loaded:
+    """A map of the machine, as a loaded BPF map reads."""
+
+    machine: Machine
+    spec: MapSpec
+    address: int
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self.machine.elements[self.address].items():
+            yield key, self.machine.memory.read(value, self.spec.value_size) or b""
+
+    def split(self, data: bytes) -> list[bytes]:
+        return [data]
+
+    def clear(self) -> None:
+        self.machine.elements[self.address].clear()
+
+
+@dataclass
+class Outcome:
+    """What a script did.
+
+    :ivar text: what it printed.
+    :ivar lost: the counters of lost things, by (kind, subject).
+    """
+
+    text: str
+    lost: dict[tuple[str, str], int]
+    runtime: Runtime
+    compiled: Compiled
+    machine: Machine
+
+    def map(self, name: str) -> dict[object, object]:
+        """A map's entries."""
+        return dict(self.runtime.read_map(self.compiled.script.maps[name]))
+
+
+def compiled(text: str, features: Features | None = None, config: Config | None = None) -> Compiled:
+    """Compile a script whose probes are all ``begin``."""
+    types = KernelTypes(None)
+    script = analyze(
+        parse(Source("test", text)),
+        functions=all_functions(),
+        probes=_Begin(),
+        types=types,
+        config=config or Config(),
+        unsafe=True,
+    )
+    return compile_script(script, features or Features())
+
+
+def run(
+    text: str,
+    features: Features | None = None,
+    config: Config | None = None,
+    *,
+    full: bool = False,
+    rounds: int = 1,
+) -> Outcome:
+    """Run all probes of a script, in order, and what user space makes of their events.
+
+    :param full: the event ring has no room.
+    :param rounds: how often.
+    """
+    made = compiled(text, features, config)
+    machine = Machine(made.programs[0].spec, made.maps, Memory())
+    machine.pid, machine.tid, machine.uid, machine.gid = 4242, 4243, 1000, 100
+    machine.comm, machine.cpu, machine.mono_ns, machine.full = b"curl", 3, 1_000_000_123, full
+    machine.run()
+    for _ in range(rounds - 1):
+        machine.again()
+    for program in made.programs[1:]:
+        machine.load(program.spec)
+        machine.again()
+    loaded = {spec.name: _Loaded(machine, spec, at) for spec, at in machine.by_spec(made.maps)}
+    environment = Environment(made.script.config)
+    runtime = Runtime(loaded, environment)  # type: ignore[arg-type]
+    renderer = TextRenderer(environment)
+    printed = []
+    for record in machine.records:
+        site = made.sites[int.from_bytes(record[:4], "little")]
+        printed += [renderer.output(e) for e in site.receive(record, HEADER_SIZE, runtime)]
+    return Outcome("".join(printed), _lost(made, machine), runtime, made, machine)
+
+
+def _lost(made: Compiled, machine: Machine) -> dict[tuple[str, str], int]:
+    counts = {}
+    for slot, counter in enumerate(made.lost):
+        value = machine.element(LOST, slot.to_bytes(4, "little"))
+        counts[counter.kind, counter.subject] = int.from_bytes(value, "little")
+    return counts
+
+
+def output(text: str, features: Features | None = None) -> str:
+    """What a script prints."""
+    return run(text, features).text

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the emitted programs compute, on the BPF machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from kcap.codegen.module import Features
+from unit.codegen.script_machine import output, run
+
+OLD = Features(loop=False, for_each=False)
+
+
+@pytest.mark.parametrize(
+    ("expression", "printed"),
+    [
+        ("1 + 2 * 3", "7"),
+        ("7 / 2", "3"),
+        ("-7 / 2", "-3"),
+        ("-7 % 3", "-1"),
+        ("7 / (pid - 4242)", "0"),
+        ("pid / 5 % 100", "48"),
+        ("1 << 40", "1099511627776"),
+        ("(uint8)255 + (uint8)1", "256"),
+        ("(uint8)300", "44"),
+        ("(int8)200", "-56"),
+        ("(int64)(int8)200", "-56"),
+        ("(uint64)(uint8)200", "200"),
+        ("~0", "-1"),
+        ("5 & 3 | 8 ^ 1", "9"),
+        ("pid > 4241 && tid < 4244", "1"),
+        ("pid > 9999 || tid == 4243", "1"),
+        ("!pid", "0"),
+        ('comm == "curl"', "1"),
+        ('comm != "curl"', "0"),
+        ('comm == "cur"', "0"),
+        ('comm == "curls"', "0"),
+        ("pid ? 10 : 20", "10"),
+        ("pid == 1 ? 10 : 20", "20"),
+        ("uid", "1000"),
+        ("gid", "100"),
+        ("cpu", "3"),
+        ("(1, 2).1", "2"),
+        ("((1, 2), 3).0.1", "2"),
+        ("(uint64)(int8[8])12345", "12345"),
+        ("((int8[8])12345)[1]", "48"),
+    ],
+)
+def test_expression(expression: str, printed: str) -> None:
+    assert output(f'begin {{ printf("%lld", {expression}) }}') == printed
+
+
+def test_signed_shift_keeps_the_sign() -> None:
+    assert output('begin { $x = (int64)-256; printf("%d", $x >> 4) }') == "-16"
+
+
+def test_division_by_a_variable_that_is_zero_gives_zero_and_its_remainder_the_dividend() -> None:
+    text = 'begin { $z = pid - 4242; printf("%d %d", 17 / $z, 17 % $z) }'
+    assert output(text) == "0 17"
+
+
+def test_strings_print_up_to_their_nul_and_compare_by_content() -> None:
+    text = 'begin { $a = "abc"; $b = "abc"; printf("%s %d %d", $a, $a == $b, $a == "abd") }'
+    assert output(text) == "abc 1 0"
+
+
+def test_a_map_of_strings_and_numbers_is_keyed_by_the_content_of_its_strings() -> None:
+    text = 'begin { @[comm, 1] = 5; @["curl", 1]++; printf("%d", @["curl", 1]) }'
+    assert output(text) == "6"
+
+
+def test_reading_a_missing_key_gives_zero_and_leaves_no_key() -> None:
+    outcome = run('begin { @x[1] = 2; printf("%d %d", @x[7], @x[1]) }')
+    assert outcome.text == "0 2"
+    assert outcome.map("@x") == {1: 2}
+
+
+def test_prefix_and_postfix_steps_of_variables_and_maps() -> None:
+    text = 'begin { $x = 5; @y = 5; printf("%d %d %d %d", $x++, ++$x, @y--, --@y) }'
+    assert output(text) == "5 7 5 3"
+
+
+def test_compound_assignment_of_maps_and_variables() -> None:
+    text = 'begin { $x = 6; $x *= 7; @y = 40; @y += 2; $x -= 1; printf("%d %d", $x, @y) }'
+    assert output(text) == "41 42"
+
+
+def test_if_else_and_blocks_with_values() -> None:
+    text = """begin {
+      $a = 0;
+      if (pid == 4242) { $a = 1 } else { $a = 2 }
+      $b = { let $c = 3; $c + 1 };
+      printf("%d %d", $a, $b)
+    }"""
+    assert output(text) == "1 4"
+
+
+def test_return_leaves_the_program() -> None:
+    assert output('begin { printf("a"); if (pid) { return } printf("b") }') == "a"
+
+
+def test_predicate_false_keeps_the_body_from_running() -> None:
+    assert (
+        output('begin /pid == 1/ { printf("no") } begin /pid == 4242/ { printf("yes") }') == "yes"
+    )
+
+
+@pytest.mark.parametrize("features", [Features(), OLD], ids=["bpf_loop", "plain loops"])
+def test_range_loops_with_break_and_continue(features: Features) -> None:
+    text = """begin {
+      $sum = 0;
+      for ($i : 0..100) {
+        if ($i % 2) { continue }
+        if ($i > 10) { break }
+        $sum += $i;
+      }
+      printf("%d", $sum)
+    }"""
+    assert output(text, features) == "30"
+
+
+@pytest.mark.parametrize("features", [Features(), OLD], ids=["bpf_loop", "plain loops"])
+def test_return_out_of_nested_loops_leaves_the_program(features: Features) -> None:
+    text = """begin {
+      for ($i : 0..50) {
+        for ($j : 0..50) {
+          if ($i * 50 + $j == 120) { printf("%d %d", $i, $j); return }
+        }
+      }
+      printf("never")
+    }"""
+    assert output(text, features) == "2 20"
+
+
+def test_unroll_and_while() -> None:
+    text = 'begin { $i = 0; unroll(3) { $i++ } while ($i < 7) { $i++ } printf("%d", $i) }'
+    assert output(text) == "7"
+
+
+def test_loop_over_a_map_sees_every_pair() -> None:
+    text = """begin {
+      @x[1, 2] = 10; @x[3, 4] = 20;
+      $sum = 0;
+      for ($kv : @x) { $sum += $kv.0.0 * 100 + $kv.0.1 + $kv.1 }
+      printf("%d", $sum)
+    }"""
+    assert output(text) == "436"
+
+
+def test_aggregates_print_what_they_collected() -> None:
+    text = """begin {
+      @c = count(); @s = sum(5); @s = sum(7);
+      @mi = min(3); @mi = min(9); @ma = max(3); @ma = max(9);
+      @a = avg(3); @a = avg(8);
+      printf("%d %d %d %d %d", @c, @s, @mi, @ma, @a)
+    }"""
+    features = Features(lookup_percpu=False)
+    outcome = run(text.replace('printf("%d %d %d %d %d", @c, @s, @mi, @ma, @a)', ""), features)
+    assert [outcome.map(n)[None] for n in ("@c", "@s", "@mi", "@ma")] == [1, 12, 3, 9]
+
+
+def test_histogram_without_keys_counts_buckets() -> None:
+    outcome = run("begin { @ = hist(0); @ = hist(1); @ = hist(5); @ = hist(6); print(@) }")
+    assert "[4, 8)                 2 |" in outcome.text
+
+
+def test_events_that_find_the_ring_full_are_counted_for_the_probe() -> None:
+    outcome = run('begin { printf("x"); printf("y") }', full=True)
+    assert outcome.text == ""
+    assert outcome.lost == {("event", "begin"): 2}
+
+
+def test_updates_that_a_full_map_refuses_are_counted_for_the_map() -> None:
+    outcome = run("let @x = hash(2); begin { @x[1] = 1; @x[2] = 1; @x[3] = 1; @x[1] = 5 }")
+    assert outcome.map("@x") == {1: 5, 2: 1}
+    assert outcome.lost[("map", "@x")] == 1
+
+
+def test_objects_larger_than_the_bpf_stack_are_no_problem() -> None:
+    names = [f"$s{n}" for n in range(8)]
+    body = "".join(f'{name} = "text{n}"; ' for n, name in enumerate(names))
+    compare = " && ".join(f'{name} == "text{n}"' for n, name in enumerate(names))
+    grown = "".join(f'{name} = "{"y" * 300}"; {name} = "text{n}"; ' for n, name in enumerate(names))
+    assert output(f'begin {{ {body}{grown} printf("%d", {compare}) }}') == "1"
+
+
+def test_nested_tuples_with_strings_keep_their_values() -> None:
+    text = 'begin { $t = (1, ("ab", (uint16)7, "x"), 9); print($t); @m[$t] = 1; print(@m) }'
+    assert output(text) == "(1, (ab, 7, x), 9)\n@m[1, (ab, 7, x), 9]: 1\n\n"
