@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
@@ -10,6 +11,9 @@ from kcap.lang.source import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_TO_ARROW = re.compile(r"(?:[\s)]|//[^\n]*|/\*(?s:.*?)\*/)*->")
+"""What may stand between an object and the arrow behind it: closing parentheses, comments."""
 
 _HOLDERS = (ast.FieldAccess, ast.Assign, ast.Let, ast.Call, ast.Binary, ast.Unary, ast.Cast,
             ast.Ternary, ast.Discard, ast.ExprStatement)  # fmt: skip
@@ -90,6 +94,5 @@ def arrow_span(access: ast.FieldAccess) -> Span | None:
     """Where the ``->`` of a field access stands; None if it is written with a dot."""
     if not access.arrow:
         return None
-    source, end = access.span.source, access.field.span.start
-    at = source.text.rfind("->", access.object.span.end, end)
-    return Span(source, at, at + 2) if at >= 0 else None
+    found = _TO_ARROW.match(access.span.source.text, access.object.span.end)
+    return Span(access.span.source, found.end() - 2, found.end()) if found is not None else None
