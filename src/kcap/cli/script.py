@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kcap.cli import options
 from kcap.cli.errors import print_diagnostics
@@ -156,6 +156,8 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
             trace.attach()
             if arguments.verbose:
                 print(*trace.timings.lines(), sep="\n", file=sys.stderr)
+                for error in trace.system.skipped:
+                    print(f"skipped: {error}", file=sys.stderr)
             if arguments.dry_run:
                 return 0
             if os.environ.get(NOTIFY):
@@ -219,7 +221,11 @@ def _signals(trace: Trace) -> Iterator[None]:
             raise KeyboardInterrupt
         trace.stop()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {
+        number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    for wanted in trace.signals:
+        before[wanted] = signal.signal(wanted, lambda number, _: trace.signalled(number))
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from kcap.probes.traceable import KERNEL, TraceableFunctions
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from kcap.kernel.errors import AttachError
+    from kcap.kernel.errors import SyscallError
     from kcap.kernel.tracefs import EventFormat
     from kcap.sema.kerneltypes import KernelTypes
 
@@ -75,7 +75,7 @@ class System:
         self._blacklist = blacklist
         self._module_btf: dict[str, Btf | None] = {}
         self._function_ids: dict[str, dict[str, int]] = {}
-        self.skipped: list[AttachError] = []
+        self.skipped: list[SyscallError] = []
         """Targets of wildcards that the kernel refused to attach to."""
 
     # Types

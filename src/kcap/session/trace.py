@@ -7,27 +7,26 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kcap.codegen.events import HEADER_SIZE
-from kcap.codegen.module import EVENTS, LOST, OWN_MAPS
+from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.functions.environment import Environment
-from kcap.kernel.collection import Collection
-from kcap.kernel.programs import Program
 from kcap.kernel.ringbuf import RingReader
 from kcap.session.features import probe_features
 from kcap.session.packets import PacketCapture
+from kcap.session.programs import LoadedScript
 from kcap.session.runtime import Runtime
 
 if TYPE_CHECKING:
     from threading import Thread
     from types import TracebackType
 
-    from kcap.codegen.compile import Compiled, CompiledProgram
+    from kcap.codegen.compile import Compiled
     from kcap.codegen.llvm import Compiler
-    from kcap.probes.base import Load, ProbeType
+    from kcap.kernel.maps import Map
     from kcap.session.child import Child
     from kcap.session.script import Checked
 
@@ -65,13 +64,12 @@ class Trace:
         self.timings = checked.timings
         self.system = checked.system
         self.probe_count = 0
-        self._loaded: list[tuple[ProbeType, CompiledProgram, list[tuple[Load, Program]]]] = []
-        self._links: list[Any] = []
+        self._loaded: LoadedScript | None = None
         self._iterators: Thread | None = None
-        self._collection = Collection()
         self._ring: RingReader | None = None
         self._child = child
         self._packets: PacketCapture | None = None
+        self._maps: dict[str, Map] = {}
         self._followed = -1
         self._lost: dict[int, int] = {}
         self._stopping = False
@@ -96,37 +94,12 @@ class Trace:
         self.compiled: Compiled = self.checked.generate(features, compiler)
         self._packets = PacketCapture(self.compiled, self.checked, deliver=self._deliver)
         with self.timings.phase("load"):
-            self._load()
-        self.runtime = Runtime(self._collection.maps, self._environment())
-        if EVENTS in self._collection.maps:
-            self._ring = RingReader(self._collection.maps[EVENTS])
-        self._packets.open(self._collection.maps)
-
-    def _load(self) -> None:
-        from kcap.kernel.errors import VerifierError
-        from kcap.kernel.maps import Map
-        from kcap.probes.registry import probe_type
-
-        shared = self._collection.maps
-        own = [spec for spec in self.compiled.maps if spec.name in OWN_MAPS]
-        for spec in self.compiled.maps:
-            if spec not in own:
-                shared[spec.name] = Map.create(spec)
-        for program in self.compiled.programs:
-            kind = probe_type(program.context.provider)
-            loaded: list[tuple[Load, Program]] = []
-            self._loaded.append((kind, program, loaded))
-            for load in kind.load_specs(program.context, self.system):
-                maps = {**shared, **{spec.name: Map.create(spec) for spec in own}}
-                try:
-                    loaded.append((load, Program.load(load.apply(program.spec), maps)))
-                except VerifierError as error:
-                    from kcap.diagnose.verifier import refused
-
-                    raise refused(error, program.context, self.checked.script) from error
-                finally:  # the program keeps its own maps alive
-                    for spec in own:
-                        maps[spec.name].close()
+            self._loaded = LoadedScript(self.compiled, self.system)
+        self._maps = self._loaded.maps
+        self.runtime = Runtime(self._maps, self._environment())
+        if EVENTS in self._maps:
+            self._ring = RingReader(self._maps[EVENTS])
+        self._packets.open(self._maps)
 
     def _environment(self) -> Environment:
         from kcap.session.symbols import LazyKernelSymbols, LazyUserSymbols, StoredStacks
@@ -135,7 +108,7 @@ class Trace:
             self.checked.script.config,
             kernel=LazyKernelSymbols(),
             user=LazyUserSymbols(),
-            stacks=StoredStacks(self._collection.maps),
+            stacks=StoredStacks(self._maps),
         )
 
     def attach(self) -> int:
@@ -148,25 +121,28 @@ class Trace:
         """
         if self.probe_count:
             return self.probe_count
+        loaded = self._scripts()
         if self._packets is not None:
             self._packets.start()
-        self._run("begin")
+        loaded.run("begin")
         with self.timings.phase("attach"):
-            for kind, program, loaded in self._loaded:
-                if kind.manual:
-                    self.probe_count += 1
-                    continue
-                self._links.extend(kind.attach(program.context, loaded, self.system))
-                self.probe_count += max(1, len(program.context.targets))
+            self.probe_count = loaded.attach()
         if self._child is not None:
             self._child.start()
         return self.probe_count
 
-    def _run(self, provider: str) -> None:
-        for kind, _, loaded in self._loaded:
-            if kind.name == provider:
-                for _, program in loaded:
-                    program.run()
+    def _scripts(self) -> LoadedScript:
+        assert self._loaded is not None, "a trace whose loading failed is closed"
+        return self._loaded
+
+    @property
+    def signals(self) -> set[int]:
+        """Signals that ``self:signal`` probes wait for; see :meth:`signalled`."""
+        return self._scripts().signals()
+
+    def signalled(self, number: int) -> None:
+        """Run the ``self:signal`` probes of a signal that the process has received."""
+        self._scripts().run("self", number)
 
     # --- running ---
 
@@ -177,7 +153,7 @@ class Trace:
         self.detach()
         if self.runtime.exit_status is not None:
             self._discard()
-        self._run("end")
+        self._scripts().run("end")
         yield from self._drain()
         yield from self._losses()
         yield events.TraceEnded()
@@ -216,7 +192,7 @@ class Trace:
         from kcap.kernel.links import IteratorLink
         from kcap.probes.iterator import run_iterator
 
-        links = [link for link in self._links if isinstance(link, IteratorLink)]
+        links = [link for link in self._scripts().links if isinstance(link, IteratorLink)]
         if not links:
             return
         from threading import Thread
@@ -282,7 +258,7 @@ class Trace:
 
     def _losses(self) -> Iterator[object]:
         """A report for each loss counter that has grown."""
-        lost = self._collection.maps.get(LOST)
+        lost = self._maps.get(LOST)
         if lost is None:
             return
         for slot, counter in enumerate(self.compiled.lost):
@@ -307,12 +283,10 @@ class Trace:
 
     def detach(self) -> None:
         """Detach all probes; the rings may still hold events."""
-        from kcap.kernel.links import close_all
-
         if self._iterators is not None:
             self._iterators.join()
-        links, self._links = self._links, []
-        close_all(links)
+        if self._loaded is not None:
+            self._loaded.detach()
 
     def summary(self) -> Sequence[str]:
         """What there is to say of the packets at the end, a line each."""
@@ -329,9 +303,6 @@ class Trace:
         self.detach()
         if self._child is not None:
             self._child.close()
-        for _, _, loaded in self._loaded:
-            for _, program in loaded:
-                program.close()
         if self._ring is not None:
             self._ring.close()
         failure: KcapError | None = None
@@ -340,7 +311,8 @@ class Trace:
                 self._packets.close()
             except KcapError as error:
                 failure = error
-        self._collection.close()
+        if self._loaded is not None:
+            self._loaded.close()
         for fd in (self._wake, self._followed):
             if fd >= 0:
                 os.close(fd)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loaded maps and programs of a script: loading them, attaching them, running those that
+attach to nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kcap.codegen.module import OWN_MAPS
+from kcap.errors import UsageError
+from kcap.kernel.collection import Collection
+from kcap.kernel.errors import SyscallError, VerifierError
+from kcap.kernel.maps import Map
+from kcap.kernel.programs import Program
+from kcap.probes.registry import probe_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kcap.codegen.compile import Compiled, CompiledProgram
+    from kcap.kernel.links import Link
+    from kcap.kernel.spec import MapSpec
+    from kcap.probes.base import Load, ProbeType
+    from kcap.probes.system import System
+
+
+@dataclass(slots=True)
+class LoadedProbe:
+    """A probe whose programs are loaded.
+
+    :param kind: its type.
+    :param compiled: its program.
+    :param programs: one, or one a target; see :meth:`kcap.probes.base.ProbeType.load_specs`.
+    """
+
+    kind: ProbeType
+    compiled: CompiledProgram
+    programs: list[tuple[Load, Program]] = field(default_factory=list)
+
+
+class LoadedScript:
+    """All maps and programs of a script in the kernel; :meth:`close` takes them away.
+
+    :param compiled: the script.
+    :param system: the machine. Targets of wildcards that the kernel refuses are noted in its
+        ``skipped``.
+    :raises ProgramRefusedError: the verifier refuses a program; nothing is left behind.
+    :raises SyscallError: any other refusal.
+    :raises UsageError: probes that can't share a script.
+    """
+
+    def __init__(self, compiled: Compiled, system: System) -> None:
+        self._compiled = compiled
+        self._system = system
+        self._collection = Collection()
+        self.maps = self._collection.maps
+        self.probes: list[LoadedProbe] = []
+        self.links: list[Link] = []
+        #: How many probes are attached.
+        self.count = 0
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self) -> None:
+        own = [spec for spec in self._compiled.maps if spec.name in OWN_MAPS]
+        for spec in self._compiled.maps:
+            if spec not in own:
+                self.maps[spec.name] = Map.create(spec)
+        for program in self._compiled.programs:
+            probe = LoadedProbe(probe_type(program.context.provider), program)
+            self.probes.append(probe)
+            self._load_probe(probe, own)
+        _check_company(self.probes)
+
+    def _load_probe(self, probe: LoadedProbe, own: list[MapSpec]) -> None:
+        context = probe.compiled.context
+        lenient = bool(context.extra.get("expanded"))
+        first: SyscallError | None = None
+        for load in probe.kind.load_specs(context, self._system):
+            try:
+                probe.programs.append((load, self._load_program(probe, load, own)))
+            except SyscallError as error:
+                first = first or error
+                if not lenient:
+                    break
+                self._system.skipped.append(error)
+        if first is None or (lenient and probe.programs):
+            return
+        if isinstance(first, VerifierError):
+            from kcap.diagnose.verifier import refused
+
+            raise refused(first, context, self._compiled.script) from first
+        raise first
+
+    def _load_program(self, probe: LoadedProbe, load: Load, own: list[MapSpec]) -> Program:
+        maps = dict(self.maps)
+        mine: list[Map] = []
+        try:
+            for spec in own:
+                mine.append(Map.create(spec))
+                maps[spec.name] = mine[-1]
+            return Program.load(load.apply(probe.compiled.spec), maps)
+        finally:  # the program keeps its own maps alive
+            for map_ in mine:
+                map_.close()
+
+    def attach(self) -> int:
+        """Attach all probes; how many there are then, those that are run by hand included.
+
+        :raises AttachError: a probe cannot be attached; the others stay until :meth:`detach`.
+        """
+        for probe in self.probes:
+            context = probe.compiled.context
+            if probe.kind.manual:
+                self.count += 1
+                continue
+            refused = len(self._system.skipped)
+            self.links.extend(probe.kind.attach(context, probe.programs, self._system))
+            refused = len(self._system.skipped) - refused
+            targets = sum(len(load.targets) for load, _ in probe.programs)
+            self.count += max(1, targets - refused)
+        return self.count
+
+    def run(self, provider: str, target: object = None) -> None:
+        """Run the programs of ``begin``, ``end``, ``self:signal``.
+
+        :param target: only those of this target (a signal's number), unless None.
+        """
+        for probe in self.probes:
+            context = probe.compiled.context
+            if context.provider == provider and (target is None or target in context.targets):
+                for _, program in probe.programs:
+                    program.run()
+
+    def signals(self) -> set[int]:
+        """The numbers of the signals that ``self:signal`` probes wait for."""
+        return {
+            number
+            for probe in self.probes
+            if probe.compiled.context.provider == "self"
+            for number in probe.compiled.context.targets
+        }
+
+    def detach(self) -> None:
+        """Detach all probes at once."""
+        from kcap.kernel.links import close_all
+
+        links, self.links = self.links, []
+        close_all(links)
+
+    def close(self) -> None:
+        """Detach, and take programs and maps away. May be called twice."""
+        self.detach()
+        for probe in self.probes:
+            for _, program in probe.programs:
+                program.close()
+        self._collection.close()
+
+
+def _check_company(probes: Iterable[LoadedProbe]) -> None:
+    """Iterators stand alone in a script.
+
+    :raises UsageError: one doesn't; or there is no probe at all.
+    """
+    kinds = [probe.kind for probe in probes]
+    if not kinds:
+        raise UsageError("No probes to attach")
+    alone = next((kind for kind in kinds if kind.alone), None)
+    if alone is not None and len(kinds) > 1:
+        raise UsageError(f"{alone.name} probes can't be mixed with any other probe")
