@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.diagnose.fix import calls_of, kind_of_probe
 from kcap.diagnose.helpertable import release_of, table
 from kcap.diagnose.programkinds import ProgramKind, kind_of
-from kcap.diagnose.targets import full_name
 from kcap.kernel import helpers
 from kcap.lang.diagnostic import Diagnostic, Label
 from kcap.probes.names import enumerate_words
-from kcap.probes.registry import probe_types
 from kcap.sema import tree
 
 if TYPE_CHECKING:
@@ -69,6 +66,8 @@ class HelperRules:
     def probes(self, helper: int) -> list[str]:
         """The probe types that lead to programs which may call a helper, as far as kcap has them;
         of those that are loaded alike, one."""
+        from kcap.probes.registry import probe_types
+
         release = None if self._backports else self.release
         built = {kind.name for kind in probe_types()}
         usual = [kind.probes[0] for kind in table().kinds(helper, release)]
@@ -114,6 +113,9 @@ def check_syntax(
 
     :param functions: builtins and functions by name, aliases included.
     """
+    from kcap.diagnose.fix import calls_of, kind_of_probe
+    from kcap.diagnose.targets import full_name
+
     found = _Findings(HelperRules(kernel_release, probe))
     for item in program.probes:
         calls = list(calls_of(item, program))

@@ -10,6 +10,7 @@ that has the helper at all, from the kernel's history.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -21,6 +22,7 @@ COLUMNS: Final = ("number", "helper", "introduced", *(kind.key for kind in KINDS
 Release = tuple[int, int]
 
 
+@cache
 def release_of(text: str) -> Release:
     """(6, 1) for ``6.1``, ``6.1.192`` or ``6.1.0-56-cloud-amd64``.
 
@@ -88,9 +90,10 @@ class Table:
 @cache
 def table() -> Table:
     """The table that comes with kcap."""
-    from importlib.resources import files
-
-    return parse((files("kcap.diagnose") / "helpers.tsv").read_text("utf-8"))
+    # Not importlib.resources: importing that takes longer than all the rest of the check.
+    path = os.path.join(os.path.dirname(__file__), "helpers.tsv")
+    with open(path, encoding="utf-8") as file:
+        return parse(file.read())
 
 
 def parse(text: str) -> Table:
