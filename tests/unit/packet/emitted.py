@@ -21,8 +21,8 @@ from kcap.sema.analyzer import analyze
 from kcap.sema.config import Config
 from kcap.sema.kerneltypes import KernelTypes
 from kcap.sema.probe import ProbeContext
-from unit.packet import skb_samples as s
 from support.bpf_machine import Machine, Memory
+from unit.packet import skb_samples as s
 
 TRACING, FENTRY = 26, 24
 SKB, DEVICE, NET, HEAD = (0xFFFF_8880_0000_0000 + n * 0x100_0000 for n in range(4))
