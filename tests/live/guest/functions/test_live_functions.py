@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import kcap
 from kcap.errors import KcapError
@@ -163,11 +167,24 @@ def test_values_are_printed_as_the_language_says() -> None:
     )
 
 
+@pytest.fixture
+def readers() -> Iterator[None]:
+    """A process that reads a file ten times a second."""
+    loop = "while :; do cat /proc/version >/dev/null; sleep 0.1; done"
+    with subprocess.Popen(["/bin/sh", "-c", loop]) as process:
+        yield
+        process.kill()
+
+
+@pytest.mark.usefixtures("readers")
 def test_stacks_are_printed_by_name() -> None:
-    """The tracer reads files itself, so that vfs_read fires while it runs."""
     output = run(
         """
-        kprobe:vfs_read { @[kstack(2)] = count(); printf("%s %s\\n", func, ksym(reg("ip"))); exit() }
+        kprobe:vfs_read {
+          @[kstack(2)] = count();
+          printf("%s %s\\n", func, ksym(reg("ip")));
+          exit();
+        }
         """
     )
     lines = output.splitlines()
