@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kcap.codegen.function import Function
 from kcap.functions import skb_emit
 from kcap.functions.base import integer_argument, made, type_name
+from kcap.functions.skb_place import SkbFields
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
@@ -45,7 +46,7 @@ class SkbOutput(Function):
         target = skb.type
         assert isinstance(target, Pointer)
         assert isinstance(target.target, Struct)
-        fields = skb_emit.SkbFields.of(target.target)
+        fields = SkbFields.of(target.target)
         site = skb_emit.PacketSite(path, fixed, sema.context.name, fields)
         return made(self, call, INT64, skb, length, offset, data=site)
 

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The BPF code that finds out where an sk_buff's data stand: steps 2 to 5 of the algorithm in
+``skb_record``'s documentation, for everything that needs to know: ``skboutput()``, ``skbfilter()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap.codegen import memory
+from kcap.functions import skb_record as layout
+from kcap.sema.types import Field, Pointer, Struct, Type
+
+if TYPE_CHECKING:
+    from kcap.codegen.emitter import Emitter
+    from kcap.codegen.ir import Operand
+
+_FIRST_NETNS = 0xEFFFFFF0
+
+_SKB = (
+    *("head", "data", "len", "data_len", "mac_header", "network_header", "protocol", "mark"),
+    *("skb_iif", "queue_mapping", "sk", "dev"),
+    *("vlan_tci", "vlan_proto", "vlan_present", "vlan_all"),
+)
+_DEVICE = ("ifindex", "type", "hard_header_len")
+
+
+@dataclass(frozen=True, slots=True)
+class SkbFields:
+    """The members that the record is made of; one that this kernel lacks is not there.
+
+    :param skb: of struct sk_buff, by name.
+    :param device: of struct net_device, by name.
+    :param name_offset: where net_device has its name.
+    :param net: net_device's pointer to its network namespace.
+    :param inum: the number of a namespace in struct net.
+    """
+
+    skb: dict[str, Field]
+    device: dict[str, Field]
+    name_offset: int
+    net: Field | None
+    inum: Field | None
+
+    @classmethod
+    def of(cls, sk_buff: Struct) -> SkbFields:
+        """Look the members up in a kernel's struct sk_buff."""
+        skb = {name: found for name in _SKB if (found := sk_buff.find(name)) is not None}
+        dev = _target(skb["dev"].type) if "dev" in skb else None
+        if dev is None:
+            return cls(skb, {}, 0, None, None)
+        device = {name: found for name in _DEVICE if (found := dev.find(name)) is not None}
+        name = dev.find("name")
+        net = _path(dev, "nd_net", "net")
+        inum = None
+        if net is not None and (namespace := _target(net.type)) is not None:
+            inum = _path(namespace, "ns", "inum")
+        return cls(skb, device, name.offset if name is not None else 0, net, inum)
+
+
+def _target(type_: Type) -> Struct | None:
+    """The struct that a pointer points to."""
+    if isinstance(type_, Pointer) and isinstance(type_.target, Struct):
+        return type_.target
+    return None
+
+
+def _path(struct: Struct, *names: str) -> Field | None:
+    """A member of a member (structs in structs), its offset counted from ``struct``."""
+    offset, found = 0, None
+    for name in names:
+        found = struct.find(name)
+        if found is None:
+            return None
+        offset += found.offset
+        if isinstance(found.type, Struct):
+            struct = found.type
+    assert found is not None
+    return Field(found.name, offset, found.type, found.bit_shift, found.bit_size)
+
+
+class Placing:
+    """One sk_buff while the code that looks at it is emitted. Operands are i64 unless said so.
+
+    :ivar values: what is known so far, by name: members of the sk_buff, and what steps 2 to 5 of
+        the algorithm call H, pm, pn, n_set and so on.
+
+    :param skb: the sk_buff's address, not 0 where the code runs.
+    :param type_: the type of the pointer.
+    """
+
+    def __init__(self, gen: Emitter, fields: SkbFields, skb: Operand, type_: Type) -> None:
+        self.gen, self.ir, self.fields, self.skb = gen, gen.ir, fields, skb
+        tracked = isinstance(type_, Pointer) and type_.tracked
+        self.place = memory.Place(skb, "kernel", 0, tracked)
+        self.values: dict[str, Operand] = {}
+
+    # --- shorthands ---
+
+    def compare(self, predicate: str, left: Operand, right: int | Operand) -> Operand:
+        return self.ir.compare(predicate, "i64", left, str(right))
+
+    def within(self, value: Operand, low: int, high: int) -> Operand:
+        """Whether low <= value <= high, signed; an i1."""
+        shifted = self.ir.op(f"sub i64 {value}, {low}")
+        return self.compare("ule", shifted, high - low)
+
+    def one_of(self, value: Operand, *numbers: int) -> Operand:
+        return self.any(*(self.compare("eq", value, n) for n in numbers))
+
+    def all(self, *conditions: Operand) -> Operand:
+        return self._fold("and", conditions)
+
+    def any(self, *conditions: Operand) -> Operand:
+        return self._fold("or", conditions)
+
+    def _fold(self, op: str, conditions: tuple[Operand, ...]) -> Operand:
+        result = conditions[0]
+        for condition in conditions[1:]:
+            result = self.ir.op(f"{op} i1 {result}, {condition}")
+        return result
+
+    def not_(self, condition: Operand) -> Operand:
+        return self.ir.op(f"xor i1 {condition}, true")
+
+    def sub(self, left: Operand, right: Operand) -> Operand:
+        return self.ir.op(f"sub i64 {left}, {right}")
+
+    def add(self, left: Operand, right: int | Operand) -> Operand:
+        return self.ir.op(f"add i64 {left}, {right}")
+
+    def select(self, condition: Operand, then: int | Operand, otherwise: int | Operand) -> Operand:
+        return self.ir.select(condition, "i64", str(then), str(otherwise))
+
+    def at_most(self, value: Operand, limit: int | Operand) -> Operand:
+        """The smaller of the two, unsigned."""
+        return self.select(self.compare("ult", value, limit), value, limit)
+
+    def field(self, name: str) -> Operand:
+        """A member of the sk_buff, zero-extended; 0 where this kernel has none."""
+        found = self.fields.skb.get(name)
+        if found is None:
+            return "0"
+        value = memory.load_field(self.gen, self.place, found)
+        return self.ir.resize(value, 8 * found.type.size, 64, False)
+
+    def swap(self, value: Operand) -> Operand:
+        """An i16 with its bytes swapped."""
+        return self.ir.op(f"call i16 @llvm.bswap.i16(i16 {value})")
+
+    # --- the algorithm ---
+
+    def read_members(self) -> None:
+        """Step 2."""
+        values = self.values
+        for name in _SKB:
+            values[name] = self.field(name)
+        mac, network = values["mac_header"], values["network_header"]
+        headroom = self.sub(values["data"], values["head"])
+        values["H"] = headroom
+        n_set = self.all(self.compare("ne", network, 0), self.compare("ne", network, 0xFFFF))
+        m_set = self.all(
+            self.compare("ne", mac, layout.MAC_UNSET),
+            self.any(self.compare("ne", mac, 0), n_set),
+        )
+        values["n_set"], values["m_set"] = n_set, m_set
+        values["pm"], values["pn"] = self.sub(headroom, mac), self.sub(headroom, network)
+        values["mac_len"] = self.sub(network, mac)
+
+    def read_device(self) -> None:
+        """Step 3: skb->dev may be NULL or something else altogether; what it says is checked."""
+        values, fields = self.values, self.fields
+        dev = memory.Place(values["dev"], "kernel", 0, self.place.tracked, True)
+        read = {name: self._member(dev, fields.device.get(name)) for name in _DEVICE}
+        net = memory.Place(self._member(dev, fields.net), "kernel", 0, dev.tracked, True)
+        inum = self._member(net, fields.inum)
+        valid = self.all(
+            self.compare("ne", values["dev"], 0),
+            self.within(read["ifindex"], 1, 0x7FFFFFFF),
+            self.compare("uge", inum, _FIRST_NETNS),
+        )
+        values["dev_valid"] = valid
+        for name, value in (*read.items(), ("netns", inum)):
+            values[name] = self.select(valid, value, 0)
+        values["eth"] = self.any(
+            self.not_(valid),
+            self.one_of(values["type"], layout.ARPHRD_ETHER, layout.ARPHRD_LOOPBACK),
+        )
+
+    def _member(self, place: memory.Place, field: Field | None) -> Operand:
+        if field is None:
+            return "0"
+        value = memory.load_field(self.gen, place, field)
+        return self.ir.resize(value, 8 * field.type.size, 64, False)
+
+    def find_vlan(self) -> None:
+        """Step 4."""
+        values, known = self.values, self.fields.skb
+        if "vlan_all" in known:  # 6.2 and later
+            tagged = self.compare("ne", values["vlan_all"], 0)
+        elif "vlan_present" in known:  # up to 6.1
+            tagged = self.compare("ne", values["vlan_present"], 0)
+        else:
+            bit = self.ir.op(f"and i64 {values['vlan_tci']}, 4096")
+            tagged = self.compare("ne", bit, 0)
+        values["v"] = tagged
+
+    def find_position(self) -> None:
+        """Step 5: rules A to F, the first that holds."""
+        values = self.values
+        eth, n_set, m_set = values["eth"], values["n_set"], values["m_set"]
+        pm, pn, hhl = values["pm"], values["pn"], values["hard_header_len"]
+        at_link_header = self.compare("eq", self.add(pn, hhl), 0)
+        long_header = self.compare("uge", hhl, layout.ETH_HLEN)
+        rule_a = self.all(
+            eth,
+            n_set,
+            self.any(
+                self.one_of(pn, *(-n for n in layout.MAC_LENGTHS)),
+                self.all(long_header, at_link_header),
+            ),
+        )
+        network_fits = self.any(
+            self.not_(n_set),
+            self.compare("slt", pn, 0),
+            self.one_of(values["mac_len"], *layout.MAC_LENGTHS),
+            self.compare("slt", values["mac_len"], 0),
+        )
+        behind = self.within(pm, layout.ETH_HLEN, layout.MAX_BEHIND_MAC)
+        rule_b = self.all(eth, m_set, behind, network_fits)
+        at_mac = self.compare("eq", pm, 0)
+        rule_c = self.all(eth, m_set, at_mac, self.any(self.not_(n_set), self.compare("ne", pn, 0)))
+        rule_d = self.all(n_set, self.within(pn, 0, layout.MAX_BETWEEN))
+        rule_e = self.all(n_set, self.within(pn, -128, -1))
+        bare = self.all(self.not_(n_set), self.compare("eq", hhl, 0))
+        rule_f = self.all(self.not_(eth), m_set, at_mac, bare)
+        position: int | Operand = layout.POSITION_UNKNOWN
+        for rule, meaning in (
+            (rule_f, layout.POSITION_NETWORK),
+            (rule_e, layout.POSITION_LINK),
+            (rule_d, layout.POSITION_NETWORK),
+            (rule_c, layout.POSITION_MAC),
+            (rule_b, layout.POSITION_BEHIND_MAC),
+            (rule_a, layout.POSITION_MAC),
+        ):
+            position = self.select(rule, meaning, position)
+        sane = self.compare("ule", values["H"], 0xFFFF)
+        values["position"] = self.select(sane, position, layout.POSITION_UNKNOWN)
+        # Rule F has no network header: the packet starts at data.
+        between = self.select(n_set, pn, 0)
+        values["between"] = self.select(self.compare("slt", between, 0), 0, between)
