@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""However a trace ends, it leaves nothing behind but whole capture files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import kcap
+from kcap.codegen.compile import Compiled
+from kcap.session.script import Checked
+from kcap.session.trace import Trace
+from support.bpf_objects import Objects, bpf_objects, left_behind
+from support.net import Network
+from support.taps import Read, read_capture
+from support.tracing import Process, Running
+
+#: A function with BTF, a tracepoint, a perf event array, maps, a ring: one of everything.
+SCRIPT = """
+begin {{ @start = 1; printf("started\\n"); }}
+fentry:icmp_rcv {{
+  @seen = count();
+  skboutput("{path}", args.skb, args.skb.len, 0);
+}}
+kprobe:icmp_rcv {{ @by[comm] = count(); }}
+tracepoint:net:netif_receive_skb {{ @lengths = hist(args.len); }}
+interval:s:1 {{ printf("tick\\n"); }}
+"""
+COUNT = 40
+
+
+@dataclass
+class Ended:
+    """What a process left.
+
+    :ivar status: its exit status; negative for the signal that ended it.
+    :ivar packets: the echo requests in its file.
+    """
+
+    status: int
+    stdout: str
+    stderr: str
+    packets: list[Read]
+    path: Path
+
+
+def echo_requests(path: Path) -> list[Read]:
+    """Return the packets of a file that are echo requests (ICMP type 8)."""
+    return [one for one in read_capture(path).packets if one.data[34:35] == b"\x08"]
+
+
+def sequences(packets: list[Read]) -> list[int]:
+    return [struct.unpack_from("!H", one.data, 40)[0] for one in packets]
+
+
+def ping(network: Network, count: int, size: int = 64) -> None:
+    for number in range(1, count + 1):
+        network.ping(bytes(size), sequence=number)
+
+
+@pytest.fixture(scope="module")
+def before() -> Objects:
+    """Return the BPF objects that are none of kcap's."""
+    return bpf_objects()
+
+
+@pytest.fixture(scope="module")
+def ended(
+    network: Network, before: Objects, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Ended]:
+    """Run three at once, and end each by another signal while packets come."""
+    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+    directories = {one: tmp_path_factory.mktemp(one.name) for one in signals}
+    processes = {
+        one: Process(["-e", SCRIPT.format(path="c.pcap")], directory)
+        for one, directory in directories.items()
+    }
+    for process in processes.values():
+        process.wait_attached()
+    ping(network, COUNT)
+    status = {one: processes[one].end(one) for one in signals[:2]}
+    # Kill it while it writes.
+    path = directories[signal.SIGKILL] / "c.pcap"
+    stop = threading.Event()
+    flood = threading.Thread(target=lambda: [ping(network, 1, 1400) for _ in iter(stop.is_set, 1)])
+    flood.start()
+    try:
+        size, deadline = path.stat().st_size, time.monotonic() + 60
+        while path.stat().st_size < max(size, 24) + 20_000:
+            assert time.monotonic() < deadline, "nothing is written"
+            time.sleep(0.01)
+        status[signal.SIGKILL] = processes[signal.SIGKILL].end(signal.SIGKILL)
+    finally:
+        stop.set()
+        flood.join()
+    return {
+        one.name: Ended(
+            status[one],
+            processes[one].stdout,
+            processes[one].stderr,
+            echo_requests(directories[one] / "c.pcap"),
+            directories[one] / "c.pcap",
+        )
+        for one in signals
+    }
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_trace_in_order_with_every_packet_written(
+    ended: dict[str, Ended], name: str
+) -> None:
+    found = ended[name]
+    assert found.status == 0, found.stderr
+    assert sequences(found.packets)[:COUNT] == list(range(1, COUNT + 1))
+    assert f"@seen: {2 * len(found.packets)}\n" in found.stdout
+    assert "@start: 1\n" in found.stdout
+    assert "c.pcap: " in found.stderr
+    assert "lost" not in found.stderr.lower()
+
+
+def test_after_a_kill_the_file_has_whole_packets_only(ended: dict[str, Ended]) -> None:
+    found = ended["SIGKILL"]
+    assert found.status == -signal.SIGKILL
+    assert sequences(found.packets)[:COUNT] == list(range(1, COUNT + 1))
+    assert len(found.packets) > COUNT
+    assert all(one.length == len(one.data) for one in found.packets)
+
+
+def test_signals_leave_nothing_in_the_kernel(ended: dict[str, Ended], before: Objects) -> None:
+    assert left_behind(before) == set()
+
+
+def test_an_exception_in_the_block_leaves_nothing(tmp_path: Path, before: Objects) -> None:
+    descriptors = open_files()
+    with pytest.raises(ZeroDivisionError):
+        fail_within(SCRIPT.format(path=tmp_path / "c.pcap"), before)
+    assert left_behind(before) == set()
+    assert open_files() == descriptors
+
+
+def fail_within(script: str, before: Objects) -> None:
+    with kcap.trace(script) as trace:
+        trace.attach()
+        assert bpf_objects() - before
+        raise ZeroDivisionError
+
+
+def test_a_trace_that_was_never_attached_leaves_no_file(tmp_path: Path, before: Objects) -> None:
+    with kcap.trace(SCRIPT.format(path=tmp_path / "c.pcap")):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    assert left_behind(before) == set()
+
+
+@pytest.mark.parametrize("command", ["ping -q -c 10 -i 0.01 127.0.0.1"])
+def test_the_end_of_a_command_ends_the_trace_with_every_packet_written(
+    tmp_path: Path, before: Objects, command: str
+) -> None:
+    path = tmp_path / "c.pcap"
+    script = f'fentry:icmp_rcv {{ skboutput("{path}", args.skb, args.skb.len, 0); }}'
+    with Running(script, options=kcap.Options(command=command)) as running:
+        running.wait()
+    assert [one.data[34] for one in read_capture(path).packets] == [8, 0] * 10
+    assert left_behind(before) == set()
+
+
+def test_exit_ends_the_trace_with_every_packet_written(
+    network: Network, tmp_path: Path, before: Objects
+) -> None:
+    path = tmp_path / "c.pcap"
+    script = f"""fentry:icmp_rcv {{
+        if (@n < {COUNT}) {{ skboutput("{path}", args.skb, args.skb.len, 0); @n++; }}
+        if (@n == {COUNT}) {{ exit(7); }}
+    }}"""
+    with Running(script) as running:
+        ping(network, COUNT)
+        running.wait()
+        assert running.trace.exit_status == 7
+    assert len(read_capture(path).packets) == COUNT
+    assert left_behind(before) == set()
+
+
+def open_files() -> list[str]:
+    """Return what this process has open, sockets and files by what they are."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:  # the directory's own
+            continue
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked]:
+    """Return a script that is compiled once, for traces that are opened often."""
+    path = tmp_path_factory.mktemp("often") / "c.pcap"
+    checked = kcap.compile(SCRIPT.format(path=path))
+    made: list[Compiled] = []
+    real = Checked.generate
+
+    def generate(self: Checked, *arguments: object, **options: object) -> Compiled:
+        if not made:
+            made.append(real(self, *arguments, **options))  # type: ignore[arg-type]
+        return made[0]
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Checked, "generate", generate)
+    yield checked
+    patch.undo()
+
+
+def test_fifty_traces_leave_no_descriptors_and_nothing_in_the_kernel(
+    compiled: Checked, before: Objects
+) -> None:
+    with Trace(compiled) as trace:
+        trace.attach()
+    descriptors, threads = open_files(), threading.active_count()
+    for _ in range(50):
+        with Trace(compiled) as trace:
+            trace.attach()
+    assert open_files() == descriptors
+    assert threading.active_count() == threads
+    assert left_behind(before) == set()
