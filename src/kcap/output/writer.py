@@ -54,6 +54,7 @@ class Writer:
         """Write everything.
 
         :raises FileError: if it can't be written.
+        :raises BrokenPipeError: if nobody reads it any more (``| head``).
         """
         if not self._pending:
             return
@@ -65,6 +66,8 @@ class Writer:
                 data = data[os.write(self.fd, data) :]
             except BlockingIOError:
                 self._wait()
+            except BrokenPipeError:
+                raise
             except OSError as error:
                 raise FileError(
                     f"Cannot write to {self.name}: {error.strerror}", self.name

@@ -59,9 +59,16 @@ def test_bytes_that_are_not_utf8_come_out_as_they_were(pipe):
     assert available(pipe[0]) == b"\xff\x80\xc3\xa9"
 
 
-def test_a_closed_pipe_is_an_error_with_the_name_of_the_file():
+def test_a_reader_that_went_away_is_told_from_other_errors():
     reader, end = os.pipe()
     os.close(reader)
-    with pytest.raises(FileError, match="Cannot write to out: Broken pipe"):
-        Writer(end, "none", "out").write("a")
+    with pytest.raises(BrokenPipeError):
+        Writer(end, "none").write("a")
     os.close(end)
+
+
+def test_a_file_that_cannot_be_written_is_named():
+    with open("/dev/full", "wb", buffering=0) as file:
+        writer = Writer(file.fileno(), "none", "out")
+        with pytest.raises(FileError, match="Cannot write to out: No space left on device"):
+            writer.write("a")
