@@ -13,6 +13,7 @@ import pytest
 import kcap
 from kcap.vm.errors import GuestDied
 from kcap.vm.guest import Guest
+from kcap.vm.sources import share
 
 KCAP = (sys.executable, "-c", "import sys; from kcap.cli.main import main; sys.exit(main())")
 
@@ -43,3 +44,11 @@ def test_a_kernel_panic_ends_the_command_with_the_consoles_last_words() -> None:
         with pytest.raises(GuestDied) as caught:
             guest.run(["sh", "-c", "echo c > /proc/sysrq-trigger"])
     assert "sysrq_handle_crash" in caught.value.log
+
+
+def test_files_that_come_to_a_shared_directory_here_meanwhile_stay(tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("from here\n")
+    with Guest("6.12", shares=[share(tmp_path)]) as guest:
+        (tmp_path / "late").write_text("made here while the guest ran\n")
+        assert guest.run(["rm", str(tmp_path / "given")]).status == 0
+    assert sorted(os.listdir(tmp_path)) == ["late"]

@@ -87,6 +87,8 @@ class Guest:
         self._threads: list[threading.Thread] = []
         self._cleanup = contextlib.ExitStack()
         self._mounted_at = 0.0
+        #: Share's place in the guest -> what was in it when the guest got it.
+        self._shared: dict[str, list[str]] = {}
 
     def __enter__(self) -> Guest:
         try:
@@ -151,6 +153,7 @@ class Guest:
         disks = []
         for number, shared in enumerate(self.shares):
             image = directory / f"share{number}.ext4"
+            self._shared[shared.point] = sources.names_below(shared.directory)
             images.make(shared.directory, image, spare=1 << 30)
             disks.append(qemu.Disk(f"share{number}", image, shared.point))
         # A share that shows kcap's source where it lies here already holds it.
@@ -307,6 +310,9 @@ class Guest:
     def collect(self) -> list[str]:
         """Bring back what changed in the shared directories.
 
+        Only what the guest was given can have been removed there: files that came to a shared
+        directory on this side meanwhile stay.
+
         :returns: the names of what was changed or removed, relative to their share.
         """
         changed: list[str] = []
@@ -316,7 +322,7 @@ class Guest:
             receiver = sources.Receiver(shared.directory)
             request = {
                 "path": shared.point,
-                "known": sources.names_below(shared.directory),
+                "known": self._shared.get(shared.point, []),
                 "since": self._mounted_at,
             }
             command = self._new_command(on_data=receiver.data, on_entry=receiver.entry)
