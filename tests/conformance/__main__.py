@@ -64,7 +64,10 @@ def _run(arguments: argparse.Namespace) -> list[dict[str, object]]:
                 f"{row['status']:4} {row['seconds']:6} s  {row['test']}  {row['why']}", flush=True
             )
 
-    shares = [Share(arguments.directory.resolve(), "/root/tests"), Share(_TESTS, "/root/runner")]
+    shares = [
+        Share(arguments.directory.resolve(), "/root/tests", False),
+        Share(_TESTS, "/root/runner", False),
+    ]
     with Guest(arguments.kernel, shares=shares, progress=print) as guest:
         guest.put(_LAUNCHER, "/usr/local/bin/bpftrace", mode=0o755)
         words = [",".join(FEATURES), arguments.suites, arguments.name]
