@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kcap.vm import agent
 from kcap.vm.errors import GuestDied, VmError
 from kcap.vm.guest import Guest
-from kcap.vm.sources import Share
+from kcap.vm.sources import Share, names_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,6 +167,7 @@ def test_what_changed_in_a_share_is_brought_back(tmp_path: Path) -> None:
             (top / name).write_text("old")
     with LocalGuest(shares=[Share(here, str(there))]) as guest:
         guest._mounted_at = (there / "kept/inside").stat().st_ctime + 0.001
+        guest._shared = {str(there): names_below(here)}
         (here / "same").write_text("newer here")
         script = (
             "sleep 0.1; echo new > changed; rm gone; mkdir -p a/b; echo x > a/b/c; chmod 755 a/b/c;"
