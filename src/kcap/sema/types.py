@@ -336,7 +336,12 @@ class Struct(Type):
 
     @property
     def align(self) -> int:
-        return 8 if self.bytes % 8 == 0 else 4 if self.bytes % 4 == 0 else 1
+        widest = 8 if self.bytes % 8 == 0 else 4 if self.bytes % 4 == 0 else 1
+        if widest == 1 or self.keyword == "args":
+            return widest
+        fields = self.all_fields()
+        aligned = [f.type.align for f in fields if f.offset % f.type.align == 0]
+        return min(widest, max(aligned, default=1)) if fields else widest
 
     def decode(self, data: Buffer_, offset: int = 0) -> dict[str, Any]:
         return {f.name: decode_field(f, data, offset) for f in self.all_fields()}
