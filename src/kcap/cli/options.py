@@ -45,7 +45,7 @@ OPTIONS: Final = (
     Option(("-I",), "include_dirs", "DIR", "search DIR for C headers"),
     Option(("--include",), "includes", "FILE", "add an #include"),
     Option(("--info",), "info", "", "show what the kernel supports", built=False),
-    Option(("-k",), "helper_errors", "", "warn about failing BPF helpers", built=False),
+    Option(("-k",), "helper_errors", "", "warn about failing BPF helpers"),
     Option(
         ("-l", "--list"), "listing", "", "list probes, those of a script or that match a pattern"
     ),
@@ -88,6 +88,7 @@ class Arguments:
     dry_run: bool = False
     program: str | None = None
     format: str = "text"
+    helper_errors: bool = False
     fix: bool = False
     include_dirs: list[str] = field(default_factory=list)
     includes: list[str] = field(default_factory=list)

@@ -112,6 +112,7 @@ def script_options(arguments: Arguments) -> Options:
         pid=arguments.pid_number,
         command=arguments.command,
         unsafe=arguments.unsafe,
+        helper_errors=arguments.helper_errors,
         traceable_file=arguments.traceable_file,
     )
 

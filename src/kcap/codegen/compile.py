@@ -55,9 +55,15 @@ class Compiled:
     optimised: str
 
 
-def generate(script: tree.Script, features: Features, pid: int | None = None) -> ModuleBuilder:
+def generate(
+    script: tree.Script,
+    features: Features,
+    pid: int | None = None,
+    *,
+    helper_errors: bool = False,
+) -> ModuleBuilder:
     """Emit LLVM IR for all programs of a script."""
-    module = ModuleBuilder(script.config, features, pid)
+    module = ModuleBuilder(script.config, features, pid, helper_errors=helper_errors)
     for map_ in script.maps.values():
         module.map(maps.spec(map_))
     for index, program in enumerate(script.programs):
@@ -73,15 +79,17 @@ def compile_script(
     compiler: Compiler | None = None,
     *,
     pid: int | None = None,
+    helper_errors: bool = False,
 ) -> Compiled:
     """Compile a checked script.
 
     :param features: what the kernel that it is for can do.
     :param compiler: a child process with LLVM that is under way already.
     :param pid: only events of this process count (``-p``), or None.
+    :param helper_errors: report helpers that fail (``-k``).
     :raises CodegenError: when LLVM refuses.
     """
-    module = generate(script, features, pid)
+    module = generate(script, features, pid, helper_errors=helper_errors)
     ir = module.text()
     data, optimised = (compiler or Compiler()).compile(ir)
     linked = {program.name: program for program in BpfObject(data).programs()}

@@ -22,6 +22,7 @@ from kcap.sema.types import Type, round_up
 if TYPE_CHECKING:
     from kcap.codegen.function import Site
     from kcap.kernel.spec import MapSpec
+    from kcap.lang.source import Span
     from kcap.sema.config import Config
     from kcap.sema.probe import ProbeContext
 
@@ -56,6 +57,7 @@ class Emitter:
         self.scratch_variables: dict[tree.Variable, int] = {}
         self.loops: list[statements.Loop] = []
         self.frame: statements.Frame | None = None
+        self.span: Span | None = None  # of the expression that is being emitted
         self._scratch_used = 0
         self._scratch_peak = 0
         self._zero_size = 0

@@ -8,6 +8,7 @@ costs a wake-up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kcap.codegen.function import implementation
@@ -33,12 +34,19 @@ def ring(gen: Emitter) -> Operand:
 
 
 def emit(gen: Emitter, site: Site, exprs: list[tree.Expr]) -> None:
-    """Reserve, write, submit. Everything that isn't a plain copy is evaluated before, since a
-    reservation must be submitted on every path."""
-    payload = site.payload
-    number = gen.module.site(site)
+    """Evaluate, reserve, write, submit. Everything that isn't a plain copy is evaluated before,
+    since a reservation must be submitted on every path."""
     values = [_prepare(gen, expr) for expr in exprs]
-    size = HEADER_SIZE + payload.size
+    send(gen, site, lambda at: _fill(gen, at, site.payload, exprs, values))
+
+
+def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
+    """Reserve room for an event, have its payload written, submit it.
+
+    :param fill: given a pointer to where the payload goes; doesn't leave the program.
+    """
+    number = gen.module.site(site)
+    size = HEADER_SIZE + site.payload.size
     record = gen.ir.op(
         f"call ptr inttoptr (i64 {Helper.ringbuf_reserve} to ptr)"
         f"(ptr {ring(gen)}, i64 {size}, i64 0)"
@@ -47,7 +55,7 @@ def emit(gen: Emitter, site: Site, exprs: list[tree.Expr]) -> None:
     gen.ir.branch(gen.ir.compare("ne", "ptr", record, "null"), then, otherwise)
     gen.ir.label(then)
     gen.ir.store("i64", str(number), record)
-    _fill(gen, gen.ir.offset(record, HEADER_SIZE), payload, exprs, values)
+    fill(gen.ir.offset(record, HEADER_SIZE))
     gen.ir.line(
         f"call void inttoptr (i64 {Helper.ringbuf_submit} to ptr)"
         f"(ptr {record}, i64 {BPF_RB_NO_WAKEUP})"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kcap.codegen import maps, memory, operators, statements
+from kcap.codegen import maps, memory, operators, problems, statements
 from kcap.codegen.function import implementation
 from kcap.codegen.ir import Operand
 from kcap.codegen.memory import Place
@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 
 def value(gen: Emitter, expr: tree.Expr) -> Operand:
     """The operand of a scalar expression; '' for one of type Void."""
-    return _VALUES[type(expr)](gen, expr)
+    outer, gen.span = gen.span, expr.span
+    result = _VALUES[type(expr)](gen, expr)
+    gen.span = outer
+    return result
 
 
 def place(gen: Emitter, expr: tree.Expr) -> Place:
     """Where a memory-typed expression stands; a temporary for what is computed."""
+    outer, gen.span = gen.span, expr.span
     emit = _PLACES.get(type(expr))
-    return emit(gen, expr) if emit is not None else _temporary(gen, expr)
+    result = emit(gen, expr) if emit is not None else _temporary(gen, expr)
+    gen.span = outer
+    return result
 
 
 def _temporary(gen: Emitter, expr: tree.Expr) -> Place:
@@ -110,6 +116,7 @@ def _dynamic_element(gen: Emitter, expr: tree.Index) -> Operand:
     llvm = gen.llvm_type(expr.type)
     gen.ir.store(llvm, "0", slot)
     inside = gen.ir.compare("ult", "i64", index, str(array.length))
+    problems.out_of_bounds(gen, gen.ir.op(f"xor i1 {inside}, true"))
     with gen.if_(inside):
         element = _at_index(gen, where, index, array.element.size)
         gen.ir.store(llvm, memory.load_scalar(gen, element, expr.type), slot)
@@ -215,6 +222,7 @@ def _index_place(gen: Emitter, expr: tree.Index) -> Place:
         return where.at(expr.index.value * array.element.size)
     index = gen.value64(expr.index)
     inside = gen.ir.compare("ult", "i64", index, str(array.length))
+    problems.out_of_bounds(gen, gen.ir.op(f"xor i1 {inside}, true"))
     return _at_index(gen, where, gen.ir.select(inside, "i64", index, "0"), array.element.size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.codegen import memory
+from kcap.codegen import memory, problems
 from kcap.codegen.ir import Operand
 from kcap.codegen.memory import Place
 from kcap.codegen.module import LostCounter
@@ -69,7 +69,9 @@ def key(gen: Emitter, map_: tree.Map, expr: tree.Expr | None) -> Operand:
 
 def lookup(gen: Emitter, map_: tree.Map, key_expr: tree.Expr | None) -> Operand:
     """A pointer to the value of a key, or null."""
-    return gen.lookup(operand(gen, map_), key(gen, map_, key_expr))
+    found = gen.lookup(operand(gen, map_), key(gen, map_, key_expr))
+    problems.check_lookup(gen, found)
+    return found
 
 
 def read_scalar(gen: Emitter, expr: tree.MapRead) -> Operand:

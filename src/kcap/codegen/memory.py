@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kcap.codegen import problems
 from kcap.codegen.function import implementation
 from kcap.codegen.ir import Operand
 from kcap.kernel.helpers import Helper
@@ -18,6 +19,7 @@ from kcap.sema.types import Field, Pointer, Space, String, Struct, Tuple, Type
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
+    from kcap.lang.source import Span
 
 #: The BPF back end expands copies and fills of up to 128 stores; larger ones go to a helper.
 INLINE_LIMIT = 512
@@ -32,6 +34,7 @@ class Place:
     :param space: the address space.
     :param tracked: plain loads are allowed (the verifier knows the base's BTF type).
     :param nullable: the base may be NULL even so, and has to be compared with it before a load.
+    :param span: the pointer that was followed to get there, if one was.
     """
 
     base: Operand
@@ -39,11 +42,12 @@ class Place:
     offset: int = 0
     tracked: bool = False
     nullable: bool = False
+    span: Span | None = None
 
     def at(self, offset: int, *, tracked: bool | None = None) -> Place:
         """The place ``offset`` bytes further."""
         keep = self.tracked if tracked is None else self.tracked and tracked
-        return Place(self.base, self.space, self.offset + offset, keep, self.nullable)
+        return Place(self.base, self.space, self.offset + offset, keep, self.nullable, self.span)
 
 
 def pointer_to(gen: Emitter, where: Place) -> Operand:
@@ -63,17 +67,39 @@ def user_space(space: str) -> bool:
     return space == "user"
 
 
-def read(gen: Emitter, dest: Operand, size: int | Operand, address: Operand, space: str) -> Operand:
+def read(
+    gen: Emitter,
+    dest: Operand,
+    size: int | Operand,
+    address: Operand,
+    space: str,
+    span: Span | None = None,
+) -> Operand:
     """bpf_probe_read_kernel/user: 0, or a negative error with ``dest`` zeroed."""
     helper = Helper.probe_read_user if user_space(space) else Helper.probe_read_kernel
-    return gen.helper(helper, f"ptr {dest}", f"i32 {_size32(gen, size)}", f"i64 {address}")
+    status = _probe_read(gen, helper, dest, size, address)
+    problems.check_read(gen, helper, status, span)
+    return status
 
 
 def read_string(
-    gen: Emitter, dest: Operand, size: int | Operand, address: Operand, space: str
+    gen: Emitter,
+    dest: Operand,
+    size: int | Operand,
+    address: Operand,
+    space: str,
+    span: Span | None = None,
 ) -> Operand:
     """bpf_probe_read_kernel/user_str: the length with the NUL, or a negative error."""
     helper = Helper.probe_read_user_str if user_space(space) else Helper.probe_read_kernel_str
+    status = _probe_read(gen, helper, dest, size, address)
+    problems.check_read(gen, helper, status, span)
+    return status
+
+
+def _probe_read(
+    gen: Emitter, helper: int, dest: Operand, size: int | Operand, address: Operand
+) -> Operand:
     return gen.helper(helper, f"ptr {dest}", f"i32 {_size32(gen, size)}", f"i64 {address}")
 
 
@@ -94,7 +120,7 @@ def zero(gen: Emitter, pointer: Operand, size: int, align: int = 8) -> None:
             f"(ptr align {align} {pointer}, i8 0, i64 {size}, i1 0)"
         )
     else:  # a failed read zeroes its destination: mm/maccess.c, kernel/trace/bpf_trace.c
-        read(gen, pointer, size, "0", "kernel")
+        _probe_read(gen, Helper.probe_read_kernel, pointer, size, "0")
 
 
 def copy(gen: Emitter, dest: Operand, source: Operand, size: int, align: int = 1) -> None:
@@ -105,7 +131,7 @@ def copy(gen: Emitter, dest: Operand, source: Operand, size: int, align: int = 1
             f"i64 {size}, i1 0)"
         )
     else:
-        read(gen, dest, size, gen.ir.address(source), "kernel")
+        _probe_read(gen, Helper.probe_read_kernel, dest, size, gen.ir.address(source))
 
 
 def load_field(gen: Emitter, where: Place, field: Field) -> Operand:
@@ -144,7 +170,7 @@ def load_scalar(gen: Emitter, where: Place, type_: Type) -> Operand:
     if where.tracked:
         return _load_tracked(gen, where, llvm)
     slot = gen.alloc(type_.size, type_.size)
-    read(gen, slot, type_.size, address_of(gen, where), where.space)
+    read(gen, slot, type_.size, address_of(gen, where), where.space, where.span)
     return gen.ir.load(llvm, slot)
 
 
@@ -186,7 +212,7 @@ def copy_place(gen: Emitter, dest: Operand, where: Place, type_: Type) -> None:
     elif where.space == "ctx" and isinstance(type_, Struct) and type_.keyword == "args":
         _copy_slots(gen, dest, where, type_)
     else:
-        read(gen, dest, type_.size, address_of(gen, where), where.space)
+        read(gen, dest, type_.size, address_of(gen, where), where.space, where.span)
 
 
 def _copy_slots(gen: Emitter, dest: Operand, where: Place, args: Struct) -> None:
@@ -256,7 +282,7 @@ def _store_string(gen: Emitter, expr: tree.Expr, dest: Operand, canonical: bool)
     if canonical or source.type.size != size or where.space != "bpf":
         zero(gen, dest, size, 1)
         length = min(size, source.type.size)
-        read_string(gen, dest, length, address_of(gen, where), where.space)
+        read_string(gen, dest, length, address_of(gen, where), where.space, where.span)
     else:
         copy(gen, dest, pointer_to(gen, where), size)
 
@@ -297,9 +323,10 @@ def deref(gen: Emitter, pointer: tree.Expr) -> Place:
     type_ = pointer.type
     assert isinstance(type_, Pointer)
     value = gen.value(pointer)
-    if type_.space in ("bpf", "ctx"):
-        return Place(gen.ir.pointer(value), type_.space)
-    return Place(value, type_.space, 0, type_.tracked, not _is_argument(pointer))
+    space = gen.context.space if type_.space == "unknown" else type_.space
+    if space in ("bpf", "ctx"):
+        return Place(gen.ir.pointer(value), space)
+    return Place(value, space, 0, type_.tracked, not _is_argument(pointer), pointer.span)
 
 
 def _is_argument(pointer: tree.Expr) -> bool:

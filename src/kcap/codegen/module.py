@@ -67,11 +67,20 @@ class ModuleBuilder:
     """Collects the functions, maps, sites and counters of a script's programs.
 
     :param pid: only events of this process count (``-p``), or None.
+    :param helper_errors: report helpers that fail (``-k``).
     """
 
-    def __init__(self, config: Config, features: Features, pid: int | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        features: Features,
+        pid: int | None = None,
+        *,
+        helper_errors: bool = False,
+    ) -> None:
         self.config = config
         self.pid = pid
+        self.helper_errors = helper_errors
         self.features = features
         self.functions: list[str] = []
         self.maps: dict[str, MapSpec] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.codegen import memory
+from kcap.codegen import memory, problems
 from kcap.codegen.ir import Operand
 from kcap.sema import tree
 from kcap.sema.types import Aggregate, Array, Boolean, Pointer, String, Type
@@ -89,12 +89,14 @@ def arithmetic(gen: Emitter, op: str, type_: Type, left: Operand, right: Operand
 
 
 def _divide(gen: Emitter, op: str, type_: Type, left: Operand, right: Operand) -> Operand:
-    """Division and remainder; by zero they give 0 and the left operand, as BPF's own do.
+    """Division and remainder; by zero they give 1, and say so.
 
     BPF has signed division only from ISA v4 (6.6): magnitudes are divided instead.
     """
     llvm = gen.llvm_type(type_)
     is_zero = gen.ir.compare("eq", llvm, right, "0")
+    if not right.lstrip("-").isdigit() or int(right) == 0:
+        problems.division_by_zero(gen, is_zero)
     divisor = gen.ir.select(is_zero, llvm, "1", right)
     kind = "udiv" if op == "/" else "urem"
     if not is_signed(type_):
@@ -105,7 +107,7 @@ def _divide(gen: Emitter, op: str, type_: Type, left: Operand, right: Operand) -
         negative = gen.ir.compare("slt", llvm, sign, "0")
         negated = gen.ir.op(f"sub {llvm} 0, {magnitude}")
         result = gen.ir.select(negative, llvm, negated, magnitude)
-    return gen.ir.select(is_zero, llvm, "0" if op == "/" else left, result)
+    return gen.ir.select(is_zero, llvm, "1", result)
 
 
 def _abs(gen: Emitter, llvm: str, value: Operand) -> Operand:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from kcap.codegen.problems import HelperError as HelperError
+
 if TYPE_CHECKING:
     from kcap.functions.format import Format
     from kcap.lang.source import Span
@@ -92,22 +94,6 @@ class Message:
     severity: Literal["error", "warning"]
     text: str
     span: Span
-
-
-@dataclass(slots=True)
-class HelperError:
-    """A BPF helper failed in the kernel (``-k``), or a map was full.
-
-    :param helper: the helper's name without ``bpf_``.
-    :param retcode: what it returned (a negative errno, or 0 for a failed look-up).
-    :param text: what that means.
-    :param span: the place in the script, or None if it has none.
-    """
-
-    helper: str
-    retcode: int
-    text: str
-    span: Span | None
 
 
 @dataclass(slots=True)

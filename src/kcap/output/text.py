@@ -112,7 +112,9 @@ class TextRenderer:
     def _helper_error(self, event: HelperError) -> str:
         if not self.warnings:
             return ""
-        info = f"Additional Info - helper: {event.helper}, retcode: {event.retcode}\n"
+        info = ""
+        if event.helper:
+            info = f"Additional Info - helper: {event.helper}, retcode: {event.retcode}\n"
         return located("warning", event.text, event.span, info)
 
     def _lost(self, event: Lost) -> str:

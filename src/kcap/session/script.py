@@ -89,7 +89,11 @@ class Checked:
 
         with self.timings.phase("compile"):
             return compile_script(
-                self.script, features or Features(), compiler, pid=self.options.pid
+                self.script,
+                features or Features(),
+                compiler,
+                pid=self.options.pid,
+                helper_errors=self.options.helper_errors,
             )
 
 

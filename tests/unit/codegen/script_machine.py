@@ -57,10 +57,12 @@ class Outcome:
     """What a script did.
 
     :ivar text: what it printed.
+    :ivar messages: what it said on standard error.
     :ivar lost: the counters of lost things, by (kind, subject).
     """
 
     text: str
+    messages: list[str]
     lost: dict[tuple[str, str], int]
     runtime: Runtime
     compiled: Compiled
@@ -71,7 +73,13 @@ class Outcome:
         return dict(self.runtime.read_map(self.compiled.script.maps[name]))
 
 
-def compiled(text: str, features: Features | None = None, config: Config | None = None) -> Compiled:
+def compiled(
+    text: str,
+    features: Features | None = None,
+    config: Config | None = None,
+    *,
+    helper_errors: bool = False,
+) -> Compiled:
     """Compile a script whose probes are all ``begin``."""
     types = KernelTypes(None)
     script = analyze(
@@ -82,7 +90,7 @@ def compiled(text: str, features: Features | None = None, config: Config | None 
         config=config or Config(),
         unsafe=True,
     )
-    return compile_script(script, features or Features())
+    return compile_script(script, features or Features(), helper_errors=helper_errors)
 
 
 def run(
@@ -92,13 +100,15 @@ def run(
     *,
     full: bool = False,
     rounds: int = 1,
+    helper_errors: bool = False,
 ) -> Outcome:
     """Run all probes of a script, in order, and what user space makes of their events.
 
     :param full: the event ring has no room.
     :param rounds: how often.
+    :param helper_errors: report failing helpers.
     """
-    made = compiled(text, features, config)
+    made = compiled(text, features, config, helper_errors=helper_errors)
     machine = Machine(made.programs[0].spec, made.maps, Memory())
     machine.pid, machine.tid, machine.uid, machine.gid = 4242, 4243, 1000, 100
     machine.comm, machine.cpu, machine.mono_ns, machine.full = b"curl", 3, 1_000_000_123, full
@@ -112,11 +122,13 @@ def run(
     environment = Environment(made.script.config)
     runtime = Runtime(loaded, environment)  # type: ignore[arg-type]
     renderer = TextRenderer(environment)
-    printed = []
+    printed, messages = [], []
     for record in machine.records:
         site = made.sites[int.from_bytes(record[:4], "little")]
-        printed += [renderer.output(e) for e in site.receive(record, HEADER_SIZE, runtime)]
-    return Outcome("".join(printed), _lost(made, machine), runtime, made, machine)
+        events = list(site.receive(record, HEADER_SIZE, runtime))
+        printed += [renderer.output(event) for event in events]
+        messages += [message for event in events if (message := renderer.message(event))]
+    return Outcome("".join(printed), messages, _lost(made, machine), runtime, made, machine)
 
 
 def _lost(made: Compiled, machine: Machine) -> dict[tuple[str, str], int]:
