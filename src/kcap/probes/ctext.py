@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap.sema.types import UINT8, VOID, Array, Integer, Pointer, Space, Type
@@ -21,8 +22,13 @@ _UNSIGNED_TYPEDEFS = ("u8", "u16", "u32", "u64", "uint", "unsigned")
 def type_of(field: Field, types: KernelTypes, space: Space) -> Type:
     """The language's type of an event's field.
 
-    :param space: where its pointers point.
+    :param space: where its pointers point, and what addresses in its integers are read as.
     """
+    found = _type_of(field, types, space)
+    return replace(found, space=space) if isinstance(found, Integer) else found
+
+
+def _type_of(field: Field, types: KernelTypes, space: Space) -> Type:
     stars = field.type.count("*")
     words = tuple(w for w in field.type.replace("*", " ").split() if w not in _QUALIFIERS)
     base = _base_type(words, types)

@@ -17,7 +17,7 @@ from kcap.probes.perf_counters import Sampling
 from kcap.probes.registry import Resolver, probe_type, probe_types
 from kcap.probes.system import System
 from kcap.probes.timers import Rate
-from kcap.sema.types import Array, Enum, Pointer
+from kcap.sema.types import Array, Enum, Integer, Pointer
 
 
 def refused(system: System, text: str) -> Diagnostic:
@@ -55,6 +55,9 @@ def test_system_call_arguments_are_eight_bytes_and_point_to_user_memory(resolve:
     filename = context.args.find("filename")
     assert isinstance(filename.type, Pointer)
     assert filename.type.space == "user"
+    mode = context.args.find("mode")
+    assert isinstance(mode.type, Integer)
+    assert mode.type.space == "user", "an address in it, as prctl(2) has, is one of user space"
 
 
 def test_data_locations_structs_and_enums_of_tracepoints(resolve: Any) -> None:
