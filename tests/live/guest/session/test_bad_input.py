@@ -27,11 +27,11 @@ def errors(text: str) -> list[str]:
         ("fentry:icmp_rcv { print(args.skv.len); }", ["stdin:1:30", "skv", "skb"]),
         ("begin { nope(1); }", ["stdin:1:9", "nope"]),
         ("nope:icmp_rcv { }", ["stdin:1:1", "nope"]),
-        ("fentry:icmp_rcvv { }", ["stdin:1:1", "icmp_rcvv", "icmp_rcv"]),
+        ("fentry:icmp_rcvv { }", ["stdin:1:8", "did you mean icmp_rcv?"]),
         ("tracepoint:net:nope { }", ["stdin:1:1", "nope"]),
         ("begin { print(((struct nope_t *)0)->x); }", ["stdin:1:", "nope_t"]),
-        ('begin { $x = 1; $x = "text"; }', ["stdin:1:17", "$x"]),
-        ('begin { @x = 1; @x = "text"; }', ["stdin:1:17", "@x"]),
+        ('begin { $x = 1; $x = "text"; }', ["stdin:1:22", "$x became 'int8' here"]),
+        ('begin { @x = 1; @x = "text"; }', ["stdin:1:22", "@x became 'int8' here"]),
         ("begin { exit(1, 2); }", ["stdin:1:9", "exit"]),
     ],
 )
@@ -98,22 +98,18 @@ def test_a_symbolic_link_in_tmp_is_refused(
     assert target.read_text() == "as it was"
 
 
-def test_without_root_it_says_so(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
+def test_without_privileges_it_says_so() -> None:
+    # Root without capabilities: another user may not even be let at this Python's files.
     done = subprocess.run(
-        [*KCAP, "-e", "fentry:icmp_rcv { @ = count(); }"],
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *KCAP, "-e", "fentry:icmp_rcv { }"],
         capture_output=True,
         text=True,
-        cwd="/",
-        user=65534,
-        group=65534,
-        extra_groups=[],
         check=False,
     )
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(errors(done.stderr)) == 1, done.stderr
-    assert "root" in done.stderr.lower(), done.stderr
+    assert "root" in done.stderr or "CAP_BPF" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
 
 
