@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line, taken apart as bpftrace's man page has it."""
+
+from __future__ import annotations
+
+import pytest
+
+from kcap.cli.options import OPTIONS, parse, usage
+from kcap.errors import UnsupportedError, UsageError
+
+
+def test_a_file_is_followed_by_its_positional_parameters() -> None:
+    arguments = parse(["-v", "script.bt", "10", "-q", "name"])
+    assert arguments.file == "script.bt"
+    assert arguments.parameters == ["10", "name"]
+    assert (arguments.verbose, arguments.quiet) == (True, True)
+
+
+def test_with_a_program_every_word_is_a_parameter() -> None:
+    arguments = parse(["-e", "begin { }", "1", "2"])
+    assert arguments.program == "begin { }"
+    assert (arguments.file, arguments.parameters) == ("", ["1", "2"])
+
+
+def test_named_parameters_come_after_two_dashes_among_positional_ones() -> None:
+    arguments = parse(["-e", "begin { }", "p1", "--", "--aa=20", "--bb", "p2"])
+    assert arguments.parameters == ["p1", "p2"]
+    assert arguments.named == {"aa": "20", "bb": "true"}
+
+
+def test_after_two_dashes_the_script_may_still_come() -> None:
+    arguments = parse(["--", "my.bt", "x", "--flag"])
+    assert (arguments.file, arguments.parameters) == ("my.bt", ["x"])
+    assert arguments.named == {"flag": "true"}
+
+
+@pytest.mark.parametrize("words", [["-p", "12"], ["-p12"], ["-qp", "12"]])
+def test_a_value_stands_behind_its_letter_or_in_the_next_word(words: list[str]) -> None:
+    assert parse([*words, "-e", "x"]).pid_number == 12
+
+
+def test_a_single_dash_is_standard_input() -> None:
+    assert parse(["-"]).file == "-"
+
+
+def test_stages_of_d_are_separated_by_commas_or_repeated() -> None:
+    assert parse(["-d", "ast,codegen", "-d", "dis", "f"]).debug == ["ast", "codegen", "dis"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nonsense"], "unknown option --nonsense"),
+        (["-y"], "unknown option -y"),
+        (["-p"], "option -p needs a value"),
+        (["--dry-run=1"], "option --dry-run takes no value"),
+        (["-B", "some"], "-B some: not one of full, line, none"),
+        (["-f", "xml"], "-f xml: not one of text, json"),
+        (["-d", "lexer"], "-d lexer: not one of ast, codegen, codegen-opt, dis, all"),
+    ],
+)
+def test_what_cannot_be_taken_is_named(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse([*words, "x.bt"] if words != ["-p"] else words)
+    assert caught.value.message == message
+
+
+def test_options_that_are_not_built_are_refused_by_name() -> None:
+    missing = [option for option in OPTIONS if not option.built]
+    for option in missing:
+        with pytest.raises(UnsupportedError, match=f"option {option.flags[0]} "):
+            parse([option.flags[0], "value", "x.bt"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("abc", "Invalid value for -p: 'abc' is not a valid decimal number"),
+        ("1a", "Invalid value for -p: '1a' is not a valid decimal number"),
+        ("0", "Invalid value for -p: pid 0 out of valid pid range [1,4194304]"),
+        ("5000000", "Invalid value for -p: pid 5000000 out of valid pid range [1,4194304]"),
+    ],
+)
+def test_a_process_id_is_a_number_in_range(value: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _ = parse(["-p", value, "x.bt"]).pid_number
+    assert caught.value.message == message
+
+
+def test_the_help_names_every_option_that_is_built_and_no_other() -> None:
+    text = usage()
+    for option in OPTIONS:
+        left = ", ".join(option.flags)
+        assert (f"    {left}" in text) == option.built
