@@ -20,12 +20,29 @@ def use_color() -> bool:
     return sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
 
+def as_bpftrace() -> bool:
+    """Whether kcap was started under bpftrace's name, by something that expects its messages."""
+    return os.path.basename(sys.argv[0]) == "bpftrace"
+
+
 def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
     """Print diagnostics with the lines of the script that they are about."""
+    if as_bpftrace():
+        _print_as_bpftrace(diagnostics)
+        return
     from kcap.lang.render import render
 
     for diagnostic in diagnostics:
         print(render(diagnostic, color=use_color()), file=sys.stderr)
+
+
+def _print_as_bpftrace(diagnostics: Iterable[Diagnostic]) -> None:
+    from kcap.output.text import located
+
+    for diagnostic in diagnostics:
+        text = located(diagnostic.severity, diagnostic.title, diagnostic.span)
+        hints = [f"HINT: {line}\n" for line in diagnostic.help]
+        print(text, *hints, sep="", end="", file=sys.stderr)
 
 
 def print_error(error: KcapError, *, verbose: bool = False) -> None:

@@ -20,6 +20,7 @@ from kcap.functions.events import (
 )
 from kcap.functions.histogram import Histogram
 from kcap.functions.tseries import Series
+from kcap.lang.source import MacroSpan
 from kcap.output.histogram import rows
 from kcap.output.sorting import ordered
 from kcap.output.tseries import series_rows
@@ -138,7 +139,11 @@ def located(severity: str, text: str, span: Span | None, info: str = "") -> str:
     label, ending = severity.upper(), "" if text.endswith("\n") else "\n"
     if span is None:
         return f"{label}: {text}{ending}{info}"
-    return f"{place(span)}: {label}: {text}{ending}{info}{excerpt(span)}"
+    message = f"{place(span)}: {label}: {text}{ending}{info}{excerpt(span)}"
+    while isinstance(span, MacroSpan):
+        span = span.call
+        message += f"{place(span)}: {label}: expanded from\n{excerpt(span)}"
+    return message
 
 
 def place(span: Span) -> str:

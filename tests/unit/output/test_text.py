@@ -23,7 +23,7 @@ from kcap.functions.histogram import HistType, LinearHistType
 from kcap.functions.stacks import StackType
 from kcap.functions.symbols import KernelSymbol
 from kcap.functions.tseries import TseriesType
-from kcap.lang.source import Source
+from kcap.lang.source import MacroSpan, Source
 from kcap.output.text import TextRenderer, excerpt, place
 from kcap.sema.config import Config
 from kcap.sema.tree import Map
@@ -312,3 +312,16 @@ def test_losses_are_counted():
 
 def test_small_integers_are_numbers():
     assert shown(UINT8, 1) == "1\n"
+
+
+def test_a_message_from_a_macro_shows_every_call_on_the_way_to_it():
+    source = Source("stdin", 'macro bad() { errorf("no"); } begin { bad(); }')
+    inside = MacroSpan(source, 14, 26, source.span(38, 43))
+    assert RENDERER.message(Message("error", "no", inside)) == (
+        "stdin:1:15-27: ERROR: no\n"
+        f"{source.text}\n"
+        f"{' ' * 14}~~~~~~~~~~~~\n"
+        "stdin:1:39-44: ERROR: expanded from\n"
+        f"{source.text}\n"
+        f"{' ' * 38}~~~~~\n"
+    )

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Diagnostics on standard error."""
+
+from __future__ import annotations
+
+import pytest
+
+from kcap.cli.errors import print_diagnostics
+from kcap.lang.diagnostic import Diagnostic
+from kcap.lang.source import Source
+
+SOURCE = Source("stdin", "config = { bad_config=raw } begin {}")
+FINDING = Diagnostic(
+    "unknown-config",
+    "error",
+    "bad_config: not a known configuration option",
+    SOURCE.span(11, 25),
+    help=("see the documentation",),
+)
+
+
+def test_under_bpftrace_s_name_messages_are_bpftrace_s(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/local/bin/bpftrace", "-e", SOURCE.text])
+    print_diagnostics([FINDING])
+    assert capsys.readouterr().err == (
+        "stdin:1:12-26: ERROR: bad_config: not a known configuration option\n"
+        "config = { bad_config=raw } begin {}\n"
+        "           ~~~~~~~~~~~~~~\n"
+        "HINT: see the documentation\n"
+    )
+
+
+def test_under_any_other_name_they_are_kcap_s(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/kcap", "-e", SOURCE.text])
+    print_diagnostics([FINDING])
+    first = "error[unknown-config]: bad_config: not a known configuration option"
+    assert capsys.readouterr().err.splitlines()[0] == first
