@@ -12,7 +12,14 @@ from kcap.cli.errors import print_error
 from kcap.errors import KcapError
 
 #: kcap's own subcommands, each a module of this package with ``main(argv) -> int``.
-SUBCOMMANDS = {"doctor": "doctor", "explain": "explain", "fix": "fix", "run": "script", "vm": "vm"}
+SUBCOMMANDS = {
+    "cache": "cache",
+    "doctor": "doctor",
+    "explain": "explain",
+    "fix": "fix",
+    "run": "script",
+    "vm": "vm",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

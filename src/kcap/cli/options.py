@@ -49,6 +49,7 @@ OPTIONS: Final = (
     Option(
         ("-l", "--list"), "listing", "", "list probes, those of a script or that match a pattern"
     ),
+    Option(("--no-cache",), "no_cache", "", "compile anew, keep nothing for the next start"),
     Option(("--no-feature",), "no_feature", "FEATURES", "don't use these features", built=False),
     Option(("--no-warnings",), "no_warnings", "", "suppress all warnings"),
     Option(("-o",), "output", "FILE", "write output to FILE instead of standard output"),
@@ -95,6 +96,7 @@ class Arguments:
     reformat: bool = False
     help: bool = False
     listing: bool = False
+    no_cache: bool = False
     no_warnings: bool = False
     output: str = ""
     pid: str = ""

@@ -16,7 +16,7 @@ from kcap.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from kcap.cli.options import Arguments
-    from kcap.codegen.llvm import Compiler
+    from kcap.codegen.objects import ObjectSource
     from kcap.output.jsonlines import JsonRenderer
     from kcap.output.text import TextRenderer
     from kcap.output.writer import Buffering, Writer
@@ -114,6 +114,7 @@ def script_options(arguments: Arguments) -> Options:
         unsafe=arguments.unsafe,
         helper_errors=arguments.helper_errors,
         traceable_file=arguments.traceable_file,
+        cached=not arguments.no_cache,
     )
 
 
@@ -128,7 +129,7 @@ def run(name: str, text: str, arguments: Arguments) -> int:
         if "ast" in arguments.debug or "all" in arguments.debug:
             _print_tree(checked)
         if any(stage.startswith(("codegen", "dis", "all")) for stage in arguments.debug):
-            return _print_code(checked, arguments.debug, preparation.compiler)
+            return _print_code(checked, arguments.debug, preparation.objects)
         return _follow(checked, preparation, arguments)
 
 
@@ -138,12 +139,14 @@ def _print_tree(checked: Checked) -> None:
     print(format_script(checked.source), end="")
 
 
-def _print_code(checked: Checked, stages: list[str], compiler: Compiler) -> int:
-    compiled = checked.generate(compiler=compiler)
+def _print_code(checked: Checked, stages: list[str], objects: ObjectSource | None) -> int:
+    compiled = checked.generate(objects=objects)
     if "codegen" in stages or "all" in stages:
         print(compiled.ir)
     if "codegen-opt" in stages or "all" in stages:
-        print(compiled.optimised)
+        from kcap.codegen.objects import optimised
+
+        print(optimised(compiled.ir))
     if "dis" in stages or "all" in stages:
         for program in compiled.programs:
             print(f"{program.context.name}: {len(program.spec.insns) // 8} instructions")

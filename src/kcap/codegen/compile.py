@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kcap.codegen import maps
 from kcap.codegen.emitter import Emitter
-from kcap.codegen.llvm import Compiler
+from kcap.codegen.objects import ObjectSource
 from kcap.codegen.module import Features, LostCounter, ModuleBuilder
 from kcap.kernel.object import BpfObject
 from kcap.kernel.spec import MapSpec, ProgramSpec
@@ -42,7 +42,6 @@ class Compiled:
     :param lost: what each slot of the loss counters counts.
     :param collected: what functions noted for user space, by kind.
     :param ir: the LLVM IR as generated.
-    :param optimised: the same after LLVM's passes.
     """
 
     script: tree.Script
@@ -52,7 +51,6 @@ class Compiled:
     lost: list[LostCounter]
     collected: dict[str, list[object]]
     ir: str
-    optimised: str
 
 
 def generate(
@@ -76,7 +74,7 @@ def generate(
 def compile_script(
     script: tree.Script,
     features: Features,
-    compiler: Compiler | None = None,
+    objects: ObjectSource | None = None,
     *,
     pid: int | None = None,
     helper_errors: bool = False,
@@ -84,14 +82,14 @@ def compile_script(
     """Compile a checked script.
 
     :param features: what the kernel that it is for can do.
-    :param compiler: a child process with LLVM that is under way already.
+    :param objects: where the object comes from: by default LLVM, without a cache.
     :param pid: only events of this process count (``-p``), or None.
     :param helper_errors: report helpers that fail (``-k``).
     :raises CodegenError: when LLVM refuses.
     """
     module = generate(script, features, pid, helper_errors=helper_errors)
     ir = module.text()
-    data, optimised = (compiler or Compiler()).compile(ir)
+    data = (objects or ObjectSource(cached=False)).compile(ir)
     linked = {program.name: program for program in BpfObject(data).programs()}
     programs = []
     for index, program in enumerate(script.programs):
@@ -114,5 +112,4 @@ def compile_script(
         list(module.lost),
         module.collected,
         ir,
-        optimised,
     )

@@ -51,15 +51,18 @@ class Compiler:
         os.close(ask_read)
         os.close(answer_write)
 
-    def compile(self, ir: str, *, optimise: bool = True) -> tuple[bytes, str]:
+    def compile(
+        self, ir: str, *, optimise: bool = True, text: bool = False
+    ) -> tuple[bytes, str]:
         """Compile a module; ends the child.
 
         :param ir: the module's text.
-        :returns: the object file, and the optimised IR.
+        :param text: whether the optimised IR is wanted, too.
+        :returns: the object file, and the optimised IR or ''.
         :raises CodegenError: with LLVM's own words.
         """
         try:
-            _send(self._ask, bytes([optimise]), ir.encode())
+            _send(self._ask, bytes([optimise, text]), ir.encode())
         except BrokenPipeError:
             pass  # the child ended: its log says why
         finally:
@@ -120,7 +123,7 @@ def _child(ask: int, answer: int, log: int) -> None:
         if not request:  # closed without a question
             status = 0
         else:
-            data, text = _compile(request[1:].decode(), bool(request[0]))
+            data, text = _compile(request[2:].decode(), bool(request[0]), bool(request[1]))
             with os.fdopen(answer, "wb") as stream:
                 stream.write(struct.pack("<I", len(data)) + data + text.encode())
             status = 0
@@ -138,7 +141,7 @@ def _load() -> None:
     llvm.initialize_all_asmprinters()
 
 
-def _compile(ir: str, optimise: bool) -> tuple[bytes, str]:
+def _compile(ir: str, optimise: bool, text: bool) -> tuple[bytes, str]:
     import llvmlite.binding as llvm
 
     target = llvm.Target.from_triple("bpfel")
@@ -151,4 +154,4 @@ def _compile(ir: str, optimise: bool) -> tuple[bytes, str]:
         options.slp_vectorization = False
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
-    return bytes(machine.emit_object(module)), str(module)
+    return bytes(machine.emit_object(module)), str(module) if text else ""

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kcap.codegen.llvm import Compiler
+from kcap.codegen.objects import ObjectSource
 from kcap.session import script
 from kcap.session.child import Child
 from kcap.session.trace import Trace
@@ -29,14 +30,25 @@ class Preparation:
         self._child = Child(options.command) if options.command else None
         child_pid = self._child.pid if self._child is not None else 0
         self.options = replace(options, child_pid=child_pid)
-        self.compiler = Compiler()  # loads LLVM while the script is parsed and checked
+        self.objects: ObjectSource | None = None
 
     def check(self, text: str, name: str) -> Checked:
-        """Parse and check the script.
+        """Parse and check the script. Meanwhile LLVM is loaded, unless it won't be needed.
 
         :raises ScriptError: it is wrong.
         """
+        self.objects = ObjectSource(self._hint(text, name), cached=self.options.cached)
         return script.compile(text, name=name, options=self.options)
+
+    def _hint(self, text: str, name: str) -> str:
+        """All that is known before parsing of what the script will be compiled to."""
+        options = self.options
+        known = (
+            (os.uname().release, os.path.abspath(name), *options.parameters),
+            (*sorted(options.named.items()), *options.include_directories),
+            (options.pid, options.unsafe, options.helper_errors, options.traceable_file),
+        )
+        return f"{known}\n{text}"
 
     def trace(self, checked: Checked, *, packets: bool) -> Trace:
         """Compile and load it.
@@ -45,7 +57,7 @@ class Preparation:
         :raises KcapError: the kernel refuses it, or a file cannot be written.
         """
         child, self._child = self._child, None
-        return Trace(checked, self.compiler, child, packets=packets)
+        return Trace(checked, self.objects, child, packets=packets)
 
     def __enter__(self) -> Preparation:
         return self
@@ -56,6 +68,7 @@ class Preparation:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.compiler.close()
+        if self.objects is not None:
+            self.objects.close()
         if self._child is not None:
             self._child.close()

@@ -15,8 +15,8 @@ from kcap.session.timing import Timings
 
 if TYPE_CHECKING:
     from kcap.codegen.compile import Compiled
-    from kcap.codegen.llvm import Compiler
     from kcap.codegen.module import Features
+    from kcap.codegen.objects import ObjectSource
     from kcap.lang import ast
     from kcap.probes.system import System
     from kcap.sema import tree
@@ -36,6 +36,7 @@ class Options:
     :param unsafe: allow ``system()`` and its like (``--unsafe``).
     :param helper_errors: report failing BPF helpers at run time (``-k``).
     :param traceable_file: a list of traceable functions to take instead of the kernel's.
+    :param cached: take compiled programs from the cache, and keep them there (``--no-cache``).
     :param environment: where ``BPFTRACE_*`` variables are looked up.
     """
 
@@ -48,6 +49,7 @@ class Options:
     unsafe: bool = False
     helper_errors: bool = False
     traceable_file: str = ""
+    cached: bool = True
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -77,11 +79,12 @@ class Checked:
         return [program.context.name for program in self.script.programs]
 
     def generate(
-        self, features: Features | None = None, compiler: Compiler | None = None
+        self, features: Features | None = None, objects: ObjectSource | None = None
     ) -> Compiled:
         """Compile to BPF programs.
 
         :param features: what the target kernel can do; all that kcap can use by default.
+        :param objects: where the object comes from: by default LLVM, without a cache.
         :raises CodegenError: when LLVM refuses.
         """
         from kcap.codegen.compile import compile_script

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kcap.codegen.compile import Compiled
-    from kcap.codegen.llvm import Compiler
+    from kcap.codegen.objects import ObjectSource
     from kcap.kernel.maps import Map
     from kcap.session.child import Child
     from kcap.session.script import Checked
@@ -45,7 +45,7 @@ class Trace:
     Leaving the block detaches everything and closes the files.
 
     :param checked: a checked script.
-    :param compiler: a child process with LLVM that is under way already, or None.
+    :param objects: where the compiled programs come from: by default LLVM, without a cache.
     :param child: the command of ``-c``, waiting to be started; the trace closes it.
     :param packets: yield packets, too; writing them to their files is faster without.
     :raises KcapError: nothing is left attached then, and no half-written file.
@@ -54,7 +54,7 @@ class Trace:
     def __init__(
         self,
         checked: Checked,
-        compiler: Compiler | None = None,
+        objects: ObjectSource | None = None,
         child: Child | None = None,
         *,
         packets: bool = True,
@@ -78,20 +78,20 @@ class Trace:
         self.on_tick: Callable[[], None] = _nothing
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            self._start(compiler)
+            self._start(objects)
         except BaseException:
             self.close()
             raise
 
     # --- starting ---
 
-    def _start(self, compiler: Compiler | None) -> None:
+    def _start(self, objects: ObjectSource | None) -> None:
         options = self.checked.options
         with self.timings.phase("probe features"):
             features = probe_features(self.checked.script, self.system.btf)
         if options.pid is not None:
             self._followed = _open_process(options.pid)
-        self.compiled: Compiled = self.checked.generate(features, compiler)
+        self.compiled: Compiled = self.checked.generate(features, objects)
         self._packets = PacketCapture(self.compiled, self.checked, deliver=self._deliver)
         with self.timings.phase("load"):
             self._loaded = LoadedScript(self.compiled, self.system)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled BPF objects, kept from one start to the next.
+
+Compiling takes LLVM: 60 ms to load it (1.5 s when it has to come from a disk), 10 ms and more to run
+it. What it makes depends on the IR, on LLVM and on how it is asked, and on nothing else: these are an
+object's key. Beside it lies a mark for each script that was compiled, which says where the object will
+be found: with a mark there is no need to start LLVM while the script is still being parsed. A mark is
+a guess only; what the IR asks for decides.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kcap import cachedir
+from kcap.codegen.llvm import CPU, Compiler
+from kcap.version import __version__
+
+try:  # hashlib loads OpenSSL, which takes longer than all that is hashed here
+    from _blake2 import blake2b
+except ImportError:  # a Python that has it elsewhere
+    from hashlib import blake2b
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DIRECTORY = "objects"
+#: Bytes that the directory may hold; beyond it the oldest files go.
+LIMIT = 64 << 20
+#: Goes up when :mod:`kcap.codegen.llvm` asks LLVM for something else.
+_PASSES = "O2 1"
+_MAGIC = b"kcapobj\1"
+_DIGEST = 32  # bytes of BLAKE2b
+_LLVM = "llvmlite"
+
+
+class ObjectSource:
+    """Gives the object for a module: from the cache, or from LLVM in a child process.
+
+    :param hint: what the module will be made from (the script's text, its options, the kernel's
+        release): tells whether LLVM will be needed; '' for no guess.
+    :param cached: look into the cache, and put there what had to be compiled.
+    :ivar compiled: whether LLVM had to work, None before :meth:`compile`.
+    """
+
+    def __init__(self, hint: str = "", *, cached: bool = True) -> None:
+        self._identity = _identity() if cached else ""
+        self._mark = f"{self._key('mark', hint)}.mark" if self._identity and hint else ""
+        self._compiler: Compiler | None = None
+        self.compiled: bool | None = None
+        if not self._expected():
+            self._compiler = Compiler()
+
+    def compile(self, ir: str) -> bytes:
+        """The object file of a module; ends the child if there is one.
+
+        :param ir: the module's text.
+        :raises CodegenError: with LLVM's own words.
+        """
+        name = f"{self._key('object', ir)}.o" if self._identity else ""
+        found = _unpacked(cachedir.read(DIRECTORY, name)) if name else None
+        self.compiled = found is None
+        if found is None:
+            compiler, self._compiler = self._compiler or Compiler(), None
+            found, _ = compiler.compile(ir)
+            if name:
+                cachedir.write(DIRECTORY, name, _packed(found))
+                limit(LIMIT)
+        if self._mark and (self.compiled or cachedir.read(DIRECTORY, self._mark) != name.encode()):
+            cachedir.write(DIRECTORY, self._mark, name.encode())
+        return found
+
+    def close(self) -> None:
+        """End the child if it wasn't used."""
+        if self._compiler is not None:
+            self._compiler.close()
+            self._compiler = None
+
+    def _expected(self) -> bool:
+        """Whether the cache has what the script was compiled to the last time."""
+        name = cachedir.read(DIRECTORY, self._mark) if self._mark else None
+        path = cachedir.directory(DIRECTORY) if name else None
+        if name is None or path is None or not name.endswith(b".o") or b"/" in name:
+            return False
+        return os.path.exists(f"{path}/{os.fsdecode(name)}")
+
+    def _key(self, kind: str, text: str) -> str:
+        said = f"{kind}\0{self._identity}\0{text}"
+        return _digest(said.encode("utf-8", "surrogateescape")).hex()
+
+
+def optimised(ir: str) -> str:
+    """What LLVM's passes make of a module, as text; never from the cache.
+
+    :raises CodegenError: with LLVM's own words.
+    """
+    return Compiler().compile(ir, text=True)[1]
+
+
+def _identity() -> str:
+    """What the object depends on beside the IR; '' if there is no telling, and so no cache.
+
+    LLVM's version is read from a file, since importing llvmlite is what the cache is to save.
+    """
+    for place in sys.path:
+        try:
+            with open(f"{place}/{_LLVM}/_version.py", encoding="utf-8") as file:
+                return "\0".join((__version__, CPU, _PASSES, file.read()))
+        except OSError:  # not in this directory, or this is none
+            continue
+    return ""
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=_DIGEST).digest()
+
+
+def _packed(data: bytes) -> bytes:
+    return _MAGIC + _digest(data) + data
+
+
+def _unpacked(stored: bytes | None) -> bytes | None:
+    """The object, or None if that is not what was stored."""
+    if stored is None or not stored.startswith(_MAGIC):
+        return None
+    data = stored[len(_MAGIC) + _DIGEST :]
+    whole = _digest(data) == stored[len(_MAGIC) : len(_MAGIC) + _DIGEST]
+    return data if whole else None
+
+
+def limit(size: int) -> None:
+    """Remove the oldest files until the rest takes no more than ``size`` bytes."""
+    files = sorted(_files(), key=lambda each: each[1], reverse=True)
+    total = 0
+    for path, _, length in files:
+        total += length
+        if total > size:
+            with suppress(OSError):
+                os.unlink(path)
+
+
+def _files() -> Iterable[tuple[str, int, int]]:
+    """(path, time of change in ns, bytes) of what is there."""
+    path = cachedir.directory(DIRECTORY)
+    if path is None:
+        return
+    with os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(OSError):  # another kcap has removed it
+                status = entry.stat(follow_symlinks=False)
+                yield entry.path, status.st_mtime_ns, status.st_size
