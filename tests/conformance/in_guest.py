@@ -31,6 +31,8 @@ GRACE = 0.4
 #: Silence after which a test is asked to end, in seconds: what it expects may come at its exit. A
 #: test that allows itself more than the usual five seconds is given as many more.
 SILENCE = 6.0
+#: What means something to a shell outside of single quotes.
+_SPECIAL = frozenset("$`|&;<>()*?~#{}\\\n[]!")
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 
 
@@ -117,13 +119,11 @@ def start(test: Test, directory: Path, before_pid: str, prefix: list[str]) -> Pr
 
 
 def _become(test: Test, environment: dict[str, str], before_pid: str, prefix: list[str]) -> None:
-    if test.program and not prefix:
+    words = _arguments(test)
+    if words and not prefix:
         os.environ.clear()
         os.environ.update(environment)
-        words = ["-e", test.program.replace("{{BEFORE_PID}}", before_pid)]
-        if test.expectations and test.expectations[0].mode == "json":
-            words = ["-q", "-f", "json", *words]
-        os._exit(_run_here(words))
+        os._exit(_run_here([word.replace("{{BEFORE_PID}}", before_pid) for word in words]))
     keep = ("PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
     environment.update({name: os.environ[name] for name in keep if name in os.environ})
     command = test.command.replace("{{BPFTRACE}}", "bpftrace")
@@ -131,6 +131,18 @@ def _become(test: Test, environment: dict[str, str], before_pid: str, prefix: li
         command = f"bpftrace -e {shlex.quote(test.program)}"
     command = f"{shlex.join(prefix)} {command}" if prefix else command
     os.execve("/bin/bash", ["sh", "-c", command.replace("{{BEFORE_PID}}", before_pid)], environment)
+
+
+def _arguments(test: Test) -> list[str]:
+    """The arguments for bpftrace, or [] where it takes a shell to find them."""
+    if test.program:
+        json_wanted = test.expectations and test.expectations[0].mode == "json"
+        return [*(["-q", "-f", "json"] if json_wanted else []), "-e", test.program]
+    quoted = re.sub(r"""'[^']*'|"[^"$`\\]*\"""", "''", test.command)
+    name, _, rest = test.command.partition(" ")
+    if name != "{{BPFTRACE}}" or set(quoted.replace("{{", "").replace("}}", "")) & _SPECIAL:
+        return []
+    return shlex.split(rest)
 
 
 def _run_here(words: list[str]) -> int:
