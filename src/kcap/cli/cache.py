@@ -39,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in argv):
         print(USAGE, end="")
         return 0
-    actions = {("info",): _info, ("clear",): _clear}
-    action = actions.get(tuple(argv))
+    actions = {"info": _info, "clear": _clear}
+    action = actions.get(" ".join(argv))
     if action is None:
         raise UsageError("kcap cache takes 'info' or 'clear'", hint="see kcap cache --help")
     for name in DIRECTORIES:

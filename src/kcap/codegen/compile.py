@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kcap.codegen import maps
 from kcap.codegen.emitter import Emitter
-from kcap.codegen.objects import ObjectSource
 from kcap.codegen.module import Features, LostCounter, ModuleBuilder
+from kcap.codegen.objects import ObjectSource
 from kcap.kernel.object import BpfObject
 from kcap.kernel.spec import MapSpec, ProgramSpec
 

@@ -51,9 +51,7 @@ class Compiler:
         os.close(ask_read)
         os.close(answer_write)
 
-    def compile(
-        self, ir: str, *, optimise: bool = True, text: bool = False
-    ) -> tuple[bytes, str]:
+    def compile(self, ir: str, *, optimise: bool = True, text: bool = False) -> tuple[bytes, str]:
         """Compile a module; ends the child.
 
         :param ir: the module's text.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiled BPF objects, kept from one start to the next.
 
-Compiling takes LLVM: 60 ms to load it (1.5 s when it has to come from a disk), 10 ms and more to run
-it. What it makes depends on the IR, on LLVM and on how it is asked, and on nothing else: these are an
-object's key. Beside it lies a mark for each script that was compiled, which says where the object will
-be found: with a mark there is no need to start LLVM while the script is still being parsed. A mark is
-a guess only; what the IR asks for decides.
+Compiling takes LLVM: 60 ms to load it (1.5 s when it has to come from a disk), 10 ms and more to
+run it. What it makes depends on the IR, on LLVM and on how it is asked, and on nothing else: these
+are an object's key. Beside it lies a mark for each script that was compiled, which says where the
+object will be found: with a mark there is no need to start LLVM while the script is still being
+parsed. A mark is a guess only; what the IR asks for decides.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Checked:
             return compile_script(
                 self.script,
                 features or Features(),
-                compiler,
+                objects,
                 pid=self.options.pid,
                 helper_errors=self.options.helper_errors,
             )
