@@ -99,6 +99,7 @@ class Placing:
     # --- shorthands ---
 
     def compare(self, predicate: str, left: Operand, right: int | Operand) -> Operand:
+        """A comparison of two i64 (an icmp predicate); an i1."""
         return self.ir.compare(predicate, "i64", left, str(right))
 
     def within(self, value: Operand, low: int, high: int) -> Operand:
@@ -107,12 +108,15 @@ class Placing:
         return self.compare("ule", shifted, high - low)
 
     def one_of(self, value: Operand, *numbers: int) -> Operand:
+        """Whether a value is one of some numbers; an i1."""
         return self.any(*(self.compare("eq", value, n) for n in numbers))
 
     def all(self, *conditions: Operand) -> Operand:
+        """Whether all of some i1 are true; an i1."""
         return self._fold("and", conditions)
 
     def any(self, *conditions: Operand) -> Operand:
+        """Whether one of some i1 is true; an i1."""
         return self._fold("or", conditions)
 
     def _fold(self, op: str, conditions: tuple[Operand, ...]) -> Operand:
@@ -122,15 +126,19 @@ class Placing:
         return result
 
     def not_(self, condition: Operand) -> Operand:
+        """The opposite of an i1."""
         return self.ir.op(f"xor i1 {condition}, true")
 
     def sub(self, left: Operand, right: Operand) -> Operand:
+        """The difference of two i64."""
         return self.ir.op(f"sub i64 {left}, {right}")
 
     def add(self, left: Operand, right: int | Operand) -> Operand:
+        """The sum of two i64."""
         return self.ir.op(f"add i64 {left}, {right}")
 
     def select(self, condition: Operand, then: int | Operand, otherwise: int | Operand) -> Operand:
+        """One of two i64, by an i1."""
         return self.ir.select(condition, "i64", str(then), str(otherwise))
 
     def at_most(self, value: Operand, limit: int | Operand) -> Operand:
