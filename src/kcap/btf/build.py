@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _KIND_FLAG = 1 << 31
+_MOST_LINE, _MOST_COLUMN = (1 << 22) - 1, (1 << 10) - 1  # what fits into line_col
 
 
 class BtfBuilder:
@@ -40,7 +41,7 @@ class BtfBuilder:
         offset = self._offsets.get(text)
         if offset is None:
             offset = self._offsets[text] = self._first_string + len(self._strings)
-            self._strings += text.encode() + b"\0"
+            self._strings += text.encode("utf-8", "replace") + b"\0"
         return offset
 
     def _add(self, kind: int, name: str, vlen: int, last: int, extra: Iterable[int] = ()) -> int:
@@ -147,13 +148,16 @@ class BtfBuilder:
         )
 
 
-def functions_btf(names: Sequence[str]) -> tuple[bytes, list[int]]:
+def functions_btf(
+    names: Sequence[str], builder: BtfBuilder | None = None
+) -> tuple[bytes, list[int]]:
     """The BTF that func_info of these functions needs.
 
     :param names: C identifiers, the program's own first.
+    :param builder: one that holds strings already (those of line_info).
     :return: (the blob to load, the id of each function in the order given).
     """
-    builder = BtfBuilder()
+    builder = builder or BtfBuilder()
     proto = builder.func_proto(builder.integer("int", 4, t.INT_SIGNED))
     ids = [builder.func(name, proto, t.STATIC) for name in names]
     return builder.to_bytes(), ids
@@ -165,3 +169,30 @@ def func_info(functions: Iterable[tuple[int, int]]) -> bytes:
     :param functions: (index of the function's first instruction, id of its Func), ascending.
     """
     return b"".join(pack("<II", insn, type_id) for insn, type_id in functions)
+
+
+def line_info(
+    lines: Iterable[tuple[int, str, str, int, int]], functions: Iterable[int], builder: BtfBuilder
+) -> bytes:
+    """line_info records (``struct bpf_line_info``, 16 bytes each).
+
+    The kernel wants one for the first instruction of every function (check_btf_line in
+    kernel/bpf/verifier.c): where there is none, it is that of the next instruction that has one.
+
+    :param lines: (index of the instruction, file, the line's text, its number and column, from
+        1), ascending.
+    :param functions: index of each function's first instruction, ascending.
+    :param builder: takes the strings.
+    """
+    known = {insn: (file, text, line, column) for insn, file, text, line, column in lines}
+    order = sorted(known)
+    for start in functions:
+        after = next((insn for insn in order if insn >= start), order[-1] if order else None)
+        if after is not None:
+            known.setdefault(start, known[after])
+    records = []
+    for insn, (file, text, line, column) in sorted(known.items()):
+        where = min(line, _MOST_LINE) << 10 | min(column, _MOST_COLUMN)
+        names = (builder.string(file), builder.string(text))
+        records.append(pack("<IIII", insn, *names, where))
+    return b"".join(records)

@@ -51,16 +51,28 @@ class Emitter:
         self.index = index
         self.symbol = f"prog_{index}"
         self.ctx: Operand = "%ctx"
-        self.ir = IRBuilder(self.symbol, "ptr %ctx", f"kcap/{self.symbol}")
+        self._span: Span | None = None
+        self.span = program.context.span
+        self.ir = IRBuilder(self.symbol, "ptr %ctx", f"kcap/{self.symbol}", module.lines)
         self.result = self.ir.alloca(8)
         self.variables: dict[tree.Variable, Operand] = {}
         self.scratch_variables: dict[tree.Variable, int] = {}
         self.loops: list[statements.Loop] = []
         self.frame: statements.Frame | None = None
-        self.span: Span | None = None  # of the expression that is being emitted
         self._scratch_used = 0
         self._scratch_peak = 0
         self._zero_size = 0
+
+    @property
+    def span(self) -> Span | None:
+        """The place of the statement or expression that is being emitted."""
+        return self._span
+
+    @span.setter
+    def span(self, value: Span | None) -> None:
+        self._span = value
+        if self.module.lines is not None:
+            self.module.lines.now = value
 
     # --- the whole program ---
 

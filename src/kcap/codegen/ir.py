@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kcap.codegen.lines import SourceLines
 
 Operand = str
 
@@ -20,9 +24,14 @@ class IRBuilder:
     :param name: the function's symbol.
     :param signature: LLVM parameter list, such as ``ptr %ctx``.
     :param section: the ELF section that it goes to; '' for an internal function (a callback).
+    :param lines: note for each instruction where it comes from, or None.
     """
 
-    def __init__(self, name: str, signature: str, section: str = "") -> None:
+    def __init__(
+        self, name: str, signature: str, section: str = "", lines: SourceLines | None = None
+    ) -> None:
+        self._source = lines
+        self._scope = lines.scope(name) if lines is not None else 0
         self.name = name
         self.signature = signature
         self.section = section
@@ -44,7 +53,8 @@ class IRBuilder:
     def line(self, text: str) -> None:
         """Append an instruction without a result. Dead code after a branch is dropped."""
         if not self._terminated:
-            self._lines.append(f"  {text}")
+            where = self._source.location(self._scope) if self._source is not None else ""
+            self._lines.append(f"  {text}{where}")
 
     def op(self, text: str) -> Operand:
         """Append an instruction and name its result; after a branch there is none to name."""
@@ -96,9 +106,10 @@ class IRBuilder:
         """The definition of the function."""
         section = f' section "{self.section}"' if self.section else ""
         kind = "" if self.section else "internal "
+        debug = f" !dbg !{self._scope}" if self._scope else ""
         return "\n".join(
             [
-                f"define {kind}i64 @{self.name}({self.signature}) #0{section} {{",
+                f"define {kind}i64 @{self.name}({self.signature}) #0{section}{debug} {{",
                 "entry:",
                 *self._allocas,
                 *self._prologue,

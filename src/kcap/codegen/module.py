@@ -12,6 +12,7 @@ from kcap.kernel.spec import MapSpec
 if TYPE_CHECKING:
     from kcap.codegen.function import Site
     from kcap.codegen.ir import Operand
+    from kcap.codegen.lines import SourceLines
     from kcap.sema.config import Config
 
 EVENTS = "kcap_events"
@@ -68,6 +69,7 @@ class ModuleBuilder:
 
     :param pid: only events of this process count (``-p``), or None.
     :param helper_errors: report helpers that fail (``-k``).
+    :param lines: collects where instructions come from, or None.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class ModuleBuilder:
         pid: int | None = None,
         *,
         helper_errors: bool = False,
+        lines: SourceLines | None = None,
     ) -> None:
+        self.lines = lines
         self.config = config
         self.pid = pid
         self.helper_errors = helper_errors
@@ -148,6 +152,7 @@ class ModuleBuilder:
                 "declare i32 @llvm.bswap.i32(i32)",
                 "declare i64 @llvm.bswap.i64(i64)",
                 "attributes #0 = { nounwind }",
+                self.lines.metadata() if self.lines is not None else "",
                 "",
             ]
         )

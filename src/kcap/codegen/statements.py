@@ -120,7 +120,9 @@ def emit_block(gen: Emitter, body: list[tree.Stmt], *, release: bool = True) -> 
     """
     for statement in body:
         mark, stack_mark = gen.scratch_mark(), gen.ir.mark()
+        outer, gen.span = gen.span, statement.span
         _STATEMENTS[type(statement)](gen, statement)
+        gen.span = outer
         if release:
             gen.scratch_release(mark)
             gen.ir.release(stack_mark)
@@ -320,7 +322,7 @@ def _callback(
     """Emit a function that runs a loop's body once; its symbol."""
     outer_ir, outer_frame = gen.ir, _frame(gen)
     name = gen.module.callback_name()
-    gen.ir = IRBuilder(name, signature)
+    gen.ir = IRBuilder(name, signature, lines=gen.module.lines)
     gen.frame = Frame("%frame", outer_frame.offsets, in_callback=True)
     outer_variables = gen.variables
     gen.variables = dict(outer_variables)

@@ -156,8 +156,8 @@ class _Loading:
         code = relocate(spec, maps)
         self._insns = Buffer(code)
         self._license = Buffer(spec.license.encode() + b"\0")
-        btf_fd, info, count = _function_info(spec, fds)
-        self._info = Buffer(info)
+        btf_fd, info, count, lines = _function_info(spec, fds)
+        self._info, self._lines = Buffer(info), Buffer(lines)
         module_fd = 0
         if spec.attach_btf_module:
             module_fd = module_btf_fd(spec.attach_btf_module)
@@ -169,7 +169,8 @@ class _Loading:
                 *(0, 0, 0, 0, spec.flags, kernel_name(spec.name)),
                 *(0, spec.expected_attach_type, btf_fd),
                 *(8 if count else 0, self._info.address if count else 0, count),
-                *(0, 0, 0, spec.attach_btf_id, module_fd, 0),
+                *(16 if lines else 0, self._lines.address if lines else 0, len(lines) // 16),
+                *(spec.attach_btf_id, module_fd, 0),
             )
         )
 
@@ -223,17 +224,24 @@ class _Loading:
         return syscall_error(f"load program {self.spec.name}", error, hint=hint)
 
 
-def _function_info(spec: ProgramSpec, fds: list[int]) -> tuple[int, bytes, int]:
-    """BTF that names the functions: (its descriptor, also put in ``fds``, records, number)."""
-    if len(spec.functions) < 2:
-        return 0, b"", 0
-    from kcap.btf.build import func_info, functions_btf
+def _function_info(spec: ProgramSpec, fds: list[int]) -> tuple[int, bytes, int, bytes]:
+    """BTF that names the functions: (its descriptor, also put in ``fds``, records, number, records
+    of lines)."""
+    if len(spec.functions) < 2 and not spec.lines:
+        return 0, b"", 0, b""
+    from kcap.btf.build import BtfBuilder, func_info, functions_btf, line_info
 
-    blob, ids = functions_btf([identifier(f.name) for f in spec.functions])
+    builder = BtfBuilder()
+    lines = line_info(
+        [(at.insn, at.file, at.text, at.line, at.column) for at in spec.lines],
+        [f.insn for f in spec.functions] or [0],
+        builder,
+    )
+    blob, ids = functions_btf([identifier(f.name) for f in spec.functions], builder)
     fd = load_btf(blob)
     fds.append(fd)
     starts = [f.insn for f in spec.functions]
-    return fd, func_info(zip(starts, ids, strict=True)), len(ids)
+    return fd, func_info(zip(starts, ids, strict=True)), len(ids), lines
 
 
 def _lines(log: Buffer) -> tuple[str, ...]:

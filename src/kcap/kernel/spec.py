@@ -97,6 +97,24 @@ class FunctionSpec:
 
 
 @dataclass(slots=True, frozen=True)
+class LineSpec:
+    """Where in a source an instruction comes from, for the verifier's log.
+
+    :param insn: index of the instruction; it counts up to the next one that has a line.
+    :param file: what the source is called.
+    :param text: the line.
+    :param line: its number, from 1.
+    :param column: from 1.
+    """
+
+    insn: int
+    file: str
+    text: str
+    line: int
+    column: int
+
+
+@dataclass(slots=True, frozen=True)
 class ProgramSpec:
     """A program to load.
 
@@ -112,6 +130,7 @@ class ProgramSpec:
     :param attach_btf_module: the module whose BTF that id is from; empty for the kernel itself.
     :param license: some helpers need a GPL-compatible one.
     :param flags: BPF_F_SLEEPABLE and so on.
+    :param lines: where instructions come from, ascending; the verifier then names lines in its log.
     """
 
     name: str
@@ -124,6 +143,7 @@ class ProgramSpec:
     attach_btf_module: str = ""
     license: str = "GPL"
     flags: int = 0
+    lines: tuple[LineSpec, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)
