@@ -13,7 +13,6 @@ import contextlib
 import os
 import struct
 import sys
-import tempfile
 
 from kcap.errors import KcapError
 
@@ -40,7 +39,7 @@ class Compiler:
     def __init__(self) -> None:
         ask_read, self._ask = os.pipe()
         self._answer, answer_write = os.pipe()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self._log = open(os.memfd_create("kcap-llvm"), "w+b")  # noqa: SIM115 - for the child's life
         sys.stdout.flush()
         sys.stderr.flush()
         self._pid = os.fork()
