@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kcap.codegen import maps
@@ -11,10 +11,13 @@ from kcap.codegen.emitter import Emitter
 from kcap.codegen.module import Features, LostCounter, ModuleBuilder
 from kcap.codegen.objects import ObjectSource
 from kcap.kernel.object import BpfObject
-from kcap.kernel.spec import MapSpec, ProgramSpec
+from kcap.kernel.spec import LineSpec, MapSpec, ProgramSpec
 
 if TYPE_CHECKING:
     from kcap.codegen.function import Site
+    from kcap.codegen.lines import SourceLines
+    from kcap.kernel.object import LinkedProgram
+    from kcap.lang.source import Span
     from kcap.sema import tree
     from kcap.sema.probe import ProbeContext
 
@@ -25,10 +28,13 @@ class CompiledProgram:
 
     :param context: program type, targets.
     :param spec: the instructions; what depends on the target is filled in at loading.
+    :param places: (index of an instruction, where in the script it comes from), ascending: each
+        counts up to the next. Only after compiling with ``lines``.
     """
 
     context: ProbeContext
     spec: ProgramSpec
+    places: tuple[tuple[int, Span], ...] = ()
 
 
 @dataclass(slots=True)
@@ -59,9 +65,10 @@ def generate(
     pid: int | None = None,
     *,
     helper_errors: bool = False,
+    lines: SourceLines | None = None,
 ) -> ModuleBuilder:
     """Emit LLVM IR for all programs of a script."""
-    module = ModuleBuilder(script.config, features, pid, helper_errors=helper_errors)
+    module = ModuleBuilder(script.config, features, pid, helper_errors=helper_errors, lines=lines)
     for map_ in script.maps.values():
         module.map(maps.spec(map_))
     for index, program in enumerate(script.programs):
@@ -78,6 +85,7 @@ def compile_script(
     *,
     pid: int | None = None,
     helper_errors: bool = False,
+    lines: bool = False,
 ) -> Compiled:
     """Compile a checked script.
 
@@ -85,12 +93,16 @@ def compile_script(
     :param objects: where the object comes from: by default LLVM, without a cache.
     :param pid: only events of this process count (``-p``), or None.
     :param helper_errors: report helpers that fail (``-k``).
+    :param lines: also note where in the script each instruction comes from. Costs time; for a
+        program that the kernel refused.
     :raises CodegenError: when LLVM refuses.
     """
-    module = generate(script, features, pid, helper_errors=helper_errors)
+    source = _source_lines() if lines else None
+    module = generate(script, features, pid, helper_errors=helper_errors, lines=source)
     ir = module.text()
     data = (objects or ObjectSource(cached=False)).compile(ir)
-    linked = {program.name: program for program in BpfObject(data).programs()}
+    obj = BpfObject(data)
+    linked = {program.name: program for program in obj.programs()}
     programs = []
     for index, program in enumerate(script.programs):
         found = linked[f"prog_{index}"]
@@ -103,7 +115,8 @@ def compile_script(
             functions=found.functions,
             license=script.config.license,
         )
-        programs.append(CompiledProgram(program.context, spec))
+        made = CompiledProgram(program.context, spec)
+        programs.append(_with_places(made, found, obj, source.spans) if source else made)
     return Compiled(
         script,
         programs,
@@ -113,3 +126,25 @@ def compile_script(
         module.collected,
         ir,
     )
+
+
+def _source_lines() -> SourceLines:
+    from kcap.codegen.lines import SourceLines
+
+    return SourceLines()
+
+
+def _with_places(
+    program: CompiledProgram, linked: LinkedProgram, obj: BpfObject, spans: list[Span]
+) -> CompiledProgram:
+    """The program with the place of each instruction, for us and for the verifier."""
+    from kcap.kernel.lineinfo import program_lines
+
+    places = tuple(
+        (insn, spans[number - 1]) for insn, number in program_lines(obj, linked) if number
+    )
+    lines = tuple(
+        LineSpec(insn, at.source.name, at.source.line_text(at.line).strip(), at.line, at.column)
+        for insn, at in places
+    )
+    return CompiledProgram(program.context, replace(program.spec, lines=lines), places)
