@@ -86,8 +86,8 @@ def kernel_btf(*, vlan_all: bool) -> Btf:
     return Btf.from_bytes(builder.to_bytes(), name="small")
 
 
-class _Resolver:
-    """Every probe is fentry:ip_rcv."""
+class Resolver:
+    """Every probe is an fentry of a function that takes what ip_rcv takes."""
 
     def __init__(self, types: KernelTypes) -> None:
         self._types = types
@@ -95,9 +95,11 @@ class _Resolver:
     def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         btf = self._types.btf
         assert btf is not None
-        context = ProbeContext("fentry", "fentry:ip_rcv", TRACING, FENTRY, arguments="slots")
+        function = attach_point.parts[-1].text
+        context = ProbeContext("fentry", f"fentry:{function}", TRACING, FENTRY, arguments="slots")
+        context.function = function
         prototype = btf.prototype(btf.get("ip_rcv", b.Func))
-        context.args = self._types.arguments(btf, prototype, "ip_rcv", "fentry_ip_rcv")
+        context.args = self._types.arguments(btf, prototype, "ip_rcv", f"fentry_{function}")
         return [context]
 
 
@@ -109,7 +111,7 @@ def compiled(length: str, offset: int, vlan_all: bool) -> Compiled:
     script = analyze(
         parse(Source("test", text)),
         functions=all_functions(),
-        probes=_Resolver(types),
+        probes=Resolver(types),
         types=types,
         config=Config(),
     )
@@ -117,19 +119,30 @@ def compiled(length: str, offset: int, vlan_all: bool) -> Compiled:
 
 
 def machine_for(
-    skb: s.Skb, *, length: str = "args.skb.len", offset: int = 0, vlan_all: bool = True
+    skb: s.Skb,
+    *,
+    length: str = "args.skb.len",
+    offset: int = 0,
+    vlan_all: bool = True,
+    made: Compiled | None = None,
+    linear: int | None = None,
 ) -> Machine:
-    """A machine with the program and the skb in memory; run it with the slot SKB."""
-    made = compiled(length, offset, vlan_all)
+    """A machine with the program and the skb in memory; run it with the slot SKB.
+
+    :param made: the program; by default skboutput() with the arguments that are given.
+    :param linear: bytes of the packet that are not in fragments; all by default.
+    """
+    made = made or compiled(length, offset, vlan_all)
+    in_fragments = 0 if linear is None else max(skb.len - linear, 0)
     memory = Memory()
-    memory.add(HEAD, skb.head)
+    memory.add(HEAD, skb.head[: len(skb.head) - in_fragments])
     tag = skb.vlan or ((0, 0) if vlan_all else (0x8100, 0x1FFF))  # a stale tag stays, up to 6.1
     memory.add(
         SKB,
         _SK_BUFF.pack(
-            DEVICE if skb.dev else 0, 1 if skb.sk else 0, HEAD, HEAD + skb.data, skb.len, 0,
-            skb.mark, skb.skb_iif, s.swap(skb.protocol), skb.mac, skb.network, skb.queue,
-            s.swap(tag[0]), tag[1], skb.vlan is not None,
+            DEVICE if skb.dev else 0, 1 if skb.sk else 0, HEAD, HEAD + skb.data, skb.len,
+            in_fragments, skb.mark, skb.skb_iif, s.swap(skb.protocol), skb.mac, skb.network,
+            skb.queue, s.swap(tag[0]), tag[1], skb.vlan is not None,
         ),
     )  # fmt: skip
     if skb.dev:
@@ -139,8 +152,9 @@ def machine_for(
         memory.add(NET, struct.pack("<8xII", 0, dev.netns))
     machine = Machine(made.programs[0].spec, made.maps, memory)
     machine.skbs[SKB] = (skb.len, skb.head[skb.data :])
-    offset_value = s.REALTIME_OFFSET.to_bytes(8, "little")
-    memory.write(machine.values[skb_emit.REALTIME_MAP], offset_value)
+    if skb_emit.REALTIME_MAP in machine.values:
+        offset_value = s.REALTIME_OFFSET.to_bytes(8, "little")
+        memory.write(machine.values[skb_emit.REALTIME_MAP], offset_value)
     machine.mono_ns, machine.cpu, machine.pid, machine.tid = 1_000_000_123, 3, 4242, 4243
     machine.comm = b"curl"
     return machine
