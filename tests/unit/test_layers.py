@@ -43,12 +43,7 @@ SHARED = {"errors", "cachedir", "version"}
 TOP = {"__init__", "__main__"}
 
 #: (file, imported layer) -> why it is allowed. This list only ever gets shorter.
-UPWARD = {
-    ("codegen/function.py", "functions"): (
-        "TYPE_CHECKING only: Runtime.environment is typed as functions.environment.Environment, "
-        "which the sites' handlers use; moving Environment down to codegen/ mends it"
-    ),
-}
+UPWARD: dict[tuple[str, str], str] = {}
 
 #: Longest file, lines; and those that may be longer, with the reason.
 MAX_LINES = 600

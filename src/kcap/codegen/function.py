@@ -11,7 +11,7 @@ from kcap.sema.function import Callable_
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.sema import tree
     from kcap.sema.types import Buffer_, Tuple
 

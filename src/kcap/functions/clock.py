@@ -17,8 +17,8 @@ from kcap.sema.types import UINT64, VOID, Buffer_, Opaque, Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
+    from kcap.codegen.environment import Environment
     from kcap.codegen.function import Runtime
-    from kcap.functions.environment import Environment
     from kcap.sema.function import CallSite, Sema
 
 #: ``nsecs`` modes and the helper of each; sw_tai is the monotonic clock plus an offset.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kcap.sema import types
 
 if TYPE_CHECKING:
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
 
 #: A byte of a buffer as ``%r`` prints it.
 ESCAPED = tuple(chr(b) if 32 <= b <= 126 else f"\\x{b:02x}" for b in range(256))

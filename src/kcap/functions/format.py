@@ -21,7 +21,7 @@ from kcap.functions.gfp import gfp_text
 from kcap.sema import types
 
 if TYPE_CHECKING:
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
 
 FLAGS = frozenset("-+ #0'")
 LENGTH_BITS = {"hh": 8, "h": 16, "": 32, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64, "q": 64}

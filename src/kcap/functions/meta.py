@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from kcap.codegen.environment import Environment
 from kcap.codegen.function import Function
-from kcap.functions.environment import Environment
 from kcap.functions.format import Format, FormatError, accepts, parse
 from kcap.lang import ast
 from kcap.sema import tree

@@ -17,7 +17,7 @@ from kcap.sema.types import INT32, UINT64, Buffer_, Opaque, String
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.sema.function import CallSite, Sema
 
 

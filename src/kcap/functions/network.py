@@ -14,7 +14,7 @@ from kcap.sema.types import UINT8, UINT64, Array, Buffer_, Integer, Opaque, Poin
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.lang import ast
     from kcap.sema.function import CallSite, Sema
 

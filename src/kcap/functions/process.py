@@ -15,7 +15,7 @@ from kcap.sema.types import INT32, UINT32, UINT64, VOID, Buffer_, Opaque, Pointe
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.sema.function import CallSite, Sema
 
 TASK_COMM_LEN = 16

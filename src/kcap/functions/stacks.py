@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kcap.codegen.emitter import Emitter
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.sema.function import CallSite, Sema
 
 MODES = ("bpftrace", "perf", "raw", "build_id")

@@ -13,7 +13,7 @@ from kcap.sema.types import UINT64, Boolean, Buffer_, Enum, Integer, Opaque, Poi
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.lang import ast
     from kcap.sema.function import CallSite, Sema
 

@@ -25,7 +25,7 @@ from kcap.output.text import TextRenderer, zero_value
 from kcap.output.tseries import json_series
 
 if TYPE_CHECKING:
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
 
 
 class JsonRenderer:

@@ -26,7 +26,7 @@ from kcap.output.sorting import ordered
 from kcap.output.tseries import series_rows
 
 if TYPE_CHECKING:
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.lang.source import Span
 
 _LOST = {"event": "events", "packet": "packets", "map": "map updates"}

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.functions.tseries import Series
 
 WIDTH = 53

@@ -11,7 +11,7 @@ from kcap.sema.types import Aggregate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kcap.functions.environment import Environment
+    from kcap.codegen.environment import Environment
     from kcap.kernel.maps import Map
     from kcap.sema import tree
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LazyKernelSymbols:
-    """:class:`kcap.functions.environment.KernelSymbols` over /proc/kallsyms."""
+    """:class:`kcap.codegen.environment.KernelSymbols` over /proc/kallsyms."""
 
     def __init__(self) -> None:
         self._table: Kallsyms | None = None
@@ -30,7 +30,7 @@ class LazyKernelSymbols:
 
 
 class LazyUserSymbols:
-    """:class:`kcap.functions.environment.UserSymbols` over /proc and the files mapped there."""
+    """:class:`kcap.codegen.environment.UserSymbols` over /proc and the files mapped there."""
 
     def __init__(self) -> None:
         self._processes: ProcessSymbols | None = None
@@ -45,7 +45,7 @@ class LazyUserSymbols:
 
 
 class StoredStacks:
-    """:class:`kcap.functions.environment.Stacks` over the loaded stack-trace maps.
+    """:class:`kcap.codegen.environment.Stacks` over the loaded stack-trace maps.
 
     :param maps: the loaded BPF maps by name.
     """

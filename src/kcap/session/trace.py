@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from kcap.codegen.environment import Environment
 from kcap.codegen.events import HEADER_SIZE
 from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
 from kcap.functions import events
-from kcap.functions.environment import Environment
 from kcap.kernel.ringbuf import RingReader
 from kcap.session.features import probe_features
 from kcap.session.packets import PacketCapture

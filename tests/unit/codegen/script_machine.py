@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from kcap.codegen.compile import Compiled, compile_script
+from kcap.codegen.environment import Environment
 from kcap.codegen.events import HEADER_SIZE
 from kcap.codegen.module import LOST, Features
-from kcap.functions.environment import Environment
 from kcap.functions.registry import all_functions
 from kcap.kernel.spec import MapSpec
 from kcap.lang import ast

@@ -12,8 +12,8 @@ from kcap.btf import Btf
 from kcap.btf import types as b
 from kcap.btf.build import BtfBuilder
 from kcap.codegen.compile import Compiled, compile_script, generate
+from kcap.codegen.environment import Environment
 from kcap.codegen.module import Features
-from kcap.functions.environment import Environment
 from kcap.functions.registry import all_functions
 from kcap.lang import ast
 from kcap.lang.diagnostic import Diagnostic, ScriptError

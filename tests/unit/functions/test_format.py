@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcap.functions.environment import Environment
+from kcap.codegen.environment import Environment
 from kcap.functions.format import Conversion, Format, FormatError, accepts, parse, type_word
 from kcap.functions.gfp import gfp_text
 from kcap.functions.network import Inet, MacAddress

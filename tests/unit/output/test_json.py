@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kcap.codegen.environment import Environment
 from kcap.functions.aggregates import AvgType, Stats, StatsType
 from kcap.functions.display import json_string
-from kcap.functions.environment import Environment
 from kcap.functions.events import (
     AttachedProbes,
     HelperError,

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from kcap.codegen.environment import Environment
 from kcap.functions.aggregates import AvgType, CountType, Stats, StatsType
-from kcap.functions.environment import Environment
 from kcap.functions.events import (
     AttachedProbes,
     HelperError,
