@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from kcap.codegen.function import Function
 from kcap.functions.base import type_name
 from kcap.lang import ast
+from kcap.lang.source import MacroSpan, Source
 from kcap.sema import tree
 from kcap.sema.types import BOOL, UINT64, Integer, Pointer, Space
 
@@ -87,6 +88,23 @@ class Find(Function):
         return sema.rvalue(ast.If(span, condition, then, otherwise))
 
 
+#: ``assert()`` as a macro would say it: where the message that it prints comes from.
+ASSERT = Source(
+    "stdlib/base.bt",
+    """\
+// Macros of the standard library.
+
+// Ends the trace with a message and status 1 unless a condition holds.
+macro assert(condition, msg) {
+  if (!condition) {
+    errorf("assert failed: %s", msg);
+    exit(1);
+  }
+}
+""",
+)
+
+
 class Assert(Function):
     name = "assert"
     signatures = ("void assert(bool condition, string message)",)
@@ -97,7 +115,9 @@ class Assert(Function):
         span, name = call.span, call.name_span
         condition = ast.Unary(span, "!", call.args[0])
         format_ = ast.String(span, "assert failed: %s")
-        report = ast.Call(span, "errorf", name, [format_, call.args[1]])
+        start = ASSERT.text.index("errorf")
+        inside = MacroSpan(ASSERT, start, ASSERT.text.index(";", start), span)
+        report = ast.Call(inside, "errorf", name, [format_, call.args[1]])
         leave = ast.Call(span, "exit", name, [ast.Integer(span, 1, "1")])
         statements: list[ast.Stmt] = [
             ast.ExprStatement(span, report),

@@ -16,7 +16,7 @@ def test_an_index_out_of_range_is_reported_with_its_place_and_reads_zero() -> No
 
 
 def test_an_index_in_range_is_not_reported() -> None:
-    assert run('begin { $a = (int8[8])12345; $i = pid - 4242; print($a[$i]) }').messages == []
+    assert run("begin { $a = (int8[8])12345; $i = pid - 4242; print($a[$i]) }").messages == []
 
 
 def test_a_missing_key_is_reported_only_where_helper_errors_are_asked_for() -> None:
@@ -38,3 +38,12 @@ def test_a_failed_read_is_reported_at_the_pointer_that_was_followed() -> None:
         "test:1:35-49: WARNING: Bad address",
         "Additional Info - helper: probe_read_kernel, retcode: -14",
     ]
+
+
+def test_a_failed_assertion_is_said_with_the_macro_and_the_call() -> None:
+    outcome = run('begin { assert(pid == 1, "not init"); print(1) }')
+    assert outcome.text == ""
+    lines = outcome.messages[0].splitlines()
+    assert lines[0] == "stdlib/base.bt:6:5-37: ERROR: assert failed: not init"
+    assert lines[3] == "test:1:9-37: ERROR: expanded from"
+    assert outcome.runtime.exit_status == 1
