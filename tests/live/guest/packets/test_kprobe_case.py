@@ -127,3 +127,19 @@ def test_the_repaired_script_captures_what_is_received(
     found = [one.data for one in capture.packets if traffic.number_of(one.data) is not None]
     assert found == sent
     assert capture.link_type == 1
+
+
+def test_kcap_with_fix_runs_the_repaired_script_and_says_so(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    function: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "receive.bt"
+    script.write_text(SCRIPT.format(function=function) + "interval:ms:200 { exit(5); }\n")
+    assert main(["--fix", str(script)]) == 5
+    out, err = capfd.readouterr()
+    assert "Attached 2 probes" in out
+    assert f"-kprobe:{function} {{" in err
+    assert f"+fentry:{function} {{" in err
+    assert read_capture(tmp_path / "receive.pcap").link_type == 1
+    assert script.read_text().startswith("kprobe:"), "the file itself stays as it was"

@@ -27,7 +27,7 @@ def errors(text: str) -> list[str]:
         ("fentry:icmp_rcv { print(args.skv.len); }", ["stdin:1:30", "skv", "skb"]),
         ("begin { nope(1); }", ["stdin:1:9", "nope"]),
         ("nope:icmp_rcv { }", ["stdin:1:1", "nope"]),
-        ("fentry:icmp_rcvv { }", ["stdin:1:8", "did you mean icmp_rcv?"]),
+        ("fentry:icmp_rcvv { }", ["stdin:1:8", "did you mean icmp_rcv"]),
         ("tracepoint:net:nope { }", ["stdin:1:1", "nope"]),
         ("begin { print(((struct nope_t *)0)->x); }", ["stdin:1:", "nope_t"]),
         ('begin { $x = 1; $x = "text"; }', ["stdin:1:22", "$x became 'int8' here"]),
