@@ -176,9 +176,10 @@ class Trace:
             for source in self._sources():
                 poll.register(source, select.EPOLLIN)
             ended = False
+            waits = not self._all_probes_have_run()
             while not (self._stopping or ended):
-                ready = {fd for fd, _ in poll.poll(TICK)}
-                ended = self._ended(ready)
+                ready = {fd for fd, _ in poll.poll(TICK if waits else 0)}
+                ended = self._ended(ready) or not waits
                 yield from self._read()
                 self.on_tick()
                 if self.runtime.exit_status is not None:
@@ -186,6 +187,11 @@ class Trace:
                 if time.monotonic() >= next_losses:
                     next_losses += LOSS_INTERVAL
                     yield from self._losses()
+
+    def _all_probes_have_run(self) -> bool:
+        """Whether there is nothing to wait for: all probes are ``begin`` and ``end``."""
+        providers = {program.context.provider for program in self.compiled.programs}
+        return providers <= {"begin", "end"} and self._child is None and self._followed < 0
 
     def _start_iterators(self) -> None:
         """Run attached iterators in a thread of their own; the trace ends with the last one."""
