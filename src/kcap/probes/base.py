@@ -165,6 +165,10 @@ class ProbeType(ABC):
         """
         raise NotImplementedError(f"{self.name} attaches to nothing")
 
+    def target_name(self, context: ProbeContext, target: Any) -> str:
+        """The full name of one of the context's targets."""
+        return context.name
+
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         """Full names of the probes that exist, sorted, for ``-l``.
 

@@ -131,6 +131,9 @@ class Fentry(ProbeType):
             context.args_missing = f"{wanted.rest} stands for functions with different arguments"
         return context
 
+    def target_name(self, context: ProbeContext, target: FunctionTarget) -> str:
+        return f"{self.name}:{target.module}:{target.name}"
+
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         return [
             Load(

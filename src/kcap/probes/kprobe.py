@@ -97,6 +97,9 @@ class Kprobe(ProbeType):
             context.extra["expanded"] = True
         return context
 
+    def target_name(self, context: ProbeContext, target: KprobeTarget) -> str:
+        return f"{self.name}:{target.name}" if len(context.targets) > 1 else context.name
+
     def _args_missing(self, parts: list[Part]) -> str:
         if self.returns:
             return "kretprobe has no arguments; fexit has those of the function and its retval"

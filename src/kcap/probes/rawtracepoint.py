@@ -117,6 +117,9 @@ class RawTracepoint(ProbeType):
             edits=edits,
         )
 
+    def target_name(self, context: ProbeContext, target: RawTarget) -> str:
+        return f"{self.name}:{target.module}:{target.event}"
+
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         return [
             Load(

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcap.errors import UsageError
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, problem, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from re import Pattern as Regex
 
     from kcap.lang.ast import AttachPoint, Probe
     from kcap.lang.diagnostic import Severity
@@ -88,13 +90,18 @@ class Resolver:
         self.warnings = Diagnostics()
         self._counts: dict[Span, int] = {}
         self._probes = self._programs = 0
+        self._filter = _compiled(system.probe_filter)
+        self._kept = self._filtered = 0
 
     def resolve(self, attach_point: AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         """See :class:`~kcap.sema.probe.ProbeResolver`.
 
         What does not exist is left out where the setting ``missing_probes`` allows it; more than
-        ``max_probes`` and ``max_bpf_progs`` allow is an error.
+        ``max_probes`` and ``max_bpf_progs`` allow is an error. ``test`` and ``bench`` probes stand
+        for nothing outside of their mode, and what ``probe_filter`` does not match is left out.
         """
+        if self._is_for_other_mode(attach_point):
+            return []
         try:
             contexts = self._resolve(attach_point, uses)
         except NoMatchError as error:
@@ -106,8 +113,36 @@ class Resolver:
         for context in contexts:
             context.span = attach_point.span  # what diagnose/ points to
         self._counts[attach_point.span] = len(contexts)
+        contexts = self._matching(contexts)
         self._check_limits(attach_point, contexts)
         return contexts
+
+    def _is_for_other_mode(self, point: AttachPoint) -> bool:
+        return point.provider.text in {"test", "bench"} - {self.system.mode}
+
+    @property
+    def all_filtered(self) -> bool:
+        """Whether ``probe_filter`` left out every probe there was (``begin`` and ``end`` aside)."""
+        return self._filtered > 0 and not self._kept
+
+    def _matching(self, contexts: list[ProbeContext]) -> list[ProbeContext]:
+        """What ``probe_filter`` matches, target by target; ``begin`` and ``end`` always."""
+        if self._filter is None:
+            return contexts
+        found = []
+        for context in contexts:
+            if context.provider in ("begin", "end"):
+                found.append(context)
+                continue
+            kind, matches = probe_type(context.provider), self._filter.search
+            targets = [t for t in context.targets if matches(kind.target_name(context, t))]
+            if targets or (not context.targets and matches(context.name)):
+                context.targets = tuple(targets)
+                found.append(context)
+                self._kept += 1
+            else:
+                self._filtered += 1
+        return found
 
     def _check_limits(self, point: AttachPoint, contexts: list[ProbeContext]) -> None:
         """Count what the script attaches to and loads.
@@ -176,6 +211,21 @@ class Resolver:
             return probe_type(point.provider.text)
         except KeyError:
             raise _unknown_provider(point) from None
+
+
+def _compiled(pattern: str) -> Regex[str] | None:
+    """The filter for names, or None if there is none.
+
+    :raises UsageError: it is no regular expression.
+    """
+    if not pattern:
+        return None
+    import re  # slow to import, and rarely needed
+
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"Invalid --probe-filter regex '{pattern}': {error}") from error
 
 
 def _nothing_left(probe: Probe, severity: Severity) -> Diagnostic:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kcap.sema.kerneltypes import KernelTypes
 
 Missing = Literal["error", "warn", "ignore"]
+Mode = Literal["", "test", "bench"]
 
 
 class System:
@@ -38,6 +39,8 @@ class System:
     :param max_bpf_progs: how many programs it may load; None: any number.
     :param without: features of the kernel that are not to be used: ``kprobe_multi``,
         ``uprobe_multi``.
+    :param probe_filter: a regular expression; probes whose name it does not match are left out.
+    :param mode: whether ``test`` or ``bench`` probes are to run; others of the two are left out.
     :param traceable_file: a file to take instead of available_filter_functions, or ''.
     :param tracefs: where tracefs is mounted; '' looks for it.
     :param proc: where procfs is mounted.
@@ -55,6 +58,8 @@ class System:
         max_probes: int | None = None,
         max_bpf_progs: int | None = None,
         without: Collection[str] = (),
+        probe_filter: str = "",
+        mode: Mode = "",
         traceable_file: str = "",
         tracefs: str = "",
         proc: str = "/proc",
@@ -68,6 +73,8 @@ class System:
         self.max_probes = max_probes
         self.max_bpf_progs = max_bpf_progs
         self._without = frozenset(without)
+        self.probe_filter = probe_filter
+        self.mode: Mode = mode
         self._traceable_file = traceable_file
         self._tracefs = tracefs
         self._proc = proc

@@ -117,6 +117,9 @@ class Tracepoint(ProbeType):
         label = f"no such event in {category.text}"
         return no_match(self.name, rest_of(parts), event.span, label=label, help=help_, edits=edits)
 
+    def target_name(self, context: ProbeContext, target: EventTarget) -> str:
+        return f"{self.name}:{target.category}:{target.event}"
+
     def attach_target(
         self, context: ProbeContext, target: EventTarget, program: Program, system: System
     ) -> Link:

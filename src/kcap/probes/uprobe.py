@@ -84,6 +84,11 @@ class Uprobe(ProbeType):
             raise self.malformed(parts[1].span, f"{parts[1].text!r} is no language: cpp")
         return parts
 
+    def target_name(self, context: ProbeContext, target: UprobeTarget) -> str:
+        if len(context.targets) < 2 or not target.function:
+            return context.name
+        return f"{self.name}:{target.binary.name}:{target.function}"
+
     def _context(self, name: str, targets: list[UprobeTarget], rest: str) -> ProbeContext:
         context = ProbeContext(
             self.name,

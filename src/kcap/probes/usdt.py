@@ -126,6 +126,9 @@ class Usdt(ProbeType):
         label = "no such probe in the file" if names else "the file has no USDT probes"
         return no_match(self.name, rest, wanted.probe.span, label=label, help=help_, edits=edits)
 
+    def target_name(self, context: ProbeContext, target: UsdtTarget) -> str:
+        return target.name
+
     def attach(
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
     ) -> list[Link]:
