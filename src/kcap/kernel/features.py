@@ -228,6 +228,22 @@ def kprobe_multi() -> bool | None:
     return _remember(("kprobe_multi",), ask)
 
 
+def kprobe_session() -> bool | None:
+    """kprobe_session links (6.10): one program at entry and return.
+
+    As with kprobe_multi: a name that no function has gives ESRCH where they exist.
+    """
+
+    def ask() -> bool | None:
+        name = Buffer(b"kcap no such function\0")
+        names = Buffer(pack("<Q", name.address))
+        data = pack("<IIQQQ", 0, 1, names.address, 0, 0)
+        kind = uapi.BPF_TRACE_KPROBE_SESSION
+        return _link_error(kind, kind, 0, data, (errno.ESRCH, errno.ENOENT))
+
+    return _remember(("kprobe_session",), ask)
+
+
 def uprobe_multi() -> bool | None:
     """uprobe_multi links (6.6).
 

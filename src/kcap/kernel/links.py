@@ -43,6 +43,11 @@ class Link:
         """The file descriptors; empty when closed."""
         return tuple(self._fds)
 
+    @property
+    def bpf_links(self) -> tuple[int, ...]:
+        """Those descriptors that are links of the kernel's own kind; perf events are none."""
+        return () if self._events else tuple(self._fds)
+
     def disable(self) -> None:
         """Stop perf events from firing, which is quick; others only stop by closing."""
         for fd in self._events:

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel tells of loaded programs and links: how often they ran, what they missed.
+
+``struct bpf_prog_info`` and ``struct bpf_link_info`` of include/uapi/linux/bpf.h. They only ever
+grow at their end: fields that a kernel doesn't know stay 0.
+"""
+
+from __future__ import annotations
+
+import os
+from struct import pack, unpack_from
+from typing import TYPE_CHECKING, NamedTuple
+
+from kcap.kernel import uapi
+from kcap.kernel.errors import syscall_error
+from kcap.kernel.syscall import Buffer, bpf
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_PROGRAM_SIZE = 232
+_LINK_SIZE = 64
+_RUNS_AT = 192  # run_time_ns, run_cnt, recursion_misses (5.12)
+_LINK_TYPE_PERF_EVENT = 7
+_LINK_TYPE_KPROBE_MULTI = 8
+
+
+class ProgramRuns(NamedTuple):
+    """How a program has run.
+
+    :param nanoseconds: time spent in it, while statistics were enabled.
+    :param runs: how often it ran meanwhile.
+    :param missed: how often it was not run because it was running on that CPU already (5.12).
+    """
+
+    nanoseconds: int
+    runs: int
+    missed: int
+
+
+def program_runs(fd: int) -> ProgramRuns:
+    """How the program behind a file descriptor has run.
+
+    :raises SyscallError: the kernel doesn't tell.
+    """
+    info = _info(fd, _PROGRAM_SIZE, "a program")
+    return ProgramRuns(*unpack_from("<QQQ", info, _RUNS_AT))
+
+
+def link_missed(fd: int) -> int:
+    """How many events a kprobe or kprobe_multi link missed (6.7); 0 where the kernel doesn't tell.
+
+    :raises SyscallError: the descriptor is no link.
+    """
+    info = _info(fd, _LINK_SIZE, "a link")
+    (kind,) = unpack_from("<I", info, 0)
+    at = {_LINK_TYPE_KPROBE_MULTI: 32, _LINK_TYPE_PERF_EVENT: 48}.get(kind)
+    missed: int = unpack_from("<Q", info, at)[0] if at is not None else 0
+    return missed
+
+
+def _info(fd: int, size: int, what: str) -> bytes:
+    info = Buffer(size)
+    try:
+        bpf(uapi.BPF_OBJ_GET_INFO_BY_FD, Buffer(pack("<IIQ", fd, size, info.address)))
+    except OSError as error:
+        raise syscall_error(f"ask for what is known of {what}", error) from error
+    return info.tobytes()
+
+
+class Statistics:
+    """While this context lasts, the kernel counts runs and run time of all programs (5.8).
+
+    :raises SyscallError: it can't (CAP_SYS_ADMIN).
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._fd = bpf(uapi.BPF_ENABLE_STATS, Buffer(pack("<I", 0)))  # BPF_STATS_RUN_TIME
+        except OSError as error:
+            raise syscall_error("enable statistics of BPF programs", error) from error
+
+    def __enter__(self) -> Statistics:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
