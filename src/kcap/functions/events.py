@@ -135,6 +135,53 @@ class TraceEnded:
     """The trace is over; what the exit prints (maps) follows."""
 
 
+@dataclass(slots=True)
+class TestResult:
+    """A ``test`` probe has run.
+
+    :param name: the test.
+    :param reason: why it failed; '' if it passed.
+    """
+
+    name: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Benchmark:
+    """What a ``bench`` probe took.
+
+    :param average: nanoseconds a run.
+    :param iterations: how often it ran.
+    """
+
+    name: str
+    average: int
+    iterations: int
+
+
+@dataclass(slots=True)
+class Benchmarks:
+    """All ``bench`` probes have run."""
+
+    results: list[Benchmark]
+
+
+@dataclass(slots=True)
+class Missed:
+    """Events of a probe that the kernel did not give to its program.
+
+    :param count: how many.
+    :param probe: the probe's name.
+    :param reason: ``recursion`` (the program was running on that CPU already) or ``nmissed``
+        (the kernel's own count of a kprobe).
+    """
+
+    count: int
+    probe: str
+    reason: Literal["recursion", "nmissed"]
+
+
 Event = (
     Printf
     | TextPrinted
@@ -146,4 +193,7 @@ Event = (
     | AttachedProbes
     | ExitRequested
     | TraceEnded
+    | TestResult
+    | Benchmarks
+    | Missed
 )

@@ -10,11 +10,14 @@ from kcap.functions.aggregates import AvgType, Stats, StatsType, divide
 from kcap.functions.display import json_string
 from kcap.functions.events import (
     AttachedProbes,
+    Benchmarks,
     HelperError,
     Lost,
     MapPrinted,
     Message,
+    Missed,
     Printf,
+    TestResult,
     TextPrinted,
     ValuePrinted,
 )
@@ -26,6 +29,7 @@ from kcap.output.tseries import json_series
 
 if TYPE_CHECKING:
     from kcap.codegen.environment import Environment
+    from kcap.functions.events import Benchmark
 
 
 class JsonRenderer:
@@ -61,11 +65,17 @@ class JsonRenderer:
         if isinstance(event, AttachedProbes) and not self.quiet:
             data = f'{{"probes": {event.count}}}'
             return f'{{"type": "attached_probes", "count": {event.count}, "data": {data}}}\n'
+        if isinstance(event, TestResult):
+            passed = "false" if event.reason else "true"
+            data = f'{{"passed": {passed}, "reason": {json_string(event.reason)}}}'
+            return _line("test_result", f"{{{json_string(event.name)}: {data}}}")
+        if isinstance(event, Benchmarks):
+            return "".join(_benchmark(item) for item in event.results)
         return ""
 
     def message(self, event: object) -> str:
         """The text for standard error, '' if it has none."""
-        return self._text.message(event) if isinstance(event, Message) else ""
+        return self._text.message(event) if isinstance(event, Message | Missed) else ""
 
     def _map(self, event: MapPrinted) -> str:
         value_type = event.map.value
@@ -103,6 +113,11 @@ def _map_kind(type_: Any) -> str:
 
 def _line(kind: str, data: str) -> str:
     return f'{{"type": "{kind}", "data": {data}}}\n'
+
+
+def _benchmark(item: Benchmark) -> str:
+    data = f'{{"average": {item.average}, "iters": {item.iterations}}}'
+    return _line("benchmark_result", f"{{{json_string(item.name)}: {data}}}")
 
 
 def _histogram(histogram: Histogram, div: int) -> str:

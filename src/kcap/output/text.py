@@ -9,11 +9,14 @@ from kcap.functions import display
 from kcap.functions.aggregates import Stats, divide
 from kcap.functions.events import (
     AttachedProbes,
+    Benchmarks,
     HelperError,
     Lost,
     MapPrinted,
     Message,
+    Missed,
     Printf,
+    TestResult,
     TextPrinted,
     TraceEnded,
     ValuePrinted,
@@ -58,6 +61,10 @@ class TextRenderer:
         if isinstance(event, AttachedProbes):
             plural = "" if event.count == 1 else "s"
             return "" if self.quiet else f"Attached {event.count} probe{plural}\n"
+        if isinstance(event, TestResult):
+            return f"{event.name}: {f'FAILED ({event.reason})' if event.reason else 'ok'}\n"
+        if isinstance(event, Benchmarks):
+            return _benchmarks(event)
         return "\n\n" if isinstance(event, TraceEnded) else ""
 
     def message(self, event: object) -> str:
@@ -70,6 +77,8 @@ class TextRenderer:
             return self._helper_error(event)
         if isinstance(event, Lost):
             return self._lost(event)
+        if isinstance(event, Missed) and self.warnings:
+            return _missed(event)
         return ""
 
     # --- maps ---
@@ -129,6 +138,22 @@ class TextRenderer:
             )
         where = f" at {event.subject}" if event.subject else ""
         return f"Lost {event.count} {_LOST[event.kind]}{where}\n"
+
+
+def _missed(event: Missed) -> str:
+    reason = (
+        "the program was running on the same CPU already"
+        if event.reason == "recursion"
+        else "the kernel was in another probe"
+    )
+    plural = "" if event.count == 1 else "s"
+    return f"WARNING: {event.probe} missed {event.count} event{plural}: {reason}\n"
+
+
+def _benchmarks(event: Benchmarks) -> str:
+    lines = [f"{'Benchmark':<41}{'Time(ns)':<15}Iterations", "-" * 66]
+    lines += [f"{item.name:<41}{item.average:<15}{item.iterations}" for item in event.results]
+    return "\n".join(lines) + "\n"
 
 
 def located(severity: str, text: str, span: Span | None, info: str = "") -> str:
