@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
@@ -78,6 +78,9 @@ class PacketSink:
     :param sites: all skboutput calls of the script.
     :param names: what probe numbers are called.
     :param comment: a comment on the whole of a pcapng file, for example the script.
+    :param hold_back_ns: how long packets wait for earlier ones of other CPUs.
+    :param limit: how many packets to write in all; 0 for any number.
+    :param files: what to write to for a path, instead of a file of that name (``packet.stream``).
     :raises FileError: when a file cannot be written; none is left behind then.
     """
 
@@ -88,8 +91,12 @@ class PacketSink:
         *,
         comment: str = "",
         hold_back_ns: int = HOLD_BACK_NS,
+        limit: int = 0,
+        files: Mapping[str, OutputFile] | None = None,
     ) -> None:
         self._names = names
+        self._files = files or {}
+        self._room = limit or 1 << 62
         self._hold_back_ns = hold_back_ns
         self._targets: list[_Target] = []
         self._by_site: dict[int, _Target] = {}
@@ -152,6 +159,11 @@ class PacketSink:
         del batch[ready:]
         self._write(batch)
         return len(batch)
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many packets have been written as were wanted."""
+        return self._room == 0
 
     def set_lost(self, site: int, count: int) -> None:
         """Tell how many packets of a site the BPF program could not send, in all."""
@@ -248,7 +260,7 @@ class PacketSink:
             known = None
         if known is not None:
             return known
-        file = OutputFile(path)
+        file = self._files.get(path) or OutputFile(path)
         writer: PcapWriter | PcapngWriter
         if path.lower().endswith(".pcapng"):
             writer = PcapngWriter(file, self._names, time.time_ns(), comment=comment)
@@ -286,8 +298,10 @@ class PacketSink:
 
     def _write(self, batch: list[_Entry]) -> None:
         """Hand sorted records to their files, and write."""
+        del batch[self._room :]
         if not batch:
             return
+        self._room -= len(batch)
         if batch[0][0] < self._last_ns:
             self.late += bisect_left(batch, (self._last_ns,))
         self._last_ns = max(self._last_ns, batch[-1][0])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kcap.functions.skb_emit import PACKET_SITES, PACKETS_MAP, REALTIME_MAP, PacketSite
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from kcap.kernel.perf import PerfReader
     from kcap.packet.clock import RealtimeOffset
     from kcap.packet.decode import PacketDecoder
-    from kcap.packet.sink import PacketSink
+    from kcap.packet.files import OutputFile
+    from kcap.packet.sink import PacketSink, SiteStats
     from kcap.session.script import Checked
 
 #: Bytes of a CPU's ring unless ``perf_rb_pages`` says otherwise.
@@ -25,17 +27,36 @@ DEFAULT_PAGES = 1024
 WATERMARK_PART = 8
 
 
+@dataclass(slots=True)
+class PacketOptions:
+    """What becomes of a trace's packets, beside what the script says.
+
+    :param deliver: also make a :class:`kcap.packet.decode.Packet` of each packet, for the trace
+        to yield; writing them to their files is faster without.
+    :param limit: end the trace after this many packets; 0 for any number.
+    :param immediate: look at every packet as it comes. The order of packets of different CPUs
+        may then be wrong by what they took to the ring.
+    :param files: what to write to for a path, instead of a file of that name.
+    """
+
+    deliver: bool = True
+    limit: int = 0
+    immediate: bool = False
+    files: Mapping[str, OutputFile] = field(default_factory=dict)
+
+
 class PacketCapture:
     """What ``skboutput()`` calls of a script send, if there are any.
 
     :param compiled: the script's programs and sites.
     :param checked: the script.
-    :param deliver: also make a :class:`kcap.packet.decode.Packet` of each packet, for
-        :meth:`read` to yield.
+    :param options: what becomes of the packets.
     :raises FileError: a capture file cannot be written; nothing has been changed then.
     """
 
-    def __init__(self, compiled: Compiled, checked: Checked, *, deliver: bool = False) -> None:
+    def __init__(self, compiled: Compiled, checked: Checked, options: PacketOptions) -> None:
+        self._options = options
+        self._undelivered = options.limit or 1 << 62
         self._sites = [
             site
             for site in compiled.collected.get(PACKET_SITES, ())
@@ -52,21 +73,29 @@ class PacketCapture:
         self._sink: PacketSink | None = None
         self._decoder: PacketDecoder | None = None
         if self._sites:
-            self._open_files(compiled, checked, deliver)
+            self._open_files(compiled, checked)
 
-    def _open_files(self, compiled: Compiled, checked: Checked, deliver: bool) -> None:
+    def _open_files(self, compiled: Compiled, checked: Checked) -> None:
         from kcap.packet.decode import PacketDecoder
         from kcap.packet.record import Names, Site
-        from kcap.packet.sink import PacketSink
+        from kcap.packet.sink import HOLD_BACK_NS, PacketSink
 
+        options = self._options
         probes = {index: p.context.name for index, p in enumerate(compiled.programs)}
         names = Names(probes)
         sites = [
             Site(number, site.path, 1 if site.offset is None else site.offset)
             for number, site in enumerate(self._sites)
         ]
-        self._sink = PacketSink(sites, names, comment=checked.source.text)
-        if deliver:
+        self._sink = PacketSink(
+            sites,
+            names,
+            comment=checked.source.text,
+            hold_back_ns=0 if options.immediate else HOLD_BACK_NS,
+            limit=options.limit,
+            files=options.files,
+        )
+        if options.deliver:
             self._decoder = PacketDecoder(sites, names)
 
     def open(self, maps: Mapping[str, Map]) -> None:
@@ -80,7 +109,8 @@ class PacketCapture:
         from kcap.packet.clock import RealtimeOffset
 
         pages = 1 << ((self._config.perf_rb_pages or DEFAULT_PAGES) - 1).bit_length()
-        self._reader = PerfReader(maps[PACKETS_MAP], pages, pages * 4096 // WATERMARK_PART)
+        watermark = 1 if self._options.immediate else pages * 4096 // WATERMARK_PART
+        self._reader = PerfReader(maps[PACKETS_MAP], pages, watermark)
         clock = maps[REALTIME_MAP]
         self._clock = RealtimeOffset(
             lambda offset: clock.update(bytes(4), offset.to_bytes(8, "little", signed=True))
@@ -112,7 +142,10 @@ class PacketCapture:
         started = time.monotonic_ns()
         samples = [sample for ring in self._reader.rings for sample in ring.read().samples]
         if self._decoder is not None:
-            yield from sorted(map(self._decoder.decode, samples), key=lambda p: p.mono_ns)
+            found = sorted(map(self._decoder.decode, samples), key=lambda p: p.mono_ns)
+            del found[self._undelivered :]
+            self._undelivered -= len(found)
+            yield from found
         try:
             self._sink.consume(samples, started)
         finally:
@@ -123,6 +156,16 @@ class PacketCapture:
     def finish(self) -> Iterator[object]:
         """The last packets, once nothing is attached any more."""
         yield from self.read()
+
+    @property
+    def complete(self) -> bool:
+        """Whether there have been as many packets as were wanted."""
+        return self._undelivered == 0 or (self._sink is not None and self._sink.complete)
+
+    @property
+    def stats(self) -> list[SiteStats]:
+        """What became of the packets of each ``skboutput()`` call, in the script's order."""
+        return [] if self._sink is None else list(self._sink.stats.values())
 
     def set_lost(self, slot: int, total: int) -> None:
         """Tell how many packets a loss counter has counted in all."""
