@@ -30,6 +30,10 @@ class UsageError(KcapError):
     """A command line that cannot be taken: an unknown option, a missing argument."""
 
 
+class UnknownOptionError(UsageError):
+    """An option that there is not: the usage text helps."""
+
+
 class UnsupportedError(KcapError):
     """Something that the language or the command line knows but kcap does not do yet."""
 
