@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     :param argv: the arguments; those of the process by default.
-    :returns: the exit status: 0, 1 after an error, 2 for a command line that can't be taken, or
+    :returns: the exit status: 0, 1 after an error, 130 after a second Ctrl-C, or
         what the script's ``exit()`` asked for.
     """
     words = list(sys.argv[1:] if argv is None else argv)
