@@ -16,6 +16,7 @@ from kcap.session.trace import Trace
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from kcap.session.packets import PacketOptions
     from kcap.session.script import Checked, Options
 
 
@@ -50,10 +51,10 @@ class Preparation:
         )
         return f"{known}\n{text}"
 
-    def trace(self, checked: Checked, *, packets: bool) -> Trace:
+    def trace(self, checked: Checked, *, packets: bool | PacketOptions) -> Trace:
         """Compile and load it.
 
-        :param packets: yield packets, too.
+        :param packets: yield packets, too; or what becomes of them (see :class:`Trace`).
         :raises KcapError: the kernel refuses it, or a file cannot be written.
         """
         child, self._child = self._child, None

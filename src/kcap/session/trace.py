@@ -16,7 +16,7 @@ from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.kernel.ringbuf import RingReader
 from kcap.session.features import probe_features
-from kcap.session.packets import PacketCapture
+from kcap.session.packets import PacketCapture, PacketOptions
 from kcap.session.programs import LoadedScript
 from kcap.session.runtime import Runtime
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kcap.codegen.compile import Compiled
     from kcap.codegen.objects import ObjectSource
     from kcap.kernel.maps import Map
+    from kcap.packet.sink import SiteStats
     from kcap.session.child import Child
     from kcap.session.script import Checked
 
@@ -47,7 +48,8 @@ class Trace:
     :param checked: a checked script.
     :param objects: where the compiled programs come from: by default LLVM, without a cache.
     :param child: the command of ``-c``, waiting to be started; the trace closes it.
-    :param packets: yield packets, too; writing them to their files is faster without.
+    :param packets: yield packets, too (writing them to their files is faster without), or all
+        that there is to say of what becomes of them.
     :raises KcapError: nothing is left attached then, and no half-written file.
     """
 
@@ -57,10 +59,12 @@ class Trace:
         objects: ObjectSource | None = None,
         child: Child | None = None,
         *,
-        packets: bool = True,
+        packets: bool | PacketOptions = True,
     ) -> None:
         self.checked = checked
-        self._deliver = packets
+        if isinstance(packets, bool):
+            packets = PacketOptions(deliver=packets)
+        self._packet_options = packets
         self.timings = checked.timings
         self.system = checked.system
         self.probe_count = 0
@@ -76,6 +80,8 @@ class Trace:
         self._closed = False
         #: Called after every look at the rings, at least every 100 ms.
         self.on_tick: Callable[[], None] = _nothing
+        #: How long to wait for records before looking at the rings all the same, in seconds.
+        self.tick = TICK
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self._start(objects)
@@ -92,7 +98,7 @@ class Trace:
         if options.pid is not None:
             self._followed = _open_process(options.pid)
         self.compiled: Compiled = self.checked.generate(features, objects)
-        self._packets = PacketCapture(self.compiled, self.checked, deliver=self._deliver)
+        self._packets = PacketCapture(self.compiled, self.checked, self._packet_options)
         with self.timings.phase("load"):
             self._loaded = LoadedScript(self.compiled, self.system)
         self._maps = self._loaded.maps
@@ -177,8 +183,8 @@ class Trace:
                 poll.register(source, select.EPOLLIN)
             ended = False
             waits = not self._all_probes_have_run()
-            while not (self._stopping or ended):
-                ready = {fd for fd, _ in poll.poll(TICK if waits else 0)}
+            while not (self._stopping or ended or self._complete()):
+                ready = {fd for fd, _ in poll.poll(self.tick if waits else 0)}
                 ended = self._ended(ready) or not waits
                 yield from self._read()
                 self.on_tick()
@@ -192,6 +198,10 @@ class Trace:
         """Whether there is nothing to wait for: all probes are ``begin`` and ``end``."""
         providers = {program.context.provider for program in self.compiled.programs}
         return providers <= {"begin", "end"} and self._child is None and self._followed < 0
+
+    def _complete(self) -> bool:
+        """Whether all the packets that were wanted are there."""
+        return self._packets is not None and self._packets.complete
 
     def _start_iterators(self) -> None:
         """Run attached iterators in a thread of their own; the trace ends with the last one."""
@@ -293,6 +303,11 @@ class Trace:
             self._iterators.join()
         if self._loaded is not None:
             self._loaded.detach()
+
+    @property
+    def packet_stats(self) -> Sequence[SiteStats]:
+        """What became of the packets of each ``skboutput()`` call, in the script's order."""
+        return self._packets.stats if self._packets is not None else ()
 
     def summary(self) -> Sequence[str]:
         """What there is to say of the packets at the end, a line each."""
