@@ -43,7 +43,9 @@ def json_string(text: str) -> str:
 
 def is_text_array(type_: types.Type) -> bool:
     """Whether an array is a C string: its elements are ``char``."""
-    return isinstance(type_, types.Array) and type_.element == types.INT8
+    if not isinstance(type_, types.Array) or type_.numbers:
+        return False
+    return type_.element == types.INT8
 
 
 def char_text(values: list[int]) -> str:

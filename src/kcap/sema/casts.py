@@ -151,6 +151,7 @@ def _to_array(a: Analyzer, node: ast.Cast, operand: tree.Expr, target: Array) ->
         return None
     if not target.length:
         target = _sized(a, node, source, element)
+    target = replace(target, numbers=True)
     if as_integer(source) is not None:
         if target.size not in (1, 2, 4, 8) or target.size < source.size:
             return None

@@ -229,10 +229,15 @@ class Pointer(Type):
 
 @dataclass(frozen=True, slots=True)
 class Array(Type):
-    """``length`` elements of one type, without padding between them."""
+    """``length`` elements of one type, without padding between them.
+
+    :param numbers: a script's cast made it, so that its elements are numbers even where they are
+        as wide as a ``char``. Only printing looks at it.
+    """
 
     element: Type
     length: int
+    numbers: bool = field(default=False, compare=False)
 
     @property
     def size(self) -> int:

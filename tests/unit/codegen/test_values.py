@@ -63,6 +63,10 @@ def test_division_by_a_variable_that_is_zero_gives_one_as_does_its_remainder_and
     ]
 
 
+def test_a_string_cast_to_an_array_prints_as_numbers() -> None:
+    assert output('begin { print((int8[])"hello") }') == "[104,101,108,108,111,0]\n"
+
+
 def test_strings_print_up_to_their_nul_and_compare_by_content() -> None:
     text = 'begin { $a = "abc"; $b = "abc"; printf("%s %d %d", $a, $a == $b, $a == "abd") }'
     assert output(text) == "abc 1 0"
