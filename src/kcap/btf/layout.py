@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.btf import types as t
 from kcap.btf.errors import BtfError
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.btf.btf import Btf

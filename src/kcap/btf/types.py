@@ -8,8 +8,9 @@ for it. Ids are those of the BTF the type came from; 0 is ``void``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+from kcap.records import dataclass
 
 INT_SIGNED = 1
 INT_CHAR = 2

@@ -7,11 +7,11 @@ import os
 import stat
 import sys
 import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.errors import FileError, UsageError
 from kcap.lang.diagnostic import ScriptError
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

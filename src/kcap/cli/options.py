@@ -8,10 +8,10 @@ with what follows ``--``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from kcap.errors import UnsupportedError, UsageError
+from kcap.records import dataclass, field
 
 
 class Option(NamedTuple):

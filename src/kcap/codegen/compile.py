@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kcap.codegen import maps
@@ -12,6 +11,7 @@ from kcap.codegen.module import Features, LostCounter, ModuleBuilder
 from kcap.codegen.objects import ObjectSource
 from kcap.kernel.object import BpfObject
 from kcap.kernel.spec import LineSpec, MapSpec, ProgramSpec
+from kcap.records import dataclass, replace
 
 if TYPE_CHECKING:
     from kcap.codegen.function import Site

@@ -7,13 +7,13 @@ address is bad. Through pointers that the verifier tracks, plain loads are allow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.codegen import problems
 from kcap.codegen.function import implementation
 from kcap.codegen.ir import Operand
 from kcap.kernel.helpers import Helper
+from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import Field, Pointer, Space, String, Struct, Tuple, Type
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
 from kcap.kernel.spec import MapSpec
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.codegen.function import Site

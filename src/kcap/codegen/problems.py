@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen import events
 from kcap.codegen.function import Runtime, Site
 from kcap.kernel.helpers import NAMES
+from kcap.records import dataclass
 from kcap.sema.types import INT64, Tuple
 
 if TYPE_CHECKING:

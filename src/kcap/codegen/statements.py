@@ -10,13 +10,13 @@ callback is given.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen import maps, memory
 from kcap.codegen.function import MapFunction, implementation
 from kcap.codegen.ir import IRBuilder, Operand
 from kcap.kernel.helpers import Helper
+from kcap.records import dataclass, field
 from kcap.sema import tree
 from kcap.sema.types import Tuple
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kcap.kernel import permissions, uapi
 from kcap.kernel.helpers import Helper
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,9 @@ line counts, so special ones stand before general ones.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
+
+from kcap.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

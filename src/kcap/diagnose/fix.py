@@ -7,7 +7,6 @@ follows from the syntax tree and the kernel's BTF. A rewrite is made as a whole 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.diagnose.astquery import Tree
@@ -29,6 +28,7 @@ from kcap.kernel import helpers
 from kcap.lang import ast
 from kcap.lang.diagnostic import Diagnostic, Edit
 from kcap.lang.edits import apply_edits
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

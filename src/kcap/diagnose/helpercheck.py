@@ -208,7 +208,7 @@ def with_fixes(found: Iterable[Diagnostic], fixes: Iterable[ProbeFix]) -> list[D
 
     :param fixes: ``fix.fix(…).probes``.
     """
-    from dataclasses import replace
+    from kcap.records import replace
 
     fixes = list(fixes)
     mended: dict[int, bool] = {}

@@ -11,11 +11,11 @@ that has the helper at all, from the kernel's history.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from kcap.diagnose.programkinds import KINDS, ProgramKind
+from kcap.records import dataclass
 
 COLUMNS: Final = ("number", "helper", "introduced", *(kind.key for kind in KINDS))
 

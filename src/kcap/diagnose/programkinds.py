@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from kcap.kernel import uapi
+from kcap.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.diagnose.fix import unified_diff
 from kcap.lang.edits import fix
 from kcap.lang.source import Source
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

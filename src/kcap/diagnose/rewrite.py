@@ -8,13 +8,13 @@ stays byte for byte as it was written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.diagnose.astquery import Tree, arrow_span, removal
 from kcap.lang import ast
 from kcap.lang.diagnostic import Edit
+from kcap.records import dataclass
 from kcap.sema.types import Pointer
 
 if TYPE_CHECKING:

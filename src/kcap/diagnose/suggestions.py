@@ -7,7 +7,6 @@ clear what was meant.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -16,6 +15,7 @@ from kcap.diagnose.astquery import Tree
 from kcap.diagnose.targets import SUCCESSOR, Refusal, full_name, typed_target
 from kcap.lang import ast
 from kcap.lang.diagnostic import Diagnostic, Edit
+from kcap.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -4,7 +4,6 @@ look-up, so that what they refuse is refused here with the same words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -16,6 +15,7 @@ from kcap.probes import problems
 from kcap.probes.names import enumerate_words, has_wildcard
 from kcap.probes.registry import probe_type
 from kcap.probes.renames import successors
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.btf import Btf

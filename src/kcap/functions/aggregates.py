@@ -9,12 +9,12 @@ values together, in user space when a map is printed, in the kernel in an expres
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen.function import Function, MapFunction
 from kcap.functions.base import made, type_name
 from kcap.kernel.helpers import Helper
+from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import INT64, UINT64, Aggregate, Boolean, Buffer_, Enum, Integer, Type
 

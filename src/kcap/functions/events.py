@@ -7,10 +7,10 @@ Python values (see :meth:`kcap.sema.types.Type.decode`), beside their type in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from kcap.codegen.problems import HelperError as HelperError
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.functions.format import Format

@@ -11,13 +11,13 @@ Formatting an event is one ``struct.Struct`` and one Python %-format wherever th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from kcap.functions import display
 from kcap.functions.gfp import gfp_text
+from kcap.records import dataclass
 from kcap.sema import types
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ that nothing falls into costs nothing, and one update is one look-up and one add
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kcap.codegen.function import Function, MapFunction
@@ -20,6 +19,7 @@ from kcap.functions.aggregates import (
     update_or_insert,
 )
 from kcap.functions.base import made
+from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import UINT32, Aggregate, Buffer_, MapLayout, Tuple, Type
 

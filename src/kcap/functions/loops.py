@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter

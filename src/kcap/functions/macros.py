@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from kcap.codegen.function import Function
 from kcap.functions.base import type_name
 from kcap.lang import ast
 from kcap.lang.source import MacroSpan, Source
+from kcap.records import replace
 from kcap.sema import tree
 from kcap.sema.types import BOOL, UINT64, Integer, Pointer, Space
 

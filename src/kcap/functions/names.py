@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kcap.codegen.function import Function
 from kcap.functions.base import integer_argument, made
 from kcap.functions.strings import constant_integer
+from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import INT32, UINT64, Buffer_, Opaque, String
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from kcap.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

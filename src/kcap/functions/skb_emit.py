@@ -7,7 +7,6 @@ the reference that tests compare this with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.functions import skb_record as layout
@@ -15,6 +14,7 @@ from kcap.functions.skb_place import Placing, SkbFields
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter

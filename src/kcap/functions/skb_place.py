@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.codegen import memory
 from kcap.functions import skb_record as layout
+from kcap.records import dataclass
 from kcap.sema.types import Field, Pointer, Struct, Type
 
 if TYPE_CHECKING:

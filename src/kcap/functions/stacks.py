@@ -8,7 +8,6 @@ are printed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kcap.codegen.function import Function
@@ -17,6 +16,7 @@ from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
 from kcap.lang import ast
+from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import Buffer_, Opaque
 

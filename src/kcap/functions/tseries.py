@@ -9,7 +9,6 @@ an average has, or when the last value came.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen.function import Function, MapFunction
@@ -23,6 +22,7 @@ from kcap.functions.aggregates import (
 from kcap.functions.base import made
 from kcap.functions.histogram import emit_extended_key, hashable
 from kcap.kernel.helpers import Helper
+from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import UINT32, Aggregate, Buffer_, MapLayout, Tuple, Type
 

@@ -14,13 +14,13 @@ behind it; what refers to maps and data sections is left as a Relocation for the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct, iter_unpack, unpack_from
 from struct import error as struct_error
 
 from kcap.kernel import uapi
 from kcap.kernel.errors import ObjectError
 from kcap.kernel.spec import FunctionSpec, MapSpec, Relocation
+from kcap.records import dataclass
 
 _EHDR = Struct("<16sHHIQQQIHHHHHH")
 _SHDR = Struct("<IIQQQQIIQQ")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kcap.records import dataclass
 
 CAP_NET_ADMIN = 12
 CAP_SYS_ADMIN = 21

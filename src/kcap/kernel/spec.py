@@ -6,10 +6,10 @@ The code generator produces a CollectionSpec; ``kcap.kernel.collection`` loads o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from kcap.kernel import uapi
+from kcap.records import dataclass, field
 
 
 class MapType:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kcap.errors import FileError
 from kcap.kernel.errors import SyscallError
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

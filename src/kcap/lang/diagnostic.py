@@ -8,11 +8,11 @@ so that one run reports every mistake; then it calls :meth:`Diagnostics.raise_if
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from kcap.errors import KcapError
 from kcap.lang.source import Span
+from kcap.records import dataclass
 
 Severity = Literal["error", "warning", "note"]
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kcap.functions import skb_record as layout
 from kcap.packet.frame import finish
 from kcap.packet.record import Names, Sample, Site, direction, ntohs, text, unpack
+from kcap.records import dataclass
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from kcap.functions import skb_record as layout
@@ -20,6 +19,7 @@ from kcap.packet.files import OutputFile, RecordWriter
 from kcap.packet.frame import Frame
 from kcap.packet.linktype import SNAPLEN
 from kcap.packet.record import Names, Record, Sample, direction, text, unpack
+from kcap.records import dataclass
 from kcap.version import __version__
 
 _SECTION_HEADER: Final = 0x0A0D0D0A

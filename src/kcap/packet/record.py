@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from kcap.errors import KcapError
 from kcap.functions import skb_record as layout
+from kcap.records import dataclass
 
 _FORMATS: Final = {1: "B", 2: "H", 4: "I", 8: "Q", 16: "16s"}
 #: mono_ns, site, payload_len, prefix_len, flags, and caplen of the pcap header.

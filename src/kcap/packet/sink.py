@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
@@ -17,6 +16,7 @@ from kcap.packet.frame import Frame, convert, finish
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.pcapng import PcapngWriter
 from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
+from kcap.records import dataclass, field
 
 #: How long a record may be on its way from bpf_ktime_get_ns() into the ring, nanoseconds.
 HOLD_BACK_NS: Final = 2_000_000

@@ -8,11 +8,11 @@ value (btf_ctx_access in kernel/bpf/btf.c).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.btf import render
+from kcap.records import dataclass
 from kcap.sema.kerneltypes import struct_of
 from kcap.sema.types import Field, Pointer, Struct, Type
 

@@ -36,12 +36,12 @@ one is left.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kcap.probes.names import Pattern
 from kcap.probes.problems import problem, wrong_form
+from kcap.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from struct import calcsize, unpack_from
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from kcap.errors import FileError
 from kcap.probes.names import has_wildcard, nearest
 from kcap.probes.problems import no_match, suggestion
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.probes.base import Part

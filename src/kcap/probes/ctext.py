@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kcap.records import replace
 from kcap.sema.types import UINT8, VOID, Array, Integer, Pointer, Space, Type
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ function. (``fentry:bpf:...``, BPF programs as targets, is not there yet.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap import btf as b
@@ -18,6 +17,7 @@ from kcap.probes.function_lookup import Lookup, ambiguous, check_module, traceab
 from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.problems import problem
 from kcap.probes.traceable import KERNEL, is_unsafe
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:

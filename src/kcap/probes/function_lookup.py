@@ -7,7 +7,6 @@ can trace it, and if not, why not and what to do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -16,6 +15,7 @@ from kcap.probes.names import Pattern, nearest
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
 from kcap.probes.renames import known_names, successors
 from kcap.probes.traceable import KERNEL
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from kcap.probes.base import Part

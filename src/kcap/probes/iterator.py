@@ -9,7 +9,6 @@ An iterator runs when its link is opened and read, and ends by itself.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -18,6 +17,7 @@ from kcap.probes import args
 from kcap.probes.base import Load, ProbeType, rest_of
 from kcap.probes.names import Pattern, nearest
 from kcap.probes.problems import no_match, problem, suggestion
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.kernel import uapi
@@ -14,6 +13,7 @@ from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import problem
 from kcap.probes.traceable import KERNEL, is_unsafe
+from kcap.records import dataclass, replace
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import UINT64
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.kernel import uapi
@@ -11,6 +10,7 @@ from kcap.probes.base import Part, ProbeType, match_all, rest_of
 from kcap.probes.names import nearest
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import no_match, suggestion
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ arguments without the leading ``void *__data`` (btf_ctx_access in kernel/bpf/btf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -18,6 +17,7 @@ from kcap.probes.function_lookup import Lookup, check_module
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
 from kcap.probes.traceable import KERNEL
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ and what happened. Which of them a machine has is asked of the machine, not of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
+
+from kcap.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
 from kcap.probes.base import Part, ProbeType, match_all, rest_of
 from kcap.probes.numbers import UNITS, parse_duration, parse_integer
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
@@ -12,6 +11,7 @@ from kcap.probes.base import Part, ProbeType, rest_of
 from kcap.probes.ctext import type_of
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import Field, Struct
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.errors import FileError
@@ -14,6 +13,7 @@ from kcap.probes.demangle import demangled, matches_demangled
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
+from kcap.records import dataclass, replace
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import UINT64
 

@@ -8,7 +8,6 @@ operands (``kcap.symbols.usdt.Argument``) of ``arg0``, ``arg1``, ….
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.errors import FileError
@@ -17,6 +16,7 @@ from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.binaries import Binary, find_binaries, matching_binaries, readable_elf
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
 from kcap.probes.base import Part, ProbeType, rest_of
 from kcap.probes.numbers import parse_integer
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:

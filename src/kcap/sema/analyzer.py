@@ -9,13 +9,13 @@ pass; each ends the statement that it is in, so that several are reported togeth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
 from kcap.lang.depth import recursion_room
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
 from kcap.lang.macros import expand_macros
+from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.config import Config, apply_block
 from kcap.sema.defines import Defines

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
 from kcap.lang.diagnostic import Edit
+from kcap.records import replace
 from kcap.sema import places, tree
 from kcap.sema.coerce import with_value
 from kcap.sema.conversion import literal_type

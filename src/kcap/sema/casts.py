@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
+from kcap.records import replace
 from kcap.sema import tree
 from kcap.sema.coerce import cast as cast_to
 from kcap.sema.coerce import coerce, value_of

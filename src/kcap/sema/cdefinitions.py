@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kcap.lang import ast
 from kcap.lang.diagnostic import Diagnostics
 from kcap.lang.source import Span
+from kcap.records import dataclass, field
 from kcap.sema.basictypes import BASIC_TYPES
 from kcap.sema.clangtypes import ClangTypes
 from kcap.sema.types import Boolean, Enum, Integer, Pointer, Type

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from kcap.records import replace
 from kcap.sema import tree
 from kcap.sema.conversion import (
     as_integer,

@@ -8,12 +8,12 @@ its name in upper case; the environment wins.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from kcap.errors import UsageError
 from kcap.lang.ast import Identifier
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, Edit
+from kcap.records import dataclass, field, fields
 
 if TYPE_CHECKING:
     from kcap.lang import ast

@@ -7,8 +7,7 @@ All of this is about types alone; :mod:`kcap.sema.coerce` turns it into nodes.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from kcap.records import replace
 from kcap.sema.types import (
     INT64,
     Aggregate,

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
+from kcap.records import dataclass, field
 from kcap.sema import tree
 from kcap.sema.conversion import identical, promote
 from kcap.sema.errors import SemaError, sema_error

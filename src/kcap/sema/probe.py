@@ -7,9 +7,9 @@ The probe types themselves stand above, in ``probes/``; they fill in :class:`Pro
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from kcap.records import dataclass, field
 from kcap.sema.types import Space, Struct, Type
 
 if TYPE_CHECKING:

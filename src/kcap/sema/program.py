@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from kcap.lang import ast
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, Edit
+from kcap.records import dataclass, field, replace
 from kcap.sema import tree
 from kcap.sema.coerce import coerce, value_of
 from kcap.sema.config import Config

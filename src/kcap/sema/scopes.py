@@ -8,9 +8,9 @@ kept for the next pass under the node that declares it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from kcap.records import dataclass, field
 from kcap.sema import tree
 from kcap.sema.conversion import identical, promote
 from kcap.sema.errors import sema_error

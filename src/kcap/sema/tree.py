@@ -12,10 +12,10 @@ address space; code generation copies from it only where a value must be in BPF 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from kcap.lang import node
+from kcap.records import dataclass, field
 from kcap.sema.types import Aggregate, Field, Struct, Type
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ own type beside itself, derived from :class:`Opaque`; nothing here needs to know
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from kcap.records import dataclass, field
 
 Space = Literal["kernel", "user", "bpf", "ctx", "unknown"]
 """Where a pointer points: kernel or user memory (read through a helper), memory of the BPF

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kcap.functions.skb_emit import PACKET_SITES, PACKETS_MAP, REALTIME_MAP, PacketSite
+from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap.codegen.objects import ObjectSource
+from kcap.records import replace
 from kcap.session import script
 from kcap.session.child import Child
 from kcap.session.trace import Trace

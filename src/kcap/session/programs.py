@@ -4,7 +4,6 @@ attach to nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kcap.codegen.module import OWN_MAPS
@@ -14,6 +13,7 @@ from kcap.kernel.errors import SyscallError, VerifierError
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.probes.registry import probe_type
+from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

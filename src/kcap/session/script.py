@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
+from kcap.records import dataclass, field
 from kcap.session.timing import Timings
 
 if TYPE_CHECKING:
