@@ -16,6 +16,7 @@ from kcap.codegen import maps, memory
 from kcap.codegen.function import MapFunction, implementation
 from kcap.codegen.ir import IRBuilder, Operand
 from kcap.kernel.helpers import Helper
+from kcap.lang.diagnostic import Diagnostic, ScriptError
 from kcap.records import dataclass, field
 from kcap.sema import tree
 from kcap.sema.types import Tuple
@@ -290,6 +291,9 @@ def _plain_range(
 
 
 def _for_map(gen: Emitter, loop: tree.ForMap) -> None:
+    """:raises ScriptError: the kernel cannot walk over maps."""
+    if not gen.module.features.for_each:
+        raise _cannot_walk(loop)
     pair = loop.variable.type
     assert isinstance(pair, Tuple)
     key_type, value_type = pair.elements
@@ -309,6 +313,23 @@ def _for_map(gen: Emitter, loop: tree.ForMap) -> None:
         "i64 0",
     )
     _leave_if_left(gen)
+
+
+def _cannot_walk(loop: tree.ForMap) -> ScriptError:
+    note = "it takes the BPF helper bpf_for_each_map_elem, which is there since Linux 5.13"
+    help_ = f"print({loop.map.name}) prints all of a map, also on this kernel"
+    return ScriptError(
+        [
+            Diagnostic(
+                "no-map-loops",
+                "error",
+                "this kernel can't loop over a map",
+                loop.span,
+                notes=(note,),
+                help=(help_,),
+            )
+        ]
+    )
 
 
 def _frame(gen: Emitter) -> Frame:
