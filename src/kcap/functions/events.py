@@ -88,12 +88,12 @@ class Message:
 
     :param severity: ``error`` or ``warning``.
     :param text: the formatted text.
-    :param span: the call.
+    :param span: the call, or None where it says nothing of what is wrong.
     """
 
     severity: Literal["error", "warning"]
     text: str
-    span: Span
+    span: Span | None
 
 
 @dataclass(slots=True)

@@ -269,8 +269,9 @@ class HasKey(Function):
     helpers = frozenset({Helper.map_lookup_elem})
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        if isinstance(call.args[0], ast.Map):
+            needs_keys(self, call, sema, sema.map_argument(call.args[0], "has_key()")[0])
         map_, key = keyed_argument(self, call, sema)
-        needs_keys(self, call, sema, map_)
         if key is None:
             raise sema.fail("argument-count", call.span, "has_key() expects a map and a key")
         return made(self, call, BOOL, key, data=map_)

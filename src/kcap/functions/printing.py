@@ -109,7 +109,7 @@ class CatSite(FormatSite):
                 content = file.read(limit)
         except OSError as error:
             reason = f"failed to open file '{text}' ({error.strerror})"
-            return (Message("error", reason, self.span),)
+            return (Message("error", reason, None),)
         return (TextPrinted("cat", content.decode("utf-8", "surrogateescape")),)
 
 

@@ -139,7 +139,7 @@ class Kaddr(Function):
         if not address:
             raise sema.fail(
                 "unknown-symbol",
-                call.args[0].span,
+                call.span,
                 f"Failed to resolve kernel symbol: {name}",
                 help=("/proc/kallsyms lists them; reading their addresses needs root",),
             )

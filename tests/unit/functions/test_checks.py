@@ -242,3 +242,8 @@ def test_cgroup_hierarchies_have_names(tmp_path):
 def test_numbers_have_their_documented_types():
     script = check("$x = cpu")
     assert script.programs[0].body[0].value.type == UINT32
+
+
+def test_has_key_wants_a_map_with_keys():
+    found = error("@g = 2; if (has_key(@g, 2)) { }")
+    assert found.title == "call to has_key() expects a map with explicit keys (non-scalar map)"
