@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from kcap.errors import UnsupportedError, UsageError
+from kcap.errors import UnknownOptionError, UnsupportedError, UsageError
 from kcap.records import dataclass, field
 
 
@@ -33,7 +33,7 @@ class Option(NamedTuple):
 
 OPTIONS: Final = (
     Option(("-B",), "buffering", "MODE", "output buffering mode ('full', 'line', or 'none')"),
-    Option(("-c",), "command", "CMD", "run CMD and trace until it ends"),
+    Option(("-c", "--cmd"), "command", "CMD", "run CMD and trace until it ends"),
     Option(("-d",), "debug", "STAGE", "print a stage: ast, codegen, codegen-opt, dis, all"),
     Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF", built=False),
     Option(("--dry-run",), "dry_run", "", "stop right after attaching all probes"),
@@ -44,20 +44,21 @@ OPTIONS: Final = (
     Option(("-h", "--help"), "help", "", "show this help"),
     Option(("-I",), "include_dirs", "DIR", "search DIR for C headers"),
     Option(("--include",), "includes", "FILE", "add an #include"),
-    Option(("--info",), "info", "", "show what the kernel supports", built=False),
+    Option(("--info",), "info", "", "show what the kernel supports"),
     Option(("-k",), "helper_errors", "", "warn about failing BPF helpers"),
     Option(
         ("-l", "--list"), "listing", "", "list probes, those of a script or that match a pattern"
     ),
     Option(("--no-cache",), "no_cache", "", "compile anew, keep nothing for the next start"),
-    Option(("--no-feature",), "no_feature", "FEATURES", "don't use these features", built=False),
+    Option(("--mode",), "mode", "MODE", "run probes of MODE ('test' or 'bench'), then end"),
+    Option(("--no-feature",), "no_feature", "FEATURES", "don't use these (uprobe_multi,…)"),
     Option(("--no-warnings",), "no_warnings", "", "suppress all warnings"),
-    Option(("-o",), "output", "FILE", "write output to FILE instead of standard output"),
-    Option(("-p",), "pid", "PID", "trace only this process, until it ends"),
-    Option(("--probe-filter",), "probe_filter", "REGEX", "attach only these", built=False),
+    Option(("-o", "--output"), "output", "FILE", "write output to FILE instead of standard output"),
+    Option(("-p", "--pid"), "pid", "PID", "trace only this process, until it ends"),
+    Option(("--probe-filter",), "probe_filter", "REGEX", "attach only these"),
     Option(("-q", "--quiet"), "quiet", "", "keep messages quiet"),
-    Option(("--test",), "test", "", "run the script's test probes", built=False),
-    Option(("--bench",), "bench", "", "run the script's bench probes", built=False),
+    Option(("--test",), "test", "", "run the script's test probes, then end"),
+    Option(("--bench",), "bench", "", "run the script's bench probes, then end"),
     Option(("--traceable-functions",), "traceable_file", "FILE", "a list of traceable functions"),
     Option(("--unsafe",), "unsafe", "", "allow unsafe functions such as system()"),
     Option(
@@ -70,7 +71,8 @@ OPTIONS: Final = (
 )
 
 _BY_FLAG: Final = {flag: option for option in OPTIONS for flag in option.flags}
-_REPEATED: Final = {"debug", "include_dirs", "includes"}
+_REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature"}
+FEATURES: Final = ("uprobe_multi", "kprobe_multi", "kprobe_session")
 STAGES: Final = ("ast", "codegen", "codegen-opt", "dis")
 
 
@@ -91,6 +93,12 @@ class Arguments:
     format: str = "text"
     helper_errors: bool = False
     fix: bool = False
+    info: bool = False
+    mode: str = ""
+    no_feature: list[str] = field(default_factory=list)
+    probe_filter: str = ""
+    test: bool = False
+    bench: bool = False
     include_dirs: list[str] = field(default_factory=list)
     includes: list[str] = field(default_factory=list)
     reformat: bool = False
@@ -119,13 +127,13 @@ class Arguments:
         """
         if not self.pid:
             return None
-        if not self.pid.isascii() or not self.pid.isdigit():
-            raise UsageError(f"Invalid value for -p: '{self.pid}' is not a valid decimal number")
+        digits = len(self.pid) - len(self.pid.lstrip("0123456789"))
+        if digits < len(self.pid):
+            wrong = "invalid trailing bytes" if digits else "invalid integer"
+            raise UsageError(f"Failed to parse pid: {wrong}: {self.pid}")
         number = int(self.pid)
         if not 1 <= number <= 0x400000:  # PID_MAX_LIMIT, include/linux/threads.h
-            raise UsageError(
-                f"Invalid value for -p: pid {number} out of valid pid range [1,4194304]"
-            )
+            raise UsageError(f"Pid out of range: {number}", hint="pids are 1 to 4194304")
         return number
 
 
@@ -188,7 +196,7 @@ def _take_short(arguments: Arguments, word: str, queue: list[str]) -> None:
 def _option(flag: str) -> Option:
     option = _BY_FLAG.get(flag)
     if option is None:
-        raise UsageError(f"unknown option {flag}", hint="kcap --help lists all of them")
+        raise UnknownOptionError(f"unknown option {flag}")
     if not option.built:
         raise UnsupportedError(f"option {flag} ({option.help}) is not built yet")
     return option
@@ -219,14 +227,20 @@ def _take_parameters(arguments: Arguments, rest: list[str], words: list[str]) ->
 
 def _check(arguments: Arguments) -> None:
     choices = {
-        "buffering": ("-B", ("full", "line", "none")),
-        "format": ("-f", ("text", "json")),
+        "buffering": ("buffering mode", ("full", "line", "none")),
+        "format": ("output format", ("text", "json")),
+        "mode": ("mode", ("", "test", "bench")),
     }
-    for attribute, (flag, allowed) in choices.items():
+    for attribute, (what, allowed) in choices.items():
         value = getattr(arguments, attribute)
         if value not in allowed:
-            listed = ", ".join(allowed)
-            raise UsageError(f"{flag} {value}: not one of {listed}")
+            hint = f"it is one of {', '.join(filter(None, allowed))}"
+            raise UsageError(f'Invalid {what} "{value}"', hint=hint)
+    for feature in arguments.no_feature:
+        if feature not in FEATURES:
+            raise UsageError(f"--no-feature {feature}: not one of {', '.join(FEATURES)}")
+    if arguments.test or arguments.bench:
+        arguments.mode = "test" if arguments.test else "bench"
     for stage in arguments.debug:
         if stage not in (*STAGES, "all"):
             raise UsageError(f"-d {stage}: not one of {', '.join(STAGES)}, all")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from kcap.cli import options
-from kcap.cli.errors import print_diagnostics
-from kcap.errors import FileError, UsageError
+from kcap.cli.errors import as_bpftrace, print_diagnostics, print_error
+from kcap.errors import FileError, UnknownOptionError, UsageError
 
 if TYPE_CHECKING:
     from kcap.cli.options import Arguments
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kcap.output.jsonlines import JsonRenderer
     from kcap.output.text import TextRenderer
     from kcap.output.writer import Buffering, Writer
+    from kcap.probes.system import Mode
     from kcap.session.preparation import Preparation
     from kcap.session.script import Checked, Options
     from kcap.session.trace import Trace
@@ -34,7 +35,12 @@ def main(argv: Sequence[str]) -> int:
 
     :raises KcapError: whatever went wrong; nothing is left attached then.
     """
-    arguments = options.parse(argv)
+    try:
+        arguments = options.parse(argv)
+    except UnknownOptionError as error:
+        print_error(error)
+        print(options.usage(), end="", file=sys.stderr)
+        return 1
     if arguments.help:
         print(options.usage(), end="")
         return 0
@@ -48,6 +54,10 @@ def main(argv: Sequence[str]) -> int:
         from kcap.cli.listing import list_probes
 
         return list_probes(arguments)
+    if arguments.info:
+        from kcap.cli.info import print_info
+
+        return print_info()
     name, text = read_script(arguments)
     if arguments.reformat:
         return _reformat(name, text)
@@ -61,7 +71,10 @@ def main(argv: Sequence[str]) -> int:
 def _version() -> int:
     from kcap.version import BPFTRACE_VERSION, __version__
 
-    print(f"kcap v{__version__} (bpftrace language v{BPFTRACE_VERSION})")
+    if as_bpftrace():
+        print(f"bpftrace v{BPFTRACE_VERSION} (kcap v{__version__})")
+    else:
+        print(f"kcap v{__version__} (bpftrace language v{BPFTRACE_VERSION})")
     return 0
 
 
@@ -114,6 +127,9 @@ def script_options(arguments: Arguments) -> Options:
         unsafe=arguments.unsafe,
         helper_errors=arguments.helper_errors,
         traceable_file=arguments.traceable_file,
+        without=arguments.no_feature,
+        probe_filter=arguments.probe_filter,
+        mode=cast("Mode", arguments.mode),
         cached=not arguments.no_cache,
     )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kcap.codegen.compile import Compiled, CompiledProgram
+    from kcap.functions.events import Missed
     from kcap.kernel.links import Link
     from kcap.kernel.spec import MapSpec
     from kcap.probes.base import Load, ProbeType
@@ -135,6 +136,24 @@ class LoadedScript:
             if context.provider == provider and (target is None or target in context.targets):
                 for _, program in probe.programs:
                     program.run()
+
+    def missed(self) -> list[Missed]:
+        """What the kernel did not give to the programs, as far as it tells; before detaching."""
+        from kcap.functions.events import Missed
+        from kcap.kernel.info import link_missed, program_runs
+
+        found = []
+        try:
+            for probe in self.probes:
+                name = probe.compiled.context.name
+                count = sum(program_runs(p.fileno()).missed for _, p in probe.programs)
+                found.append(Missed(count, name, "recursion"))
+            for link in self.links:
+                count = sum(map(link_missed, link.bpf_links))
+                found.append(Missed(count, link.what, "nmissed"))
+        except SyscallError:  # a kernel that doesn't tell: then nothing is claimed
+            return []
+        return [item for item in found if item.count]
 
     def signals(self) -> set[int]:
         """The numbers of the signals that ``self:signal`` probes wait for."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from kcap.errors import UsageError
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from kcap.codegen.module import Features
     from kcap.codegen.objects import ObjectSource
     from kcap.lang import ast
-    from kcap.probes.system import System
+    from kcap.probes.system import Mode, System
     from kcap.sema import tree
     from kcap.sema.config import Config
 
@@ -37,6 +38,9 @@ class Options:
     :param helper_errors: report failing BPF helpers at run time (``-k``).
     :param traceable_file: a list of traceable functions to take instead of the kernel's.
     :param cached: take compiled programs from the cache, and keep them there (``--no-cache``).
+    :param without: features of the kernel not to use (``--no-feature``).
+    :param probe_filter: a regular expression: attach only probes whose name matches.
+    :param mode: ``test`` or ``bench``: run these probes and end; '' for an ordinary trace.
     :param environment: where ``BPFTRACE_*`` variables are looked up.
     """
 
@@ -50,6 +54,9 @@ class Options:
     helper_errors: bool = False
     traceable_file: str = ""
     cached: bool = True
+    without: Sequence[str] = ()
+    probe_filter: str = ""
+    mode: Mode = ""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -173,6 +180,8 @@ def _check(
         )
     except ScriptError as error:
         raise check_failed(error, syntax, source, system, functions, release) from error
+    if probes.all_filtered:
+        raise UsageError("No probes to attach", hint="--probe-filter matches none of the probes")
     wrong = [*probes.warnings, *probes.unattached(syntax.probes)]
     wrong += check(script, syntax, source, system, functions, release)
     if any(diagnostic.severity == "error" for diagnostic in wrong):
@@ -206,4 +215,7 @@ def make_system(options: Options, config: Config) -> System:
         max_probes=config.max_probes,
         max_bpf_progs=config.max_bpf_progs,
         traceable_file=options.traceable_file,
+        without=options.without,
+        probe_filter=options.probe_filter,
+        mode=options.mode,
     )

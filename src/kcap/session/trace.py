@@ -155,13 +155,18 @@ class Trace:
     def __iter__(self) -> Iterator[object]:
         """Every event of the trace, then what its exit prints."""
         yield events.AttachedProbes(self.attach())
-        yield from self._follow()
+        if self.checked.options.mode:
+            yield from self._run_by_hand()
+        else:
+            yield from self._follow()
+        missed = self._scripts().missed()
         self.detach()
         if self.runtime.exit_status is not None:
             self._discard()
         self._scripts().run("end")
         yield from self._drain()
         yield from self._losses()
+        yield from missed
         yield events.TraceEnded()
         yield from self._final_maps()
 
@@ -174,6 +179,13 @@ class Trace:
     def exit_status(self) -> int:
         """What ``exit()`` asked for; 0 otherwise."""
         return self.runtime.exit_status or 0
+
+    def _run_by_hand(self) -> Iterator[object]:
+        """Run the script's ``test`` or ``bench`` probes, which is all there is to do then."""
+        from kcap.session import byhand
+
+        run = byhand.run_tests if self.checked.options.mode == "test" else byhand.run_benchmarks
+        yield from run(self._scripts(), self._read, self.runtime)
 
     def _follow(self) -> Iterator[object]:
         self._start_iterators()
