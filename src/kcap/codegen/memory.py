@@ -138,7 +138,7 @@ def load_field(gen: Emitter, where: Place, field: Field) -> Operand:
     """A scalar field of the struct at ``where``, of its type's LLVM type."""
     place = field_place(gen, where, field)
     if field.slot:
-        wide = gen.ir.load("i64", pointer_to(gen, place), volatile=True)
+        wide = load_slot(gen, place)
         return gen.ir.resize(wide, 64, 8 * field.type.size, False)
     loaded = load_scalar(gen, place, field.type)
     if not field.bit_size:
@@ -148,6 +148,20 @@ def load_field(gen: Emitter, where: Place, field: Field) -> Operand:
     shift = "ashr" if getattr(field.type, "signed", False) else "lshr"
     raised = gen.ir.op(f"shl i{bits} {loaded}, {left}")
     return gen.ir.op(f"{shift} i{bits} {raised}, {left + field.bit_shift}")
+
+
+def load_slot(gen: Emitter, where: Place) -> Operand:
+    """A slot of a tracing program's context, an i64.
+
+    The verifier knows each slot's type and refuses loads of pointers to other things than structs,
+    void and char (btf_ctx_access in kernel/bpf/btf.c; newer kernels take more): the probe names
+    those slots, and their memory is read as any other of the kernel's.
+    """
+    if where.offset not in gen.context.extra.get("helper_slots", ()):
+        return gen.ir.load("i64", pointer_to(gen, where), volatile=True)
+    copied = gen.alloc(8, 8)
+    _probe_read(gen, Helper.probe_read_kernel, copied, 8, address_of(gen, where))
+    return gen.ir.load("i64", copied)
 
 
 def field_place(gen: Emitter, where: Place, field: Field) -> Place:
@@ -218,8 +232,7 @@ def copy_place(gen: Emitter, dest: Operand, where: Place, type_: Type) -> None:
 def _copy_slots(gen: Emitter, dest: Operand, where: Place, args: Struct) -> None:
     """The context, word by word: it may only be read through its own pointer."""
     for offset in range(0, args.size, 8):
-        word = gen.ir.load("i64", pointer_to(gen, where.at(offset)), volatile=True)
-        gen.ir.store("i64", word, gen.ir.offset(dest, offset))
+        gen.ir.store("i64", load_slot(gen, where.at(offset)), gen.ir.offset(dest, offset))
 
 
 def store(gen: Emitter, expr: tree.Expr, dest: Operand, *, canonical: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from kcap.codegen import memory
 from kcap.codegen.function import Function
 from kcap.functions import registers
 from kcap.functions.base import HelperBuiltin, ScalarBuiltin, made
@@ -33,7 +34,7 @@ def load_register(gen: Emitter, name: str) -> str:
 
 def load_slot(gen: Emitter, slot: int) -> str:
     """The 8-byte slot of the context of a tracing program, an i64 operand."""
-    return gen.ir.load("i64", gen.ir.offset(gen.ctx, 8 * slot), volatile=True)
+    return memory.load_slot(gen, memory.Place(gen.ctx, "ctx", 8 * slot))
 
 
 def load_stack(gen: Emitter, offset: int, space: str) -> str:

@@ -39,16 +39,18 @@ class Prototype:
     :param args: the arguments.
     :param retval: the type of the returned value, or None for void.
     :param slots: how many slots the arguments take; the returned value stands in the next.
+    :param helper_slots: bytes from the context's start to the slots that a program may not load.
     """
 
     args: Struct
     retval: Type | None
     slots: int
+    helper_slots: frozenset[int] = frozenset()
 
     @property
     def key(self) -> object:
         """Equal for prototypes that one compiled program can serve."""
-        return self.args.origin, str(self.retval), self.slots
+        return self.args.origin, str(self.retval), self.slots, self.helper_slots
 
 
 def args_struct(name: str, fields: Sequence[Field], size: int) -> Struct:
@@ -78,16 +80,41 @@ def prototype(
     :param return_value: False for tracepoints, which return nothing.
     """
     fields, slot = [], 0
+    by_helper = set()
     for index, param in enumerate(proto.params):
         taken = slots_of(btf, param)
         type_ = track(types.from_btf(btf, param.type_id))
         name_ = param.name or f"arg{index}"
         fields.append(Field(name_, slot * SLOT, type_, slot=taken * SLOT))
+        if not _may_load(btf, param.type_id):
+            by_helper.add(slot * SLOT)
         slot += taken
     retval = None
     if return_value and not isinstance(b.resolve(btf, proto.return_type_id), b.Void):
         retval = track(types.from_btf(btf, proto.return_type_id))
-    return Prototype(args_struct(name, fields, slot * SLOT), retval, slot)
+        if not _may_load(btf, proto.return_type_id):
+            by_helper.add(slot * SLOT)
+    args = args_struct(name, fields, slot * SLOT)
+    return Prototype(args, retval, slot, frozenset(by_helper))
+
+
+def _may_load(btf: Btf, type_id: int) -> bool:
+    """Whether the verifier of every kernel takes a plain load of a slot of this type.
+
+    Of pointers, btf_ctx_access of Linux 5.10 takes those to void and to one byte (behind one const
+    at most, no typedef), and those to structs and unions. Later kernels take more.
+    """
+    pointer = b.resolve(btf, type_id)
+    if not isinstance(pointer, b.Ptr):
+        return True
+    direct = btf.type(pointer.type_id)
+    if isinstance(direct, b.Void):
+        return True
+    if isinstance(direct, b.Const):
+        direct = btf.type(direct.type_id)
+    if isinstance(direct, b.Int) and direct.size == 1:
+        return True
+    return isinstance(b.resolve(btf, pointer.type_id), b.Composite)
 
 
 def track(type_: Type) -> Type:

@@ -23,7 +23,8 @@ Resolving an attach point yields one context for all targets that a program can 
 splits them only where the block uses something that differs (``probe``, ``func``, ``args``).
 
 What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing program has) and
-``retval_slot`` (where fexit has the returned value); ``usdt_arguments`` (operands of ``argN``);
+``retval_slot`` (where fexit has the returned value), ``helper_slots`` (offsets of slots that only
+a helper may read); ``usdt_arguments`` (operands of ``argN``);
 of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
 (offset of the pointer in the context that is NULL when there is nothing to do); ``expanded``.
 

@@ -124,6 +124,7 @@ class Fentry(ProbeType):
             seen = _prototype(first, system)
             context.args = seen.args
             context.extra["slots"] = seen.slots
+            context.extra["helper_slots"] = seen.helper_slots
             if self.returns:
                 context.retval = seen.retval
                 context.extra["retval_slot"] = seen.slots

@@ -87,6 +87,7 @@ class RawTracepoint(ProbeType):
         if one or _wants_types(uses):
             seen = _prototype(first, system)
             context.args, context.extra["slots"] = seen.args, seen.slots
+            context.extra["helper_slots"] = seen.helper_slots
         else:
             context.args_missing = f"{wanted.rest} stands for events with different arguments"
         return context

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from frozen_machine import point
 
+from kcap import btf as b
+from kcap.btf.build import BtfBuilder
 from kcap.kernel import uapi
 from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.probes import args
 from kcap.probes.fentry import Fentry
 from kcap.probes.problems import NoMatchError
 from kcap.probes.registry import Resolver, probe_type
 from kcap.probes.system import System
+from kcap.sema.kerneltypes import KernelTypes
 from kcap.sema.types import Pointer, Struct
 
 
@@ -362,3 +366,42 @@ def test_lists_give_arguments_with_their_c_types(system: System) -> None:
         "struct sock * sk",
         "long timeout",
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "by_helper"),
+    [
+        ("void", False),
+        ("char", False),
+        ("const char", False),
+        ("struct", False),
+        ("typedef of struct", False),
+        ("const void", True),
+        ("long", True),
+        ("pointer", True),
+        ("typedef of char", True),
+        ("function", True),
+    ],
+)
+def test_slots_of_pointers_that_5_10_refuses_to_load_are_read_by_a_helper(
+    target: str, by_helper: bool
+) -> None:
+    w = BtfBuilder()
+    char, long_ = w.integer("char", 1, 1), w.integer("long", 8, 1)
+    made = w.struct("s", 8, [b.Member("m", long_, 0)])
+    targets = {
+        "void": 0,
+        "char": char,
+        "const char": w.modifier(b.Const, char),
+        "struct": made,
+        "typedef of struct": w.modifier(b.Typedef, made, "s_t"),
+        "const void": w.modifier(b.Const, 0),
+        "long": long_,
+        "pointer": w.pointer(char),
+        "typedef of char": w.modifier(b.Typedef, char, "u8"),
+        "function": w.func_proto(0, []),
+    }
+    proto = w.func_proto(0, [b.Param("first", long_), b.Param("p", w.pointer(targets[target]))])
+    btf = b.Btf(w.to_bytes(), None, "vmlinux")
+    found = args.prototype(KernelTypes(btf), btf, btf.type(proto), "f")
+    assert found.helper_slots == (frozenset({8}) if by_helper else frozenset())
