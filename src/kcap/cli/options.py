@@ -248,12 +248,14 @@ def _check(arguments: Arguments) -> None:
 
 def usage() -> str:
     """The text of ``--help``."""
+    from kcap.cli.main import SUBCOMMANDS
+
     lines = [
         "USAGE:",
         "    kcap [options] filename [parameters]",
         "    kcap [options] - <stdin input>",
         "    kcap [options] -e 'program'",
-        "    kcap COMMAND …      (kcap's own: fix, vm)",
+        f"    kcap COMMAND …      (kcap's own: {', '.join(sorted(SUBCOMMANDS))})",
         "",
         "OPTIONS:",
     ]
