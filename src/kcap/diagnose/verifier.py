@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from kcap.diagnose.families import FAMILIES, HELPER_PATTERNS, Family
 from kcap.diagnose.helpertable import table
 from kcap.diagnose.known import functions_that_need
+from kcap.diagnose.places import place
 from kcap.kernel import helpers
 from kcap.kernel.errors import summarize
 from kcap.kernel.helpers import Helper
-from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.lang.diagnostic import Diagnostic, Label, ScriptError
 from kcap.probes.names import enumerate_words
 
 if TYPE_CHECKING:
+    from kcap.diagnose.places import Places
     from kcap.kernel.errors import VerifierError
     from kcap.lang.source import Span
     from kcap.sema import tree
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _CALL = re.compile(r"^\s*(?P<insn>\d+): \(85\) call (?P<helper>\w+)#(?P<number>-?\d+)")
 _INSTRUCTION = re.compile(r"^\s*\d+: (\([0-9a-f]{2}\)|R\d|frame\d)")
 _MOST_LINES = 200
+_LABEL = "the verifier stopped at an instruction of this"
 _TYPE_MISMATCH = re.compile(r"R(?P<register>\d+) type=(?P<type>\S+) expected=(?P<expected>.*)")
 _IS_OF_TYPE = re.compile(r"R(?P<register>\d+) is of type (?P<type>\S+) but (?P<expected>\S+) is")
 _TRUSTED = re.compile(r"R(?P<register>\d+) must be (?P<expected>referenced or trusted|.*trusted)")
@@ -68,23 +71,28 @@ class ProgramRefusedError(ScriptError):
 
 
 def refused(
-    error: VerifierError, context: ProbeContext, script: tree.Script
+    error: VerifierError, context: ProbeContext, script: tree.Script, places: Places = ()
 ) -> ProgramRefusedError:
     """The error to raise when a script's program is refused.
 
     :param context: the probe that the program is for.
+    :param places: where its instructions come from (``CompiledProgram.places``).
     """
     program = next((p for p in script.programs if p.context is context), None)
-    return ProgramRefusedError(error, explain(error, program))
+    return ProgramRefusedError(error, explain(error, program, places))
 
 
-def explain(error: VerifierError, program: tree.Program | None = None) -> Diagnostic:
+def explain(
+    error: VerifierError, program: tree.Program | None = None, places: Places = ()
+) -> Diagnostic:
     """The verifier's refusal in the terms of the script.
 
     :param program: the program that was refused, for the place in the script.
+    :param places: where its instructions come from.
     """
-    found = explain_log(error.log, program)
-    label = f"{error.program}: " if error.program else ""
+    found = explain_log(error.log, program, () if error.truncated else places)
+    name = program.context.name if program is not None else error.program
+    label = f"{name}: " if name else ""
     return Diagnostic(
         found.code,
         "error",
@@ -97,11 +105,14 @@ def explain(error: VerifierError, program: tree.Program | None = None) -> Diagno
     )
 
 
-def explain_log(log: tuple[str, ...], program: tree.Program | None = None) -> Diagnostic:
+def explain_log(
+    log: tuple[str, ...], program: tree.Program | None = None, places: Places = ()
+) -> Diagnostic:
     """A verifier log, or any text that has a line of one in it.
 
     :param log: the lines.
     :param program: the program that was refused, for the place in the script.
+    :param places: where its instructions come from.
     """
     reason, omitted = summarize(log)
     found = _recognise(log, reason, program)
@@ -109,15 +120,34 @@ def explain_log(log: tuple[str, ...], program: tree.Program | None = None) -> Di
         found = _unknown(reason, program)
     words = (f"the verifier's words: {reason}",) if reason else ()
     more = (f"{omitted} more lines of log: -v shows them",) if omitted else ()
+    at = place(log, places)
+    span = _narrower(found.span, at) or (program.context.span if program is not None else None)
     return Diagnostic(
         found.code,
         "error",
         found.title,
-        found.span or (program.context.span if program is not None else None),
-        found.label,
+        span,
+        found.label or (_LABEL if at is not None and span is at else ""),
+        labels=_in_probe(span, program),
         notes=(*found.notes, *words, *more),
         help=found.help,
     )
+
+
+def _narrower(one: Span | None, other: Span | None) -> Span | None:
+    """The place that lies within the other one; the second, which the verifier named, where neither
+    does."""
+    if one is None or other is None:
+        return one or other
+    within = one.source is other.source and one.start >= other.start and one.end <= other.end
+    return one if within else other
+
+
+def _in_probe(span: Span | None, program: tree.Program | None) -> tuple[Label, ...]:
+    probe = program.context.span if program is not None else None
+    if span is None or probe is None or span == probe or len(probe) == 0:
+        return ()
+    return (Label(probe, "in this probe"),)
 
 
 def explain_text(text: str) -> Diagnostic | None:

@@ -16,9 +16,10 @@ from kcap.probes.registry import probe_type
 from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from kcap.codegen.compile import Compiled, CompiledProgram
+    from kcap.errors import KcapError
     from kcap.functions.events import Missed
     from kcap.kernel.links import Link
     from kcap.kernel.spec import MapSpec
@@ -46,13 +47,18 @@ class LoadedScript:
     :param compiled: the script.
     :param system: the machine. Targets of wildcards that the kernel refuses are noted in its
         ``skipped``.
+    :param with_lines: compiles the script once more with the place of each instruction, to say
+        where it goes wrong when the kernel refuses a program; None: that is not said.
     :raises ProgramRefusedError: the verifier refuses a program; nothing is left behind.
     :raises SyscallError: any other refusal.
     :raises UsageError: probes that can't share a script.
     """
 
-    def __init__(self, compiled: Compiled, system: System) -> None:
+    def __init__(
+        self, compiled: Compiled, system: System, with_lines: Callable[[], Compiled] | None = None
+    ) -> None:
         self._compiled = compiled
+        self._with_lines = with_lines
         self._system = system
         self._collection = Collection()
         self.maps = self._collection.maps
@@ -81,21 +87,45 @@ class LoadedScript:
         context = probe.compiled.context
         lenient = bool(context.extra.get("expanded"))
         first: SyscallError | None = None
+        refused: Load | None = None
         for load in probe.kind.load_specs(context, self._system):
             try:
                 probe.programs.append((load, self._load_program(probe, load, own)))
             except SyscallError as error:
-                first = first or error
+                first, refused = first or error, refused or load
                 if not lenient:
                     break
                 self._system.skipped.append(error)
         if first is None or (lenient and probe.programs):
             return
-        if isinstance(first, VerifierError):
-            from kcap.diagnose.verifier import refused
-
-            raise refused(first, context, self._compiled.script) from first
+        if isinstance(first, VerifierError) and refused is not None:
+            raise self._explained(first, probe, refused, own) from first
         raise first
+
+    def _explained(
+        self, error: VerifierError, probe: LoadedProbe, load: Load, own: list[MapSpec]
+    ) -> KcapError:
+        """The verifier's refusal in terms of the script: the program is compiled and loaded once
+        more, with its lines."""
+        from kcap.codegen.llvm import CodegenError
+        from kcap.diagnose.verifier import refused
+
+        context, script = probe.compiled.context, self._compiled.script
+        if self._with_lines is None:
+            return refused(error, context, script)
+        index = self._compiled.programs.index(probe.compiled)
+        try:
+            traced = self._with_lines().programs[index]
+        except CodegenError:  # LLVM took it without lines: they are not worth another error
+            return refused(error, context, script)
+        try:
+            self._load_program(LoadedProbe(probe.kind, traced), load, own).close()
+        except VerifierError as second:
+            if second.summary == error.summary:
+                return refused(second, context, script, traced.places)
+        except SyscallError:  # a kernel that does not take the lines
+            return refused(error, context, script, traced.places)
+        return refused(error, context, script)
 
     def _load_program(self, probe: LoadedProbe, load: Load, own: list[MapSpec]) -> Program:
         maps = dict(self.maps)

@@ -86,12 +86,17 @@ class Checked:
         return [program.context.name for program in self.script.programs]
 
     def generate(
-        self, features: Features | None = None, objects: ObjectSource | None = None
+        self,
+        features: Features | None = None,
+        objects: ObjectSource | None = None,
+        *,
+        lines: bool = False,
     ) -> Compiled:
         """Compile to BPF programs.
 
         :param features: what the target kernel can do; all that kcap can use by default.
         :param objects: where the object comes from: by default LLVM, without a cache.
+        :param lines: also note where in the script each instruction comes from.
         :raises CodegenError: when LLVM refuses.
         """
         from kcap.codegen.compile import compile_script
@@ -104,6 +109,7 @@ class Checked:
                 objects,
                 pid=self.options.pid,
                 helper_errors=self.options.helper_errors,
+                lines=lines,
             )
 
 

@@ -100,7 +100,9 @@ class Trace:
         self.compiled: Compiled = self.checked.generate(features, objects)
         self._packets = PacketCapture(self.compiled, self.checked, self._packet_options)
         with self.timings.phase("load"):
-            self._loaded = LoadedScript(self.compiled, self.system)
+            self._loaded = LoadedScript(
+                self.compiled, self.system, lambda: self.checked.generate(features, lines=True)
+            )
         self._maps = self._loaded.maps
         self.runtime = Runtime(self._maps, self._environment())
         if EVENTS in self._maps:
