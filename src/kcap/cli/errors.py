@@ -32,8 +32,15 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
         return
     from kcap.lang.render import render
 
-    for diagnostic in diagnostics:
+    for diagnostic in _without_repeats(list(diagnostics)):
         print(render(diagnostic, color=use_color()), file=sys.stderr)
+
+
+def _without_repeats(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    """Leave out a warning at the very place of an error: bpftrace has it beside the error ("not
+    traceable" beside "no matches"), whose own notes say as much."""
+    wrong = {d.span for d in diagnostics if d.severity == "error" and d.span is not None}
+    return [d for d in diagnostics if d.severity == "error" or d.span not in wrong]
 
 
 def _print_as_bpftrace(diagnostics: Iterable[Diagnostic]) -> None:

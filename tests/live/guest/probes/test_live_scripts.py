@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import time
@@ -62,6 +63,9 @@ def only_me(body: str) -> str:
         ("fexit:vfs_write", 'printf("%d %d\\n", args.count, retval);', "5 5\n"),
         ("kprobe:vfs_write", 'printf("%d %s\\n", arg2, func);', "5 vfs_write\n"),
         ("kretprobe:vfs_write", 'printf("%d\\n", retval);', "5\n"),
+        ("fentry:vfs_write", 'printf("%d\\n", *args.pos);', "0\n"),  # long *
+        ("fentry:vfs_write", 'printf("%d\\n", *(int64 *)arg3);', "0\n"),
+        ("fexit:vfs_write", 'printf("%d %d\\n", *args.pos, retval);', "5 5\n"),
         ("rawtracepoint:sys_enter", 'printf("%s\\n", probe);', "rawtracepoint:vmlinux:sys_enter\n"),
     ],
 )  # fmt: skip
@@ -86,3 +90,14 @@ def test_an_iterator_prints_every_object_and_ends() -> None:
         assert f"{file.read().strip()}:{os.getpid()}" in lines
     assert any(line.endswith(":1") for line in lines)
     assert ":0" not in lines  # the last call, without a task
+
+
+@pytest.mark.parametrize("event", ["faults", "page-faults:100", "minor-faults:10", "faults:1"])
+def test_page_faults_are_counted(event: str) -> None:
+    def touch() -> None:
+        with mmap.mmap(-1, 1 << 20) as memory:
+            for page in range(0, 1 << 20, mmap.PAGESIZE):
+                memory[page] = 1
+
+    body = only_me('printf("%s\\n", probe);')
+    assert f"software:{event}\n" in printed(f"software:{event} {body}", touch)
