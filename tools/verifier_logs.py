@@ -124,6 +124,8 @@ SPILLED = (
 RANDOM = call(Helper.get_prandom_u32) + movr(6, 0)
 NULL_CHECK = insn(0x55, 0, off=2) + END
 
+RANDOM_WITH_CTX = movr(7, 1) + call(Helper.get_prandom_u32)
+
 CASES: dict[str, tuple[tuple[int, int, str], Callable[[], Code]]] = {
     "helper_of_other_type": (KPROBE, lambda: start(call(Helper.skb_output) + END)),
     "helper_unknown": (KPROBE, lambda: start(call(9999) + END)),
@@ -185,8 +187,6 @@ CASES: dict[str, tuple[tuple[int, int, str], Callable[[], Code]]] = {
     "no_exit": (KPROBE, lambda: start(mov(0, 0) + mov(1, 0))),
 }  # fmt: skip
 
-RANDOM_WITH_CTX = movr(7, 1) + call(Helper.get_prandom_u32)
-
 
 def function_id(name: str) -> int:
     """The BTF id of a function or (``struct x``) type of the kernel; 0 for ''."""
@@ -203,7 +203,7 @@ def spec_of(name: str) -> ProgramSpec:
     """The program of a case."""
     (kind, attach, target), make = CASES[name]
     code = make()
-    functions = ()
+    functions: tuple[FunctionSpec, ...] = ()
     if name == "stack_of_calls":
         functions = (FunctionSpec(name, 0), FunctionSpec("callee", 4))
     return ProgramSpec(
