@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from kcap.btf import Btf, BtfError
+from kcap.btf.index import build_id
 from kcap.errors import FileError
 from kcap.kernel.errors import SyscallError
 from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kcap.sema.kerneltypes import KernelTypes
 
 Missing = Literal["error", "warn", "ignore"]
+BTF_DIRECTORY = "/sys/kernel/btf"
 Mode = Literal["", "test", "bench"]
 
 
@@ -63,7 +65,7 @@ class System:
         traceable_file: str = "",
         tracefs: str = "",
         proc: str = "/proc",
-        btf_dir: str = "/sys/kernel/btf",
+        btf_dir: str = BTF_DIRECTORY,
         blacklist: str = BLACKLIST,
     ) -> None:
         self.params = tuple(params)
@@ -91,7 +93,10 @@ class System:
     def btf(self) -> Btf | None:
         """The kernel's own BTF, or None if it has none."""
         data = _read_bytes(f"{self._btf_dir}/{KERNEL}")
-        return Btf(data, None, KERNEL) if data else None
+        # Only of the running kernel's own BTF is the build id known, under which the places of its
+        # records are kept.
+        identity = build_id() if self._btf_dir == BTF_DIRECTORY else ""
+        return Btf(data, None, KERNEL, identity) if data else None
 
     def module_btf(self, module: str) -> Btf | None:
         """The BTF of a module (KERNEL for the kernel itself), or None if it has none."""
@@ -134,7 +139,7 @@ class System:
         """The kernel's types as types of the language."""
         from kcap.sema.kerneltypes import KernelTypes
 
-        return KernelTypes(self.btf, self._module_btfs)
+        return KernelTypes(lambda: self.btf, self._module_btfs)
 
     def _module_btfs(self) -> list[Btf]:
         found = (self.module_btf(module) for module in self.btf_modules)

@@ -59,7 +59,8 @@ class CTypes(Protocol):
 class KernelTypes:
     """What type names and constants mean for one script.
 
-    :param btf: the kernel's BTF, or None when there is none (basic names only).
+    :param btf: the kernel's BTF, or what gives it when it is first needed; None when there is none
+        (basic names only).
     :param modules: gives the BTF of modules to look in for what the kernel's lacks; called at most
         once, and only when a look-up fails.
     :param definitions: the script's own C definitions; they win over BTF.
@@ -67,19 +68,26 @@ class KernelTypes:
 
     def __init__(
         self,
-        btf: Btf | None = None,
+        btf: Btf | Callable[[], Btf | None] | None = None,
         modules: Callable[[], Iterable[Btf]] | None = None,
         definitions: CTypes | None = None,
     ) -> None:
-        self.btf = btf
+        self._btf = btf
         self.definitions = definitions
         self._modules = modules
         self._loaded: list[Btf] | None = None
         self._converted: dict[tuple[int, int], Type] = {}
 
+    @property
+    def btf(self) -> Btf | None:
+        """The kernel's BTF, read when it is first asked for, or None."""
+        if callable(self._btf):
+            self._btf = self._btf()
+        return self._btf
+
     def with_definitions(self, definitions: CTypes) -> KernelTypes:
         """The same with C definitions, which win over BTF."""
-        found = KernelTypes(self.btf, self._modules, definitions)
+        found = KernelTypes(self._btf, self._modules, definitions)
         found._loaded, found._converted = self._loaded, self._converted
         return found
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from kcap.btf import Btf
 
 
-def probe_features(script: tree.Script, btf: Btf | None) -> Features:
-    """Ask the kernel; what cannot be told (no rights) is taken for there, and loading will say."""
+def probe_features(
+    script: tree.Script, btf: Btf | Callable[[], Btf | None] | None
+) -> Features:
+    """Ask the kernel, with its types where that takes them; what cannot be told (no rights) is taken for there, and loading will say."""
     from kcap.kernel import features
 
     loops = any(_uses(script, tree.ForRange))
@@ -30,7 +32,9 @@ def probe_features(script: tree.Script, btf: Btf | None) -> Features:
     )
 
 
-def _recursion_guard(script: tree.Script, btf: Btf | None) -> bool:
+def _recursion_guard(
+    script: tree.Script, btf: Btf | Callable[[], Btf | None] | None
+) -> bool:
     """Whether a program is never started on a CPU while the same one runs there.
 
     Kprobes and tracepoints always were guarded (``bpf_prog_active``). Since 5.12 there is the
@@ -45,7 +49,8 @@ def _recursion_guard(script: tree.Script, btf: Btf | None) -> bool:
         return True
     from kcap.btf import Struct
 
-    found = btf.find("bpf_prog", Struct) if btf is not None else None
+    types = btf() if callable(btf) else btf
+    found = types.find("bpf_prog", Struct) if types is not None else None
     if found is None or not any(member.name == "active" for member in found.members):
         return False
     if uapi.BPF_TRACE_RAW_TP not in tracing:

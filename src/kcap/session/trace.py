@@ -94,7 +94,7 @@ class Trace:
     def _start(self, objects: ObjectSource | None) -> None:
         options = self.checked.options
         with self.timings.phase("probe features"):
-            features = probe_features(self.checked.script, self.system.btf)
+            features = probe_features(self.checked.script, lambda: self.system.btf)
         if options.pid is not None:
             self._followed = _open_process(options.pid)
         self.compiled: Compiled = self.checked.generate(features, objects)
