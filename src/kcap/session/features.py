@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from kcap.btf import Btf
 
 
-def probe_features(
-    script: tree.Script, btf: Btf | Callable[[], Btf | None] | None
-) -> Features:
-    """Ask the kernel, with its types where that takes them; what cannot be told (no rights) is taken for there, and loading will say."""
+def probe_features(script: tree.Script, btf: Btf | Callable[[], Btf | None] | None) -> Features:
+    """Ask the kernel what it can do; what cannot be told (no rights) is taken for there, and
+    loading will say.
+
+    :param btf: the kernel's types, or what reads them: only some scripts take that.
+    """
     from kcap.kernel import features
 
     loops = any(_uses(script, tree.ForRange))
@@ -32,9 +34,7 @@ def probe_features(
     )
 
 
-def _recursion_guard(
-    script: tree.Script, btf: Btf | Callable[[], Btf | None] | None
-) -> bool:
+def _recursion_guard(script: tree.Script, btf: Btf | Callable[[], Btf | None] | None) -> bool:
     """Whether a program is never started on a CPU while the same one runs there.
 
     Kprobes and tracepoints always were guarded (``bpf_prog_active``). Since 5.12 there is the
