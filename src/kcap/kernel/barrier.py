@@ -9,9 +9,9 @@ and release that are needed.
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock  # threading takes a millisecond of every start
 
-_lock = threading.Lock()
+_lock = allocate_lock()
 
 
 def _fence() -> None:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a start loads: the way of ``kcap -e 'begin { exit() }'`` up to where BPF begins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+
+#: Loading one of these costs a noticeable part of a whole start.
+HEAVY = {
+    "_hashlib",
+    "argparse",
+    "ast",
+    "asyncio",
+    "clang",
+    "dataclasses",
+    "decimal",
+    "elftools",
+    "inspect",
+    "json",
+    "llvmlite",
+    "logging",
+    "multiprocessing",
+    "pathlib",
+    "rich",
+    "shutil",
+    "socket",
+    "subprocess",
+    "tempfile",
+    "threading",
+}
+
+WAY = """
+import sys
+import kcap.cli.main, kcap.cli.script, kcap.output.text, kcap.output.writer, kcap.session.trace
+from kcap.cli import options
+from kcap.session.preparation import Preparation
+
+arguments = options.parse(["-e", sys.argv[1]])
+with Preparation(kcap.cli.script.script_options(arguments)) as preparation:
+    checked = preparation.check(arguments.program, "stdin")
+    checked.generate(objects=preparation.objects)
+    print("compiled" if preparation.objects.compiled else "cached")
+print("BTF was read" if "btf" in vars(checked.system) else "BTF was not read")
+print(*sys.modules, sep="\\n")
+"""
+
+
+def start(script: str, cache: Path) -> list[str]:
+    """Go the way; where the object came from, whether BTF was read, and the modules loaded."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "KCAP_CACHE": str(cache)}
+    # LLVM's version is read from where llvmlite is; what else site-packages load is not kcap's.
+    places = [place for place in sys.path if place.endswith("-packages")]
+    code = f"import sys; sys.path.extend({places!r})\n{WAY}"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split("\n")
+
+
+@pytest.mark.parametrize(
+    "script", ["begin { exit() }", 'interval:s:1 { @[pid] = count(); printf("%d", 1); }']
+)
+def test_a_start_from_cache_loads_no_heavy_module(script: str, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    assert start(script, cache)[0] == "compiled"
+    origin, types, *modules = start(script, cache)
+    assert origin == "cached"
+    assert types == "BTF was not read"
+    assert not HEAVY.intersection(name.partition(".")[0] for name in modules)
+
+
+def test_a_start_without_cache_leaves_llvm_to_the_child(tmp_path: Path) -> None:
+    origin, _, *modules = start("begin { exit() }", tmp_path / "cache")
+    assert origin == "compiled"
+    assert not HEAVY.intersection(name.partition(".")[0] for name in modules)
