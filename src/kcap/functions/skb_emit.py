@@ -29,6 +29,9 @@ REALTIME_MAP = "kcap_realtime"
 #: Where code generation collects the sites of a script (``Compiled.collected``).
 PACKET_SITES = "packet sites"
 
+#: Most bytes of a packet that are copied where bpf_skb_output cannot be called.
+LINEAR_MAX = 16384
+
 _BPF_F_CURRENT_CPU = 0xFFFFFFFF
 _EINVAL = -22
 
@@ -41,12 +44,14 @@ class PacketSite:
     :param offset: the offset argument if it is constant; None otherwise.
     :param probe: the name of the probe that it stands in.
     :param fields: the members of sk_buff and of what it points to.
+    :param linear: send what is not in fragments, as every program type can.
     """
 
     path: str
     offset: int | None
     probe: str
     fields: SkbFields
+    linear: bool = False
 
 
 def emit(
@@ -64,7 +69,7 @@ class _Record(Placing):
     def __init__(self, gen: Emitter, site: PacketSite, skb: Operand, type_: Type) -> None:
         super().__init__(gen, site.fields, skb, type_)
         self.site = site
-        self.at = gen.alloc(layout.METADATA_MAX)
+        self.at = gen.alloc(layout.METADATA_MAX + (LINEAR_MAX if site.linear else 0))
 
     def put(self, name: str, value: int | Operand) -> None:
         """Store a field of the record."""
@@ -89,7 +94,8 @@ class _Record(Placing):
             self._flags(offset)
             payload_len = self._length(length, offset, prefix_len)
             self._pcap_header(real, prefix_len, payload_len)
-            self.ir.store("i64", self._send(prefix_len, payload_len), result)
+            send = self._send_linear if self.site.linear else self._send
+            self.ir.store("i64", send(prefix_len, payload_len), result)
         return self.ir.load("i64", result)
 
     def _times(self) -> Operand:
@@ -231,6 +237,7 @@ class _Record(Placing):
             (values["dev_valid"], layout.FLAG_DEV_VALID),
             (self.compare("ne", values["sk"], 0), layout.FLAG_HAS_SK),
             (values["made"], layout.FLAG_MADE_HEADER),
+            ("true" if self.site.linear else "false", layout.FLAG_LINEAR_ONLY),
         ):
             flags = ir.op(f"or i64 {flags}, {self.select(condition, flag, 0)}")
         self.put("flags", flags)
@@ -241,6 +248,9 @@ class _Record(Placing):
         wanted = self.add(self.at_most(length, 0xFFFF), self.at_most(offset, 0xFFFF))
         room = self.sub(str(layout.MAX_SAMPLE - layout.PREFIX_OFFSET), prefix_len)
         available = self.at_most(self.values["len"], room)
+        if self.site.linear:
+            linear = self.sub(self.values["len"], self.values["data_len"])
+            available = self.at_most(self.at_most(available, linear), LINEAR_MAX)
         payload = self.at_most(wanted, available)
         self.put("payload_len", payload)
         self.put("prefix_len", prefix_len)
@@ -275,6 +285,30 @@ class _Record(Placing):
             f"ptr {self.at}",
             f"i64 {size}",
         )
-        with gen.if_(self.compare("ne", status, 0)):
-            gen.count_lost("packet", gen.context.name, self.site)
+        self._count(status)
         return status
+
+    def _send_linear(self, prefix_len: Operand, payload_len: Operand) -> Operand:
+        """Steps 10 and 11 without bpf_skb_output: the payload is copied behind the prefix."""
+        gen, ir = self.gen, self.ir
+        ring = gen.auxiliary_map(MapSpec(PACKETS_MAP, uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 0))
+        behind = self.at_most(ir.opaque(prefix_len), layout.MAX_PREFIX)
+        count = self.at_most(ir.opaque(payload_len), LINEAR_MAX)
+        dest = ir.offset(ir.offset(self.at, layout.PREFIX_OFFSET), behind)
+        gen.read(dest, count, self.values["data"], "kernel")
+        whole = self.add(self.add(prefix_len, payload_len), layout.PREFIX_OFFSET)
+        size = self.at_most(ir.opaque(whole), layout.METADATA_MAX + LINEAR_MAX)
+        status = gen.helper(
+            Helper.perf_event_output,
+            f"ptr {gen.ctx}",
+            f"ptr {ring}",
+            f"i64 {_BPF_F_CURRENT_CPU}",
+            f"ptr {self.at}",
+            f"i64 {size}",
+        )
+        self._count(status)
+        return status
+
+    def _count(self, status: Operand) -> None:
+        with self.gen.if_(self.compare("ne", status, 0)):
+            self.gen.count_lost("packet", self.gen.context.name, self.site)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kcap.codegen.function import Function
 from kcap.functions import skb_emit
@@ -33,13 +33,15 @@ class SkbOutput(Function):
     #: What could not be written is counted and reported, so nobody needs to look at the result.
     discardable = True
     helpers = frozenset({Helper.skb_output})
+    #: Only the part of the packet that is not in fragments is sent.
+    linear: ClassVar[bool] = False
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         path_node, skb_node, length_node, offset_node = call.args
-        path = sema.string_literal(path_node, "the path of skboutput()")
+        path = sema.string_literal(path_node, f"the path of {self.name}()")
         if not path:
             raise sema.fail(
-                "argument-value", path_node.span, "skboutput() needs a file to write to"
+                "argument-value", path_node.span, f"{self.name}() needs a file to write to"
             )
         skb = self._skb(skb_node, sema)
         length = integer_argument(self, sema, length_node, UINT64, "third argument")
@@ -49,7 +51,7 @@ class SkbOutput(Function):
         assert isinstance(target, Pointer)
         assert isinstance(target.target, Struct)
         fields = SkbFields.of(target.target)
-        site = skb_emit.PacketSite(path, fixed, sema.context.name, fields)
+        site = skb_emit.PacketSite(path, fixed, sema.context.name, fields, self.linear)
         return made(self, call, INT64, skb, length, offset, data=site)
 
     def _skb(self, node: ast.Expr, sema: Sema) -> tree.Expr:
@@ -64,12 +66,12 @@ class SkbOutput(Function):
             raise sema.fail(
                 "argument-type",
                 node.span,
-                f"skboutput() needs a pointer to struct sk_buff ({type_name(type_)} provided)",
+                f"{self.name}() needs a pointer to struct sk_buff ({type_name(type_)} provided)",
                 label=f"this is of type {type_}",
                 help=("pass the argument of the traced function, such as args.skb",),
             )
         tracing = sema.context.program_type == uapi.BPF_PROG_TYPE_TRACING
-        if tracing and isinstance(type_, Pointer) and not type_.tracked:
+        if tracing and not self.linear and isinstance(type_, Pointer) and not type_.tracked:
             raise sema.fail(
                 "untracked-skb",
                 node.span,
@@ -90,4 +92,20 @@ class SkbOutput(Function):
         return skb_emit.emit(gen, call.data, skb, length, offset)
 
 
-FUNCTIONS = (SkbOutput,)
+class SkbOutputLinear(SkbOutput):
+    """The same where the kernel allows no bpf_skb_output: in a kprobe, in a tracepoint."""
+
+    name = "skboutput_linear"
+    signatures = (
+        "int64 skboutput_linear(const string path, struct sk_buff *skb, uint64 length, "
+        "const uint64 offset)",
+    )
+    summary = (
+        "Write the part of a packet that is not in fragments to a pcap or pcapng file; "
+        "works in every probe."
+    )
+    helpers = frozenset({Helper.perf_event_output, Helper.probe_read_kernel})
+    linear = True
+
+
+FUNCTIONS: tuple[type[SkbOutput], ...] = (SkbOutput, SkbOutputLinear)
