@@ -14,6 +14,8 @@ from kcap.errors import KcapError
 #: kcap's own subcommands, each a module of this package with ``main(argv) -> int``.
 SUBCOMMANDS = {
     "cache": "cache",
+    "check": "check",
+    "capture": "capture",
     "doctor": "doctor",
     "explain": "explain",
     "fix": "fix",

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``kcap capture``: packets at kernel functions, with tcpdump's habits."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from kcap.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from kcap.packet.decode import Packet
+    from kcap.session.capture import Capture, PlaceStats, Request
+
+_EPILOG = """\
+FUNCTION is a kernel function that takes an sk_buff (ip_rcv), a tracepoint that does
+(net:netif_receive_skb), or either with its probe type (kprobe:ip_rcv: the part of packets that is
+not in fragments). EXPR is a pcap-filter expression, as tcpdump takes it; it sees the frame from
+its MAC header wherever the function finds the packet, with VLAN tags in their place.
+
+examples:
+  kcap capture ip_rcv -f 'tcp port 80'
+  kcap capture ip_rcv dev_hard_start_xmit -w both.pcapng
+  kcap capture net:netif_receive_skb -w - | wireshark -k -i -
+  kcap capture --list 'ip_*'
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="kcap capture",
+        description="Capture packets at kernel functions.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("functions", nargs="*", metavar="FUNCTION")
+    add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
+    add(
+        "-w",
+        "--write",
+        default="",
+        metavar="FILE",
+        help="write to FILE: pcapng if its name ends so, else pcap; - for standard output",
+    )
+    add("--pcap", action="store_true", help="with -w -: write a pcap, not a pcapng")
+    add(
+        "-s",
+        "--snaplen",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="capture at most so many bytes from where the function finds the packet",
+    )
+    add("-c", "--count", type=int, default=0, metavar="COUNT", help="end after COUNT packets")
+    add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
+    add(
+        "--netns",
+        default="",
+        metavar="NETNS",
+        help="only packets in this network namespace: its name, inode number or path",
+    )
+    add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
+    add("--pid", type=int, default=0, metavar="PID", help="only while this process is current")
+    add(
+        "-U",
+        "--immediate",
+        action="store_true",
+        help="hand every packet on as it comes (costs more)",
+    )
+    add("-q", "--quiet", action="store_true", help="no summary")
+    add(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say more of each packet; twice: print the script, too",
+    )
+    add(
+        "--list",
+        action="store_true",
+        help="list all functions and tracepoints that take a packet (FUNCTION: patterns)",
+    )
+    return parser  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> int:
+    """Capture; the exit status.
+
+    :raises KcapError: what went wrong; nothing is left attached then.
+    """
+    parser = _parser()
+    arguments = parser.parse_intermixed_args(list(argv))
+    if arguments.list:
+        return _list(arguments.functions)
+    if not arguments.functions:
+        parser.error("no function to capture at (kcap capture --list shows what there is)")
+    if arguments.count < 0 or arguments.snaplen < 0:
+        raise UsageError("-c and -s take numbers that are not negative")
+    if arguments.write == "-" and sys.stdout.isatty():
+        raise UsageError(
+            "-w - would write packets to a terminal",
+            hint="pipe it: kcap capture … -w - | tshark -r -",
+        )
+    return _run(_request(arguments), arguments)
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from kcap.session.capture import Request
+
+    return Request(
+        places=arguments.functions,
+        expression=arguments.filter,
+        path=arguments.write,
+        pcap=arguments.pcap,
+        snaplen=arguments.snaplen,
+        count=arguments.count,
+        interface=arguments.interface,
+        netns=arguments.netns,
+        mark=arguments.mark,
+        pid=arguments.pid,
+        immediate=arguments.immediate,
+    )
+
+
+def _list(patterns: Sequence[str]) -> int:
+    from kcap.probes.system import System
+    from kcap.session.skb_functions import list_points
+
+    system = System()
+    if system.btf is None:
+        raise UsageError("the kernel has no BTF, so nobody knows which functions take packets")
+    found = {
+        f"{point.probe} ({point.argument})"
+        for pattern in patterns or ["*"]
+        for point in list_points(pattern, system)
+    }
+    for line in sorted(found):
+        print(line)
+    return 0 if found else 1
+
+
+def _run(request: Request, arguments: argparse.Namespace) -> int:
+    from kcap.packet.stream import StreamClosedError
+    from kcap.session.capture import Capture
+
+    stats: list[PlaceStats] = []
+    # A reader of the stream that has gone has seen enough: no error.
+    with (
+        contextlib.suppress(StreamClosedError),
+        Capture(request) as capture,
+        _signals(capture),
+    ):
+        if arguments.verbose > 1:
+            print(capture.script, end="", file=sys.stderr)
+        capture.attach()
+        if not arguments.quiet:
+            places = ", ".join(point.probe for point in capture.points)
+            print(f"capturing at {places}", file=sys.stderr, flush=True)
+        with contextlib.suppress(StreamClosedError):
+            _follow(capture, arguments)
+        stats = capture.stats
+    if stats and not arguments.quiet:
+        print(*summary_lines(stats), sep="\n", file=sys.stderr)
+    return 0
+
+
+def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
+    write = sys.stdout.write
+    capture.trace.on_tick = _flush
+    for packet in capture:
+        write(line(packet, verbose=arguments.verbose > 0))
+    _flush()
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+
+
+def line(packet: Packet, *, verbose: bool = False) -> str:
+    """A packet as one line: time, interface, direction, function, process, protocols.
+
+    :param verbose: also CPU, network namespace, mark and the skb's address.
+    """
+    from kcap.packet.summary import summarise
+
+    seconds, nanoseconds = divmod(packet.time_ns, 1_000_000_000)
+    clock = time.strftime("%H:%M:%S", time.localtime(seconds))
+    where = f"{packet.interface or '-'} {packet.direction or '-'}"
+    what = summarise(packet.link_type, packet.data, packet.original_length)
+    said = f"{clock}.{nanoseconds // 1000:06} {where} {packet.function} "
+    said += f"{packet.comm}[{packet.pid}] {what}"
+    if packet.linear_only:
+        said += " (without fragments)"
+    if verbose:
+        said += f" | cpu {packet.cpu} netns {packet.netns} mark {packet.mark:#x} {packet.skb:#x}"
+    return said + "\n"
+
+
+def summary_lines(stats: Sequence[PlaceStats]) -> list[str]:
+    """What became of the packets, a line for each place, as a table."""
+    head = ("function", "seen", "matched", "captured", "lost")
+    rows = [head] + [
+        (each.place, str(each.seen), str(each.matched), str(each.captured), str(each.lost))
+        for each in stats
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in
+                                               zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _signals(capture: Capture) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the capture in order; a second one ends it at once."""
+    received = 0
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            raise KeyboardInterrupt
+        capture.stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Capturing packets at kernel functions without writing a script: ``kcap capture``.
+
+What is asked for becomes a script, which runs as any other does: one probe for each function, the
+plain filters and the pcap-filter expression as a condition, skboutput(), and two counters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap.errors import UsageError
+from kcap.session.preparation import Preparation
+from kcap.session.script import Options
+from kcap.session.skb_functions import SkbPoint, find_point
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from kcap.packet.decode import Packet
+    from kcap.packet.files import OutputFile
+    from kcap.session.script import Checked
+    from kcap.session.trace import Trace
+
+#: The length argument of skboutput() that asks for the whole packet.
+WHOLE = 262144
+#: What a capture to a stream and one to nowhere are called in the script.
+STREAM, STREAM_PCAP, NOWHERE = "stdout.pcapng", "stdout.pcap", "nowhere.pcap"
+#: With a stream, the rings are looked at this often, in seconds: a packet waits for two looks at
+#: most, since the first one holds it back for packets of other CPUs.
+STREAM_TICK = 0.045
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to capture.
+
+    :param places: functions and tracepoints, as :func:`find_point` takes them.
+    :param expression: a pcap-filter expression; '' for every packet.
+    :param path: the file to write to: pcapng if its name ends so, else pcap; '-' for a stream to
+        standard output, '' for none.
+    :param pcap: make the stream a pcap, not a pcapng.
+    :param snaplen: bytes to capture from skb->data on; what stands before is added. 0: all.
+    :param count: how many packets; 0 for any number.
+    :param interface: the name of skb->dev.
+    :param netns: a network namespace: its inode number, its name (ip-netns(8)), or a path.
+    :param mark: skb->mark, ``VALUE`` or ``VALUE/MASK``, decimal or 0x…
+    :param pid: the process that is current while the packet passes, not the one that it is for.
+    :param immediate: look at every packet as it comes.
+    """
+
+    places: Sequence[str]
+    expression: str = ""
+    path: str = ""
+    pcap: bool = False
+    snaplen: int = 0
+    count: int = 0
+    interface: str = ""
+    netns: str = ""
+    mark: str = ""
+    pid: int = 0
+    immediate: bool = False
+
+    @property
+    def script_path(self) -> str:
+        """The path that the script names."""
+        if self.path == "-":
+            return STREAM_PCAP if self.pcap else STREAM
+        return self.path or NOWHERE
+
+
+@dataclass(slots=True)
+class PlaceStats:
+    """What became of the packets at one place.
+
+    :param seen: calls with a packet, whatever it was.
+    :param matched: packets that the filters took.
+    :param captured: packets written (or yielded).
+    :param lost: packets that matched and found the ring full.
+    """
+
+    place: str
+    seen: int = 0
+    matched: int = 0
+    captured: int = 0
+    lost: int = 0
+
+
+def quote(text: str) -> str:
+    """A text as a string literal of the language."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def generate(points: Sequence[SkbPoint], request: Request) -> str:
+    """The script for a request.
+
+    :raises UsageError: a filter that cannot be taken.
+    """
+    probes = ["config = { print_maps_on_exit = 0 }"]
+    for number, point in enumerate(points):
+        conditions = " && ".join(_conditions(point, request))
+        function = "skboutput_linear" if point.provider == "kprobe" else "skboutput"
+        length = request.snaplen or WHOLE
+        take = (
+            f"@matched_{number} = count(); "
+            f"{function}({quote(request.script_path)}, {point.skb}, {length}, 0);"
+        )
+        body = f"if ({conditions}) {{ {take} }}" if conditions else take
+        probes.append(f"{point.probe} {{ @seen_{number} = count(); {body} }}")
+    return "\n".join(probes) + "\n"
+
+
+def _conditions(point: SkbPoint, request: Request) -> Iterator[str]:
+    """The filters, the cheapest first."""
+    skb = point.skb
+    if request.pid:
+        yield f"pid == {request.pid}"
+    if request.mark:
+        value, slash, mask = request.mark.partition("/")
+        number = _number(value, "--mark")
+        if slash:
+            yield f"({skb}.mark & {_number(mask, '--mark')}) == {number}"
+        else:
+            yield f"{skb}.mark == {number}"
+    if request.netns:
+        yield f"{skb}.dev.nd_net.net.ns.inum == {netns_number(request.netns)}"
+    if request.interface:
+        if len(request.interface.encode()) > 15:
+            raise UsageError(f"-i {request.interface}: no interface has a name this long")
+        yield f"{skb}.dev.name == {quote(request.interface)}"
+    if request.expression:
+        yield f"skbfilter({skb}, {quote(request.expression)})"
+
+
+def _number(text: str, option: str) -> int:
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 32:
+        raise UsageError(f"{option}: '{text}' is not a number of 32 bits")
+    return number
+
+
+def netns_number(text: str) -> int:
+    """The inode number of a network namespace.
+
+    :param text: the number itself, a name of ``ip netns``, or a path such as /proc/1/ns/net.
+    :raises UsageError: there is no such namespace.
+    """
+    if text.isdigit():
+        return int(text)
+    path = text if "/" in text else f"/run/netns/{text}"
+    try:
+        return os.stat(path).st_ino
+    except OSError as error:
+        raise UsageError(
+            f"--netns {text}: {error.strerror}", hint="ip netns list shows those that have names"
+        ) from error
+
+
+class Capture:
+    """A capture that runs. Use it as a context manager, and iterate over it.
+
+    Iteration yields every :class:`kcap.packet.decode.Packet` when nothing is written (``path`` is
+    empty), else nothing; it ends with :meth:`stop`, or after ``count`` packets.
+
+    :param request: what to capture.
+    :raises UsageError: a function that is not there or takes no packet, a filter that is wrong.
+    :raises ScriptError: the expression is wrong.
+    :raises KcapError: the kernel refuses it, or the file cannot be written.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._preparation = Preparation(Options())
+        self._trace: Trace | None = None
+        self._messages: list[object] = []
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        from kcap.packet.stream import Discarded, StreamFile
+        from kcap.probes.system import System
+        from kcap.session.packets import PacketOptions
+
+        request = self.request
+        system = System()
+        points: dict[SkbPoint, None] = {find_point(place, system): None for place in request.places}
+        self.points = list(points)
+        self.script = generate(self.points, request)
+        self.checked: Checked = self._preparation.check(self.script, "kcap capture")
+        files: dict[str, OutputFile] = {}
+        if request.path == "-":
+            files[request.script_path] = StreamFile(1, request.script_path)
+        elif not request.path:
+            files[NOWHERE] = Discarded(NOWHERE)
+        options = PacketOptions(
+            deliver=not request.path,
+            limit=request.count,
+            immediate=request.immediate,
+            files=files,
+        )
+        self._trace = self._preparation.trace(self.checked, packets=options)
+        if request.path in ("", "-"):
+            self._trace.tick = STREAM_TICK
+
+    @property
+    def trace(self) -> Trace:
+        """The trace that does the work."""
+        assert self._trace is not None
+        return self._trace
+
+    def attach(self) -> None:
+        """Attach the probes, unless they are.
+
+        :raises AttachError: a function cannot be attached to.
+        """
+        self.trace.attach()
+
+    def stop(self) -> None:
+        """End the capture; may be called from a signal handler or another thread."""
+        self.trace.stop()
+
+    def __iter__(self) -> Iterator[Packet]:
+        from kcap.packet.decode import Packet
+
+        for event in self.trace:
+            if isinstance(event, Packet):
+                yield event
+            else:
+                self._messages.append(event)
+
+    @property
+    def stats(self) -> list[PlaceStats]:
+        """What became of the packets so far, by place."""
+        trace = self.trace
+        sites = trace.packet_stats
+        maps = self.checked.script.maps
+        found = []
+        for number, point in enumerate(self.points):
+            site = sites[number]
+            seen, matched = (
+                sum(count for _, count in trace.runtime.read_map(maps[f"@{name}_{number}"]))
+                for name in ("seen", "matched")
+            )
+            found.append(PlaceStats(point.name, seen, matched, site.written, site.lost))
+        return found
+
+    def close(self) -> None:
+        """Detach and close the file. May be called twice.
+
+        :raises FileError: the file could not take its last packets.
+        """
+        try:
+            if self._trace is not None:
+                self._trace.close()
+        finally:
+            self._preparation.__exit__(None, None, None)
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

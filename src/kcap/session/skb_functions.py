@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which functions and tracepoints take a packet, and as which argument: found from BTF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcap import btf as b
+from kcap.btf.layout import tracepoint_prototype
+from kcap.errors import UsageError
+from kcap.probes.names import Pattern, nearest
+from kcap.probes.traceable import KERNEL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kcap.btf import Btf
+    from kcap.probes.system import System
+
+_PREFIX = "btf_trace_"
+_MODIFIERS = (b.Const, b.Volatile, b.Typedef)
+#: How a place may be written, and the probe type that it is captured with.
+PROVIDERS = {
+    "fentry": "fentry",
+    "f": "fentry",
+    "kprobe": "kprobe",
+    "k": "kprobe",
+    "rawtracepoint": "rawtracepoint",
+    "rt": "rawtracepoint",
+    "tracepoint": "rawtracepoint",
+    "t": "rawtracepoint",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SkbPoint:
+    """A place where packets can be captured.
+
+    :param provider: the probe type: fentry, rawtracepoint or kprobe.
+    :param name: the function or the event.
+    :param argument: the name of the parameter that is the sk_buff.
+    :param index: its number, from 0.
+    :param module: where it is; KERNEL for the kernel itself.
+    """
+
+    provider: str
+    name: str
+    argument: str
+    index: int
+    module: str = KERNEL
+
+    @property
+    def probe(self) -> str:
+        """The probe as a script writes it."""
+        if self.module != KERNEL and self.provider != "kprobe":
+            return f"{self.provider}:{self.module}:{self.name}"
+        return f"{self.provider}:{self.name}"
+
+    @property
+    def skb(self) -> str:
+        """The sk_buff as a script writes it."""
+        if self.provider == "kprobe":
+            return f"((struct sk_buff *)arg{self.index})"
+        return f"args.{self.argument}"
+
+
+def find_point(text: str, system: System) -> SkbPoint:
+    """The place that a user means.
+
+    :param text: a function (``ip_rcv``), a tracepoint (``net:netif_receive_skb``), or either with
+        its probe type before it (``kprobe:ip_rcv``, ``rawtracepoint:kfree_skb``).
+    :raises UsageError: there is none, or no sk_buff among its arguments.
+    """
+    if system.btf is None:
+        raise UsageError(
+            "the kernel has no BTF, so nobody knows which functions take packets",
+            hint="it needs CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)",
+        )
+    first, colon, rest = text.partition(":")
+    provider = PROVIDERS.get(first, "")
+    if colon and provider:
+        name = rest.rpartition(":")[2]
+    else:
+        name = rest or first
+        provider = "rawtracepoint" if colon else "fentry"
+    if provider == "rawtracepoint":
+        return _tracepoint(text, name, system)
+    return _function(provider, name, system)
+
+
+def _function(provider: str, name: str, system: System) -> SkbPoint:
+    seen = False
+    for module in (KERNEL, *system.btf_modules):
+        btf = system.module_btf(module)
+        for function in btf.find_all(name, b.Func) if btf is not None else ():
+            assert btf is not None
+            seen = True
+            found = _skb_parameter(btf, btf.prototype(function))
+            if found is not None:
+                _check_traceable(name, system)
+                return SkbPoint(provider, name, found[1], found[0], module)
+    if seen:
+        raise UsageError(
+            f"{name}() takes no packet: none of its arguments is a struct sk_buff *",
+            hint="kcap capture --list shows the functions that do",
+        )
+    names = (point.name for point in list_points("*", system) if point.provider == "fentry")
+    raise _unknown(f"there is no function {name} in the kernel's BTF", name, names)
+
+
+def _check_traceable(name: str, system: System) -> None:
+    functions = system.functions
+    if functions is not None and name not in functions:
+        raise UsageError(
+            f"{name}() cannot be traced: it is not among the kernel's traceable functions",
+            hint="it was inlined everywhere, or is marked notrace; take a function that calls it",
+        )
+
+
+def _tracepoint(text: str, name: str, system: System) -> SkbPoint:
+    for module in (KERNEL, *system.btf_modules):
+        btf = system.module_btf(module)
+        proto = tracepoint_prototype(btf, name) if btf is not None else None
+        if btf is None or proto is None:
+            continue
+        found = _skb_parameter(btf, proto)
+        if found is None:
+            raise UsageError(
+                f"tracepoint {text} passes no packet: none of its arguments is a struct sk_buff *",
+                hint="kcap capture --list shows those that do",
+            )
+        return SkbPoint("rawtracepoint", name, found[1], found[0], module)
+    names = (point.name for point in list_points("*", system) if point.provider != "fentry")
+    raise _unknown(f"there is no tracepoint {text}", name, names)
+
+
+def _unknown(message: str, name: str, names: Iterator[str]) -> UsageError:
+    near = nearest(name, names)
+    hint = f"did you mean {', '.join(near)}?" if near else "kcap capture --list shows what there is"
+    return UsageError(message, hint=hint)
+
+
+def list_points(pattern: str, system: System) -> Iterator[SkbPoint]:
+    """Every place where packets can be captured: functions first, then tracepoints.
+
+    :param pattern: for the name, with ``*``.
+    """
+    wanted = Pattern(pattern or "*")
+    functions = system.functions
+    for module in (KERNEL, *system.btf_modules):
+        btf = system.module_btf(module)
+        if btf is None:
+            continue
+        known: dict[int, bool] = {}
+        for type_id, name in btf.functions():
+            if not wanted.matches(name) or name.startswith(("__traceiter_", "__probestub_")):
+                continue
+            function = btf.type(type_id)
+            assert isinstance(function, b.Func)
+            found = _skb_parameter(btf, btf.prototype(function), known)
+            if found is not None and (functions is None or name in functions):
+                yield SkbPoint("fentry", name, found[1], found[0], module)
+    for module in (KERNEL, *system.btf_modules):
+        btf = system.module_btf(module)
+        for full in btf.names(b.Typedef) if btf is not None else ():
+            name = full.removeprefix(_PREFIX)
+            if name == full or not wanted.matches(name):
+                continue
+            assert btf is not None
+            proto = tracepoint_prototype(btf, name)
+            found = _skb_parameter(btf, proto) if proto is not None else None
+            if found is not None:
+                yield SkbPoint("rawtracepoint", name, found[1], found[0], module)
+
+
+def _skb_parameter(
+    btf: Btf, proto: b.FuncProto, known: dict[int, bool] | None = None
+) -> tuple[int, str] | None:
+    """The first parameter that is a pointer to an sk_buff: its number and its name.
+
+    :param known: what has been found out about types, by id.
+    """
+    known = {} if known is None else known
+    for index, param in enumerate(proto.params):
+        is_skb = known.get(param.type_id)
+        if is_skb is None:
+            is_skb = known[param.type_id] = _is_skb(btf, param.type_id)
+        if is_skb:
+            return index, param.name or f"arg{index}"
+    return None
+
+
+def _is_skb(btf: Btf, type_id: int) -> bool:
+    pointer = _plain(btf, type_id)
+    if not isinstance(pointer, b.Ptr):
+        return False
+    target = _plain(btf, pointer.type_id)
+    return isinstance(target, b.Struct) and target.name == "sk_buff"
+
+
+def _plain(btf: Btf, type_id: int) -> b.Type | None:
+    """A type without const, volatile and typedefs; None for void."""
+    while type_id:
+        found = btf.type(type_id)
+        if not isinstance(found, _MODIFIERS):
+            return found
+        type_id = found.type_id
+    return None
