@@ -241,8 +241,8 @@ def cast(gen: Emitter, expr: tree.Cast) -> Operand:
 
 
 def convert(gen: Emitter, value: Operand, from_: Type, to: Type) -> Operand:
-    """A scalar of one type as one of another."""
-    signed = is_signed(from_) and not isinstance(from_, Pointer)
+    """A scalar of one type as one of another; a pointer is made of an integer's bits alone."""
+    signed = is_signed(from_) and not isinstance(from_, Pointer) and not isinstance(to, Pointer)
     return gen.ir.resize(value, bits(from_), bits(to), signed)
 
 
