@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kcap.codegen.ir import Operand
 
 HEADER_SIZE = 8
-BPF_RB_NO_WAKEUP = 1
+BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP = 1, 2
 
 
 def ring(gen: Emitter) -> Operand:
@@ -56,9 +56,9 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(then)
     gen.ir.store("i64", str(number), record)
     fill(gen.ir.offset(record, HEADER_SIZE))
+    wakeup = BPF_RB_FORCE_WAKEUP if site.urgent else BPF_RB_NO_WAKEUP
     gen.ir.line(
-        f"call void inttoptr (i64 {Helper.ringbuf_submit} to ptr)"
-        f"(ptr {record}, i64 {BPF_RB_NO_WAKEUP})"
+        f"call void inttoptr (i64 {Helper.ringbuf_submit} to ptr)(ptr {record}, i64 {wakeup})"
     )
     gen.ir.jump(end)
     gen.ir.label(otherwise)

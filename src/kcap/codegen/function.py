@@ -87,9 +87,11 @@ class Site(ABC):
     (``payload.size`` bytes, a tuple of typed values) follows at offset 8.
 
     :ivar payload: the types of what is sent.
+    :cvar urgent: user space is to be woken for it, instead of finding it at its next tick.
     """
 
     payload: Tuple
+    urgent: ClassVar[bool] = False
 
     @abstractmethod
     def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:

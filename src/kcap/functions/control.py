@@ -24,6 +24,7 @@ class ExitSite(Site):
     """An ``exit()``."""
 
     payload = Tuple((INT32,))
+    urgent = True
 
     def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
         runtime.request_exit(values[0])
