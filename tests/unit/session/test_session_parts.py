@@ -48,13 +48,15 @@ def test_a_command_that_was_never_started_leaves_no_process() -> None:
         os.kill(child.pid, 0)
 
 
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("", "-c: the command is empty"),
-        ("echo 'x", '-c: cannot take "echo \'x": No closing quotation'),
-    ],
-)
+def test_quotes_of_a_command_are_part_of_its_words(tmp_path: Path) -> None:
+    child = Child(f"touch {tmp_path}/'a {tmp_path}/b'")
+    child.start()
+    wait(child)
+    child.close()
+    assert sorted(os.listdir(tmp_path)) == ["'a", "b'"]
+
+
+@pytest.mark.parametrize(("command", "message"), [("", "-c: the command is empty")])
 def test_a_command_that_cannot_be_taken_apart(command: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Child(command)
