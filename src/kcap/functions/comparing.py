@@ -44,9 +44,8 @@ def literal(expr: tree.Expr) -> bytes | None:
 
 
 def compare_bytes(left: bytes, right: bytes, count: int) -> int:
-    """C's strncmp of two strings without NULs."""
-    left, right = left[:count], right[:count]
-    return (left > right) - (left < right)
+    """0 if the first bytes of two strings are equal, else 1."""
+    return int(left[:count] != right[:count])
 
 
 class Strncmp(Function):
@@ -72,7 +71,9 @@ class Strncmp(Function):
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         left, right = call.args
         limit = min(call.data, left.type.size, right.type.size)
-        return emit_compare(gen, gen.address(left), gen.address(right), limit, text=True)
+        ir = gen.ir
+        difference = emit_compare(gen, gen.address(left), gen.address(right), limit, text=True)
+        return ir.op(f"zext i1 {ir.compare('ne', 'i64', difference, '0')} to i64")
 
 
 def emit_compare(gen: Emitter, left: str, right: str, limit: int, *, text: bool) -> str:
