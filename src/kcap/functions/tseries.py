@@ -22,6 +22,7 @@ from kcap.functions.aggregates import (
 from kcap.functions.base import made
 from kcap.functions.histogram import emit_extended_key, hashable
 from kcap.kernel.helpers import Helper
+from kcap.lang import ast
 from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import UINT32, Aggregate, Buffer_, MapLayout, Tuple, Type
@@ -48,10 +49,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A time series: every interval from the key's first to the map's last."""
+    """A time series: every interval from the key's first to the map's last.
+
+    :param absolute: times count from the epoch, not from boot.
+    """
 
     points: tuple[Point, ...]
     interval: int
+    absolute: bool = False
 
 
 Part = tuple[int, int, int]
@@ -64,12 +69,14 @@ class TseriesType(Aggregate):
     :param interval: nanoseconds.
     :param count: how many intervals are kept.
     :param aggregation: ``avg``, ``max``, ``min``, ``sum``, or '' for the last value.
+    :param absolute: its times come from the script, not from the clock (see :meth:`Tseries.check`).
     """
 
     interval: int
     count: int
     aggregation: str = ""
     signed: bool = True
+    absolute: bool = False
 
     @property
     def size(self) -> int:
@@ -130,16 +137,17 @@ class TseriesType(Aggregate):
     def _series(self, points: dict[int, int], last: int) -> Series:
         """The series of one key, from its first interval to the map's last."""
         if not points:
-            return Series((), self.interval)
+            return Series((), self.interval, self.absolute)
         numbers = range(max(min(points), last - self.count + 1), last + 1)
         return Series(
             tuple(Point(number * self.interval, points.get(number)) for number in numbers),
             self.interval,
+            self.absolute,
         )
 
     def histogram(self, counts: dict[int, int]) -> Series:
         """What an empty map shows."""
-        return Series((), self.interval)
+        return Series((), self.interval, self.absolute)
 
     def __str__(self) -> str:
         return "tseries_t"
@@ -164,9 +172,15 @@ class Tseries(MapFunction):
         self._check_values(interval, count, aggregation, call, sema)
         value = number_argument(self, sema, call.args[0])
         signed = bool(getattr(value.type, "signed", False))
-        type_ = TseriesType(interval, count, aggregation, signed)
+        clock = self._clock(call, sema)
+        type_ = TseriesType(interval, count, aggregation, signed, bool(clock))
         assigned(self, call, sema, type_)
-        return made(self, call, type_, value)
+        return made(self, call, type_, value, *clock)
+
+    def _clock(self, call: CallSite, sema: Sema) -> list[tree.Expr]:
+        """The map that says what time it is, for tests of scripts: ``BPFTRACE_DUMMY_TS_MAP``."""
+        name = sema.config.dummy_ts_map
+        return [sema.rvalue(ast.Map(call.span, name))] if name else []
 
     def _check_values(
         self, interval: int, count: int, aggregation: str, call: CallSite, sema: Sema
@@ -191,7 +205,8 @@ class Tseries(MapFunction):
         assert isinstance(type_, TseriesType)
         ir = gen.ir
         amount = gen.value64(statement.call.args[0])
-        now = gen.helper(Helper.ktime_get_boot_ns)
+        clock = statement.call.args[1:]
+        now = gen.value64(clock[0]) if clock else gen.helper(Helper.ktime_get_boot_ns)
         number = ir.op(f"udiv i64 {now}, {type_.interval}")
         slot = ir.resize(ir.op(f"urem i64 {number}, {type_.count}"), 64, 32, False)
         key = emit_extended_key(gen, statement, slot)

@@ -22,7 +22,7 @@ def series_rows(series: Series, environment: Environment) -> list[str]:
     pad = " " * MARGIN
     scale = f"{pad}{low}{high:>{WIDTH - len(str(low))}}"
     rule = "_" * (WIDTH - 2)
-    shift = environment.boot_to_wall()
+    shift = 0 if series.absolute else environment.boot_to_wall()
     lines = [scale, f"{HEADING:<{MARGIN}}|{rule}|"]
     for point in series.points:
         stamp = clock(point.start + shift)
@@ -58,7 +58,7 @@ def clock(nanoseconds: int) -> str:
 
 def json_series(series: Series, environment: Environment) -> str:
     """The intervals that have a value, as a JSON array."""
-    shift = environment.boot_to_wall()
+    shift = 0 if series.absolute else environment.boot_to_wall()
     points = []
     for point in series.points:
         if point.value is None:

@@ -58,6 +58,7 @@ class Config:
     ``perf_rb_pages`` 0 and ``cache_user_symbols`` None stand for "decide at run time": the former
     by the memory there is, the latter PER_PROGRAM with ``-c`` or without ASLR, else PER_PID.
 
+    :ivar dummy_ts_map: a map that ``tseries()`` reads the time from, for tests; environment only.
     :ivar origins: who set a variable, 'environment' or 'script'; defaults are not in it.
     """
 
@@ -83,6 +84,7 @@ class Config:
     unstable_macro: Unstable = "enable"
     unstable_map_decl: Unstable = "enable"
     unstable_tseries: Unstable = "warn"
+    dummy_ts_map: str = ""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -166,7 +168,7 @@ def from_environment(environment: Mapping[str, str]) -> Config:
     :param environment: such as ``os.environ``.
     :raises UsageError: a variable has a value that it does not take.
     """
-    config = Config()
+    config = Config(dummy_ts_map=environment.get(f"{PREFIX}DUMMY_TS_MAP", ""))
     for name in (*OPTIONS, *ALIASES):
         variable = PREFIX + name.upper()
         if variable not in environment:

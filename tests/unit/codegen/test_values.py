@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kcap.codegen.module import Features
+from kcap.sema.config import Config
 from unit.codegen.script_machine import output, run
 
 OLD = Features(loop=False, for_each=False)
@@ -195,3 +196,24 @@ def test_objects_larger_than_the_bpf_stack_are_no_problem() -> None:
 def test_nested_tuples_with_strings_keep_their_values() -> None:
     text = 'begin { $t = (1, ("ab", (uint16)7, "x"), 9); print($t); @m[$t] = 1; print(@m) }'
     assert output(text) == "(1, (ab, 7, x), 9)\n@m[1, (ab, 7, x), 9]: 1\n\n"
+
+
+def test_strncmp_of_different_strings_is_one() -> None:
+    text = 'begin { printf("%d %d %d", strncmp("cow", comm, 17), strncmp("one", "one ", 4), ' + (
+        'strncmp("cup", comm, 2)) }'
+    )
+    assert output(text) == "1 1 0"
+
+
+def test_a_pointer_made_of_a_narrower_integer_has_its_bits() -> None:
+    assert output("begin { print((uint8 *)-1); $x = (int32)-2; print((uint8 *)$x) }") == (
+        "0xff\n0xfffffffe\n"
+    )
+
+
+def test_tseries_takes_its_time_from_a_map_where_it_is_told_to() -> None:
+    config = Config(dummy_ts_map="@ts")
+    text = "begin { @ts = (uint64)100; @a = tseries(7, 10, 5); @ts += 10; @a = tseries(8, 10, 5); }"
+    (series,) = run(text, config=config).map("@a").values()
+    assert [(point.start, point.value) for point in series.points] == [(100, 7), (110, 8)]
+    assert series.absolute
