@@ -24,10 +24,6 @@ PROBES = {
     "out": "fentry:__dev_queue_xmit",
     "ip": "fentry:ip_output",
 }
-    "in": "rawtracepoint:netif_receive_skb",
-    "out": "fentry:__dev_queue_xmit",
-    "ip": "fentry:ip_output",
-}
 FILTERS = (
     "icmp",
     "tcp port 7777",
