@@ -42,7 +42,7 @@ ARGUMENT = {"start": "first"}
 #: These write to one pcapng file, too; not all do, since the verifier takes its time.
 BOTH = ("core", "ip_rcv", "ip_output")
 
-FIRST_SUPER, FIRST_BACKLOG, FIRST_TAP, FIRST_STREAM = 2000, 3000, 4000, 5000
+FIRST_SUPER, FIRST_BACKLOG, FIRST_TAP, STREAM, JOINED = 2000, 3000, 4000, 5000, 6000
 
 
 def script(directory: Path, system: System) -> str:
@@ -85,6 +85,7 @@ class Result:
     tap_requests: list[bytes] = field(default_factory=list)
     tap_replies: list[bytes] = field(default_factory=list)
     stream: list[bytes] = field(default_factory=list)
+    joined: list[bytes] = field(default_factory=list)
     events: list[object] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
     messages: str = ""
@@ -109,14 +110,14 @@ def result(
     # veth has had NAPI without an XDP program since 5.13.
     made = Result(directory, has_napi=kernel != "5.10")
     device = traffic.TapDevice(network.b)
-    tap = Tap(network.a)
+    tap, other = Tap(network.a), Tap(network.b)
     traffic.set_mtu(network, traffic.MTU)
     try:
         with Running(script(directory, System())) as running:
             print(*running.trace.timings.lines(), sep="\n")
             made.started_ns = time.time_ns()
             with traffic.listening(network.b, 4001):
-                send_everything(made, network, tap, device)
+                send_everything(made, network, (tap, other), device)
             running.stop()
             made.ended_ns = time.time_ns()
         made.events, made.lost, made.messages = running.events, running.lost, running.messages
@@ -126,17 +127,24 @@ def result(
         yield made
     finally:
         tap.close()
+        other.close()
         device.close()
         traffic.set_features(network, "gro", "on", *[w for one in TSO for w in (one, "off")])
         traffic.set_mtu(network, 1500)
 
 
-def send_everything(made: Result, network: Network, tap: Tap, device: traffic.TapDevice) -> None:
+def send_everything(
+    made: Result, network: Network, taps: tuple[Tap, Tap], device: traffic.TapDevice
+) -> None:
     """Make all traffic, and note what must be found."""
+    tap, other = taps
     made.plain = traffic.plain_packets(network, 1)
     echoes = [one for one in made.plain if one.kind.startswith("icmp")]
     traffic.send(network, made.plain)
     made.replies = tap.wait(lambda one: incoming(one, 1, FIRST_SUPER), len(echoes))
+    block = traffic.payload(JOINED, 500)
+    assert network.tcp(block * 100) == block * 100
+    made.joined = other.frames(lambda one: not one.outgoing and number_of(one.frame) == JOINED)
 
     traffic.set_features(network, "gro", "off", *[w for one in TSO for w in (one, "on")])
     supers = traffic.super_packets(network, FIRST_SUPER)
@@ -146,9 +154,9 @@ def send_everything(made: Result, network: Network, tap: Tap, device: traffic.Ta
     traffic.send(network, made.later)
     made.later_replies = tap.wait(lambda one: incoming(one, FIRST_BACKLOG, FIRST_TAP), len(echoes))
     # Each segment of this carries a marker, since each is longer than what repeats.
-    block = traffic.payload(FIRST_STREAM, 500)
+    block = traffic.payload(STREAM, 500)
     assert network.tcp(block * 100) == block * 100
-    made.stream = tap.frames(lambda one: one.outgoing and number_of(one.frame) == FIRST_STREAM)
+    made.stream = tap.frames(lambda one: one.outgoing and number_of(one.frame) == STREAM)
 
     made.tap_requests = device.packets(FIRST_TAP)
     for frame in made.tap_requests:
@@ -246,7 +254,15 @@ def test_what_tcp_sends_is_what_a_packet_socket_sees(result: Result, site: str) 
     assert max(map(len, wanted)) > traffic.MTU + 14, "no super-packet among them"
     if site == "ip_output":
         wanted = [made_header(one) for one in wanted]
-    same(result.marked(site, FIRST_STREAM), wanted)
+    same(result.marked(site, STREAM, STREAM + 1), wanted)
+
+
+def test_what_gro_joins_is_what_a_packet_socket_sees(result: Result) -> None:
+    same(result.marked("core", JOINED), result.joined)
+    if result.has_napi:
+        segments = [one.data for one in result.marked("gro", JOINED)]
+        assert sum(len(one) - 66 for one in segments) == 50_000
+        assert len(result.joined) <= len(segments)
 
 
 @pytest.mark.parametrize("site", ["gro", "core", "icmp_rcv", "ip_output", "queue", "start"])
@@ -256,7 +272,7 @@ def test_a_tap_device_with_napi_gives_and_takes_the_same_bytes(result: Result, s
         "queue": result.tap_replies,
         "start": result.tap_replies,
     }.get(site, result.tap_requests)
-    same(result.marked(site, FIRST_TAP, FIRST_STREAM), wanted)
+    same(result.marked(site, FIRST_TAP, STREAM), wanted)
 
 
 def test_nothing_was_lost_or_failed(result: Result) -> None:
