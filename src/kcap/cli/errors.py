@@ -10,6 +10,14 @@ from collections.abc import Iterable
 from kcap.errors import FileError, KcapError
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 
+_as_json = False
+
+
+def choose_format(name: str) -> None:
+    """Print what is wrong as ``text`` or, for editors, as ``json``: a line for each diagnostic."""
+    global _as_json
+    _as_json = name == "json"
+
 
 def use_color() -> bool:
     """Whether messages are coloured: on a terminal, unless ``BPFTRACE_COLOR`` or ``NO_COLOR``
@@ -27,6 +35,9 @@ def as_bpftrace() -> bool:
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
     """Print diagnostics with the lines of the script that they are about."""
+    if _as_json:
+        _print_as_json(diagnostics)
+        return
     if as_bpftrace():
         _print_as_bpftrace(diagnostics)
         return
@@ -43,6 +54,13 @@ def _without_repeats(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
     return [d for d in diagnostics if d.severity == "error" or d.span not in wrong]
 
 
+def _print_as_json(diagnostics: Iterable[Diagnostic]) -> None:
+    from kcap.diagnose.report import json_lines
+
+    for line in json_lines(diagnostics):
+        print(line, file=sys.stderr)
+
+
 def _print_as_bpftrace(diagnostics: Iterable[Diagnostic]) -> None:
     from kcap.output.text import located
 
@@ -57,6 +75,11 @@ def print_error(error: KcapError, *, verbose: bool = False) -> None:
 
     :param verbose: also print the whole log that it carries (the verifier's, LLVM's).
     """
+    if _as_json:
+        from kcap.diagnose.report import diagnostics_of
+
+        _print_as_json(diagnostics_of(error))
+        return
     if isinstance(error, ScriptError):
         print_diagnostics(error.diagnostics)
         _print_log(error, verbose)

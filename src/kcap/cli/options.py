@@ -36,6 +36,7 @@ OPTIONS: Final = (
     Option(("-c", "--cmd"), "command", "CMD", "run CMD and trace until it ends"),
     Option(("-d",), "debug", "STAGE", "print a stage: ast, codegen, codegen-opt, dis, all"),
     Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF", built=False),
+    Option(("--diagnostics",), "diagnostics", "FORMAT", "how errors are printed ('text', 'json')"),
     Option(("--dry-run",), "dry_run", "", "stop right after attaching all probes"),
     Option(("-e",), "program", "PROGRAM", "run PROGRAM"),
     Option(("-f",), "format", "FORMAT", "output format ('text', 'json')"),
@@ -61,9 +62,8 @@ OPTIONS: Final = (
     Option(("--bench",), "bench", "", "run the script's bench probes, then end"),
     Option(("--traceable-functions",), "traceable_file", "FILE", "a list of traceable functions"),
     Option(("--unsafe",), "unsafe", "", "allow unsafe functions such as system()"),
-    Option(
-        ("--usdt-file-activation",), "usdt_activation", "", "activate USDT by file", built=False
-    ),
+    # Every kernel since 4.20 counts semaphores itself (ref_ctr_offset): then the option does nothing.
+    Option(("--usdt-file-activation",), "usdt_activation", "", "nothing: the kernel does it"),
     Option(("-v", "--verbose"), "verbose", "", "verbose messages: timings, verifier logs"),
     Option(("-V", "--version"), "version", "", "print the version"),
     Option(("--vm",), "vm", "", "run in a throw-away QEMU guest instead of on this machine"),
@@ -88,6 +88,7 @@ class Arguments:
     buffering: str = "line"
     command: str = ""
     debug: list[str] = field(default_factory=list)
+    diagnostics: str = "text"
     dry_run: bool = False
     program: str | None = None
     format: str = "text"
@@ -111,6 +112,7 @@ class Arguments:
     quiet: bool = False
     traceable_file: str = ""
     unsafe: bool = False
+    usdt_activation: bool = False
     verbose: bool = False
     version: bool = False
     vm: bool = False
@@ -229,6 +231,7 @@ def _check(arguments: Arguments) -> None:
     choices = {
         "buffering": ("buffering mode", ("full", "line", "none")),
         "format": ("output format", ("text", "json")),
+        "diagnostics": ("format of diagnostics", ("text", "json")),
         "mode": ("mode", ("", "test", "bench")),
     }
     for attribute, (what, allowed) in choices.items():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from kcap.cli import options
-from kcap.cli.errors import as_bpftrace, print_diagnostics, print_error
+from kcap.cli.errors import as_bpftrace, choose_format, print_diagnostics, print_error
 from kcap.errors import FileError, UnknownOptionError, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
         print_error(error)
         print(options.usage(), end="", file=sys.stderr)
         return 1
+    choose_format(arguments.diagnostics)
     if arguments.help:
         print(options.usage(), end="")
         return 0
