@@ -6,8 +6,10 @@ from __future__ import annotations
 import pytest
 
 from kcap.cli.errors import print_diagnostics
+from kcap.cli.script import main
 from kcap.lang.diagnostic import Diagnostic
 from kcap.lang.source import Source
+from kcap.version import BPFTRACE_VERSION, __version__
 
 SOURCE = Source("stdin", "config = { bad_config=raw } begin {}")
 FINDING = Diagnostic(
@@ -39,3 +41,17 @@ def test_under_any_other_name_they_are_kcap_s(
     print_diagnostics([FINDING])
     first = "error[unknown-config]: bad_config: not a known configuration option"
     assert capsys.readouterr().err.splitlines()[0] == first
+
+
+def test_an_unknown_option_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-e", "begin { }", "--aa=20"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["ERROR: unknown option --aa", "USAGE:"]
+
+
+def test_the_version_is_bpftrace_s_under_bpftrace_s_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bpftrace", "--version"])
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bpftrace v{BPFTRACE_VERSION} (kcap v{__version__})\n"
