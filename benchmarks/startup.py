@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a start takes before anything is loaded into the kernel, with and without the cache.
 
-Runs anywhere, without root: parse, check, generate, compile. Each way is run in turn, in processes of
-their own (A B A B), and compared by its CPU time, the compiler's process included. Prints medians in
-milliseconds, and each way's part of the first::
+Runs anywhere, without root: parse, check, generate, compile. Each way is run in turn, in processes
+of their own (A B A B), and compared by its CPU time, the compiler's process included. Prints
+medians in milliseconds, and each way's part of the first::
 
     python benchmarks/startup.py [--rounds 7] ['SCRIPT' ...]
 """
@@ -54,7 +54,8 @@ def once(script: str, way: str, cache: str) -> dict[str, float]:
     words = [sys.executable, "-c", WAY, script, way]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     return {
-        name: float(value) for name, _, value in (part.partition("=") for part in done.stdout.split())
+        name: float(value)
+        for name, _, value in (part.partition("=") for part in done.stdout.split())
     }
 
 
