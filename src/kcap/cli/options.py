@@ -62,7 +62,7 @@ OPTIONS: Final = (
     Option(("--bench",), "bench", "", "run the script's bench probes, then end"),
     Option(("--traceable-functions",), "traceable_file", "FILE", "a list of traceable functions"),
     Option(("--unsafe",), "unsafe", "", "allow unsafe functions such as system()"),
-    # Every kernel since 4.20 counts semaphores itself (ref_ctr_offset): then the option does nothing.
+    # Nothing to do: every kernel since 4.20 counts semaphores itself (ref_ctr_offset).
     Option(("--usdt-file-activation",), "usdt_activation", "", "nothing: the kernel does it"),
     Option(("-v", "--verbose"), "verbose", "", "verbose messages: timings, verifier logs"),
     Option(("-V", "--version"), "version", "", "print the version"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kcap.cli import options
 from kcap.cli.errors import as_bpftrace, choose_format, print_diagnostics, print_error
+from kcap.cli.progress import ProgressLine
 from kcap.errors import FileError, UnknownOptionError, UsageError
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def run(name: str, text: str, arguments: Arguments) -> int:
 
     with Preparation(script_options(arguments)) as preparation:
         checked = preparation.check(text, name)
+        if not arguments.quiet:
+            checked.system.progress = ProgressLine()
         if not arguments.no_warnings:
             print_diagnostics(checked.warnings)
         if "ast" in arguments.debug or "all" in arguments.debug:

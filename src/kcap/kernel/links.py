@@ -19,10 +19,11 @@ from kcap.kernel.errors import AttachError, SyscallError, syscall_error
 from kcap.kernel.syscall import ENOTSUPP, Buffer, bpf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
 _CLOSERS = 8
+_TICK = 0.2  # seconds
 
 
 class Link:
@@ -72,10 +73,13 @@ class Link:
         self.close()
 
 
-def close_all(links: Iterable[Link]) -> None:
+def close_all(links: Iterable[Link], left: Callable[[int], None] | None = None) -> None:
     """Detach many links at once.
 
-    Detaching waits for a grace period of RCU for every link; several threads wait together.
+    Detaching waits for a grace period of RCU for every link; several threads wait together. (Those
+    of fentry wait in turn even so: ftrace holds a lock meanwhile, a fifth of a second each.)
+
+    :param left: called several times a second with how many are still to be detached.
     """
     waiting = list(links)
     for link in waiting:
@@ -98,7 +102,10 @@ def close_all(links: Iterable[Link]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(_TICK)
+            if left is not None:
+                left(len(waiting))
 
 
 def attach_tracing(program: int, what: str, cookie: int = 0, attach_type: int = 0) -> Link:

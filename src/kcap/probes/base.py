@@ -152,9 +152,10 @@ class ProbeType(ABC):
         :raises AttachError: the kernel refuses; what was attached already is detached.
         """
         attached = _Attached(bool(context.extra.get("expanded")), system)
-        for load, program in loaded:
-            for target in load.targets:
-                attached.add(partial(self.attach_target, context, target, program, system))
+        wanted = [(program, target) for load, program in loaded for target in load.targets]
+        for done, (program, target) in enumerate(wanted, 1):
+            attached.add(partial(self.attach_target, context, target, program, system))
+            system.progress("attaching", done, len(wanted))
         return attached.links()
 
     def attach_target(

@@ -19,7 +19,7 @@ from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
 from kcap.probes.traceable import KERNEL, TraceableFunctions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from kcap.kernel.errors import SyscallError
     from kcap.kernel.tracefs import EventFormat
@@ -86,6 +86,8 @@ class System:
         self._function_ids: dict[str, dict[str, int]] = {}
         self.skipped: list[SyscallError] = []
         """Targets of wildcards that the kernel refused to attach to."""
+        self.progress: Callable[[str, int, int], None] = _nothing
+        """Called while many are loaded, attached, detached: (which of these, done, total)."""
 
     # Types
 
@@ -248,6 +250,10 @@ class System:
     def arch(self) -> str:
         """The machine's architecture as uname(2) spells it."""
         return os.uname().machine
+
+
+def _nothing(what: str, done: int, total: int) -> None:
+    """What happens with steps unless somebody wants to show them."""
 
 
 def _read_bytes(path: str) -> bytes:

@@ -88,7 +88,9 @@ class LoadedScript:
         lenient = bool(context.extra.get("expanded"))
         first: SyscallError | None = None
         refused: Load | None = None
-        for load in probe.kind.load_specs(context, self._system):
+        loads = probe.kind.load_specs(context, self._system)
+        for done, load in enumerate(loads, 1):
+            self._system.progress("loading", done, len(loads))
             try:
                 probe.programs.append((load, self._load_program(probe, load, own)))
             except SyscallError as error:
@@ -199,7 +201,9 @@ class LoadedScript:
         from kcap.kernel.links import close_all
 
         links, self.links = self.links, []
-        close_all(links)
+        total, progress = len(links), self._system.progress
+        close_all(links, lambda left: progress("detaching", total - left, total))
+        progress("detaching", total, total)
 
     def close(self) -> None:
         """Detach, and take programs and maps away. May be called twice."""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The progress line: only on a terminal, only of what takes long, and gone at the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from kcap.cli import progress
+
+
+class Clock:
+    """A clock that stands until it is told otherwise."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def test_what_is_done_within_a_second_is_not_shown(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = progress.ProgressLine(shown=True)
+    for done in range(1, 6):
+        line("attaching", done, 5)
+        clock.now += 0.2
+    assert capsys.readouterr().err == ""
+
+
+def test_what_takes_longer_is_shown_and_taken_away_again(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = progress.ProgressLine(shown=True)
+    line("attaching", 1, 375)
+    clock.now += 1.0
+    line("attaching", 120, 375)
+    clock.now += 0.05
+    line("attaching", 121, 375)  # too soon after the last one
+    line("attaching", 375, 375)
+    shown = "kcap: attaching 120 of 375 probes"
+    assert capsys.readouterr().err == f"\r{shown}\r{' ' * len(shown)}\r"
+
+
+def test_nothing_is_shown_where_standard_error_is_no_terminal(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = progress.ProgressLine()
+    line("detaching", 1, 5)
+    clock.now += 10
+    line("detaching", 2, 5)
+    assert capsys.readouterr().err == ""
