@@ -10,7 +10,6 @@ from kcap.sema.kerneltypes import StructKeyword, storage_unit
 from kcap.sema.types import (
     BOOL,
     INT8,
-    UINT8,
     VOID,
     Array,
     Enum,
@@ -123,8 +122,7 @@ class ClangTypes:
             return INT8
         if kind in _SIGNED or kind in _UNSIGNED:
             return Integer(type_.get_size(), kind in _SIGNED)
-        size = type_.get_size()
-        return Array(UINT8, size) if size > 0 else VOID  # floats, vectors; functions, void
+        return VOID  # floats, vectors; functions, void
 
     def _bool(self, type_: Any) -> Type:
         return BOOL

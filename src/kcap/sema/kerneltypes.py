@@ -17,7 +17,6 @@ from kcap.sema.basictypes import BASIC_TYPES
 from kcap.sema.types import (
     BOOL,
     INT8,
-    UINT8,
     UINT64,
     VOID,
     Array,
@@ -224,7 +223,7 @@ class KernelTypes:
         if isinstance(found, b.Enum):
             return _enum(found)
         if isinstance(found, b.Float):
-            return Array(UINT8, found.size)
+            return VOID
         if isinstance(found, b.Fwd):
             return self._forward(btf, found)
         return VOID

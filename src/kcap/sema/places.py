@@ -24,6 +24,7 @@ from kcap.sema.types import (
     Struct,
     Tuple,
     Type,
+    Void,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,13 @@ def field(a: Analyzer, node: ast.FieldAccess) -> tree.Expr:
     found = type_.find(node.field.text)
     if found is None:
         raise _unknown_field(a, node, type_)
+    if isinstance(found.type, Void):
+        raise a.fail(
+            "no-value",
+            node.field.span,
+            f"Field '{found.name}' of '{type_}' has a type that the language has no values of",
+            notes=["there are no floating-point numbers in BPF"],
+        )
     tracked = not found.in_union and is_tracked(a, place)
     loaded = a.loaded(found.type, a.space_of(place), tracked)
     return tree.FieldAccess(node.span, loaded, place, found)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kcap.codegen.module import Features
+from kcap.lang.diagnostic import ScriptError
 from kcap.sema.config import Config
 from unit.codegen.script_machine import output, run
 
@@ -217,3 +218,11 @@ def test_tseries_takes_its_time_from_a_map_where_it_is_told_to() -> None:
     (series,) = run(text, config=config).map("@a").values()
     assert [(point.start, point.value) for point in series.points] == [(100, 7), (110, 8)]
     assert series.absolute
+
+
+def test_a_member_that_is_a_floating_point_number_has_no_value() -> None:
+    definition = "union n { int i; float f; }; "
+    text = f"{definition}begin {{ $x = (uint32)5; print(*(union n *)(&$x)) }}"
+    assert output(text) == "{ .i = 5, .f =  }\n"
+    with pytest.raises(ScriptError, match="Field 'f' of 'union n' has a type"):
+        output(f"{definition}begin {{ print(((union n *)1).f) }}")
