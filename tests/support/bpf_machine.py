@@ -97,12 +97,13 @@ class Machine:
             Helper.get_current_pid_tgid: lambda *_: self.pid << 32 | self.tid,
             Helper.get_current_comm: self._comm,
             Helper.skb_output: self._skb_output,
+            Helper.perf_event_output: self._perf_event_output,
         }
         self.mono_ns, self.cpu, self.pid, self.tid, self.comm = 0, 0, 0, 0, b""
         self.uid = self.gid = 0
         #: skb address -> (skb->len, the bytes from skb->data on).
         self.skbs: dict[int, tuple[int, bytes]] = {}
-        #: What bpf_skb_output sent.
+        #: What bpf_skb_output and bpf_perf_event_output sent.
         self.samples: list[bytes] = []
         self.full = False
 
@@ -307,6 +308,16 @@ class Machine:
         whole = metadata + data[:wanted]
         assert len(whole) <= 65516
         self.samples.append(whole + bytes(-(len(whole) + 4) % 8))
+        return 0
+
+    def _perf_event_output(self, ctx: int, _map: int, flags: int, data: int, size: int) -> int:
+        assert ctx == CONTEXT
+        assert flags == 0xFFFFFFFF, "not BPF_F_CURRENT_CPU"
+        if self.full:
+            return -28 & MASK
+        sample = self.memory.read(data, size)
+        assert sample is not None
+        self.samples.append(sample + bytes(-(size + 4) % 8))
         return 0
 
 

@@ -104,10 +104,10 @@ class Resolver:
 
 
 @cache
-def compiled(length: str, offset: int, vlan_all: bool) -> Compiled:
+def compiled(length: str, offset: int, vlan_all: bool, function: str = "skboutput") -> Compiled:
     """skboutput() with these arguments."""
     types = KernelTypes(kernel_btf(vlan_all=vlan_all))
-    text = f'fentry:ip_rcv {{ skboutput("a.pcap", args.skb, {length}, {offset}) }}'
+    text = f'fentry:ip_rcv {{ {function}("a.pcap", args.skb, {length}, {offset}) }}'
     script = analyze(
         parse(Source("test", text)),
         functions=all_functions(),

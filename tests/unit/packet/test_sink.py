@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from kcap.errors import FileError
 from kcap.packet import linktype
 from kcap.packet.record import Names, Site
-from kcap.packet.sink import PacketSink
+from kcap.packet.sink import HOLD_BACK_NS, PacketSink
+from kcap.packet.stream import Discarded, StreamClosedError, StreamFile
 from unit.packet import readers
 from unit.packet import skb_samples as s
 from unit.packet.limits import size_limit
@@ -199,7 +200,8 @@ import sys
 sys.path[:0] = sys.argv[2:]
 from unit.packet import skb_samples as s
 from kcap.packet.record import Names, Site
-from kcap.packet.sink import PacketSink
+from kcap.packet.sink import HOLD_BACK_NS, PacketSink
+from kcap.packet.stream import Discarded, StreamClosedError, StreamFile
 frame = bytes.fromhex(sys.stdin.read())
 sink = PacketSink([Site(1, sys.argv[1])], Names({}))
 samples = [s.sample(s.received(frame), mono_ns=n) for n in range(500)]
@@ -234,3 +236,49 @@ def test_file_is_readable_up_to_the_last_write_after_a_kill(tmp_path: Path, suff
     lengths = done.stdout.split()
     assert set(lengths) == {str(len(PING4))}
     assert len(lengths) >= 1_000_000 // 300
+
+
+def test_limit_is_kept_to_in_the_order_of_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    with PacketSink([Site(1, str(path))], NAMES, limit=3) as sink:
+        sink.consume([numbered(5), numbered(2)], 4 + HOLD_BACK_NS)
+        assert not sink.complete
+        sink.consume([numbered(4), numbered(3), numbered(9)], LATER)
+        assert sink.complete
+        sink.consume([numbered(10)], LATER)
+    assert times(path) == [2, 3, 4]
+    assert sink.stats[1].written == 3
+
+
+@pytest.mark.parametrize(("name", "read"), [("out.pcap", "pcap"), ("out.pcapng", "pcapng")])
+def test_stream_takes_what_a_file_would(tmp_path: Path, name: str, read: str) -> None:
+    ends = os.pipe()
+    with PacketSink([Site(1, name)], NAMES, files={name: StreamFile(ends[1], name)}) as sink:
+        sink.consume([numbered(1), numbered(2)], LATER)
+        head = os.read(ends[0], 1 << 16)  # there before the sink is closed
+    os.close(ends[1])
+    with os.fdopen(ends[0], "rb") as pipe:
+        (tmp_path / name).write_bytes(head + pipe.read())
+    assert not Path(name).exists()
+    if read == "pcap":
+        assert times(tmp_path / name) == [1, 2]
+    else:
+        assert len(readers.scapy_pcapng(tmp_path / name)) == 2
+
+
+def test_stream_without_a_reader_says_so() -> None:
+    ends = os.pipe()
+    os.close(ends[0])
+    sink = PacketSink([Site(1, "out.pcap")], NAMES, files={"out.pcap": StreamFile(ends[1], "out")})
+    with pytest.raises(StreamClosedError):
+        sink.consume([numbered(1)], LATER)
+    os.close(ends[1])
+
+
+def test_discarded_packets_are_counted() -> None:
+    discarded = Discarded("nowhere.pcap")
+    with PacketSink([Site(1, "nowhere.pcap")], NAMES, files={"nowhere.pcap": discarded}) as sink:
+        sink.consume([numbered(1), numbered(2)], LATER)
+    assert sink.stats[1].written == 2
+    assert discarded.records == 3  # the file's header, too
+    assert not Path("nowhere.pcap").exists()
