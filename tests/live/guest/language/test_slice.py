@@ -477,7 +477,6 @@ def test_loops_over_ranges() -> None:
     """By bpf_loop from 5.17 on, and without it before."""
     script = """begin {
       for ($i : 1..5) { @few += $i; }
-      for ($i : 0..200) { if ($i == 7) { continue; } if ($i == 150) { break; } @many += $i; }
       for ($i : 0..3) { for ($j : 0..4) { @nested += $i * $j; } }
       exit(3);
     }"""
@@ -485,8 +484,22 @@ def test_loops_over_ranges() -> None:
         running.wait()
         assert running.trace.exit_status == 3
     assert "@few: 10\n" in running.text
-    assert f"@many: {sum(range(150)) - 7}\n" in running.text
     assert "@nested: 18\n" in running.text
+
+
+def test_continue_and_break_in_ranges(request: pytest.FixtureRequest, kernel: str) -> None:
+    if kernel == "6.1":
+        # Up to 6.6 the verifier walks a callback once, with what variables hold before the loop:
+        # it knows $i to be 0, takes what depends on another value for dead, and removes it.
+        reason = "the verifier before 6.7 removes the break as dead code"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    script = """begin {
+      for ($i : 0..200) { if ($i == 7) { continue; } if ($i == 150) { break; } @many += $i; }
+      exit();
+    }"""
+    with Running(script) as running:
+        running.wait()
+    assert f"@many: {sum(range(150)) - 7}\n" in running.text
 
 
 @pytest.mark.since("5.13", "bpf_for_each_map_elem")
