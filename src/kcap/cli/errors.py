@@ -84,10 +84,9 @@ def print_error(error: KcapError, *, verbose: bool = False) -> None:
         print_diagnostics(error.diagnostics)
         _print_log(error, verbose)
         return
-    where = f"{error.path}: " if isinstance(error, FileError) and error.path else ""
+    path = error.path if isinstance(error, FileError) else ""
     text = str(error)
-    if where and text.startswith(where):
-        where = ""
+    where = f"{path}: " if path and path not in text else ""
     print(f"ERROR: {where}{text}", file=sys.stderr)
     if error.hint:
         print(f"HINT: {error.hint}", file=sys.stderr)

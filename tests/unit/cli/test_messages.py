@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kcap.cli.errors import print_diagnostics
+from kcap.cli.errors import print_diagnostics, print_error
 from kcap.cli.script import main
+from kcap.errors import FileError
 from kcap.lang.diagnostic import Diagnostic
 from kcap.lang.source import Source
 from kcap.version import BPFTRACE_VERSION, __version__
@@ -55,3 +56,12 @@ def test_the_version_is_bpftrace_s_under_bpftrace_s_name(
     monkeypatch.setattr("sys.argv", ["bpftrace", "--version"])
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"bpftrace v{BPFTRACE_VERSION} (kcap v{__version__})\n"
+
+
+def test_a_file_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error(FileError("failed to open file 'a.bt': No such file or directory", "a.bt"))
+    print_error(FileError("No space left on device", "a.pcap"))
+    assert capsys.readouterr().err.splitlines() == [
+        "ERROR: failed to open file 'a.bt': No such file or directory",
+        "ERROR: a.pcap: No space left on device",
+    ]
