@@ -128,7 +128,7 @@ def _is_argument_of(a: Analyzer, operand: tree.Expr, target: Type) -> bool:
         return False
     offset = 8 * int(name[3:])
     found = next((f.type for f in args.all_fields() if f.offset == offset), None)
-    return isinstance(found, Pointer) and same(found.target, target)
+    return isinstance(found, Pointer) and found.tracked and same(found.target, target)
 
 
 def _to_string(a: Analyzer, node: ast.Cast, operand: tree.Expr, target: String) -> tree.Expr | None:

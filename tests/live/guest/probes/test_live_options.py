@@ -26,9 +26,9 @@ def answers(text: str) -> dict[str, str]:
         "probe_read_kernel", "send_signal", "skboutput", "dpath", "jiffies64", "uprobe refcount",
     ],
 )  # fmt: skip
-def test_info_says_what_every_supported_kernel_has(capsys: Capture, name: str) -> None:
+def test_info_says_what_every_supported_kernel_has(capfd: Capture, name: str) -> None:
     assert main(["--info"]) == 0
-    assert answers(capsys.readouterr().out)[name] == "yes"
+    assert answers(capfd.readouterr().out)[name] == "yes"
 
 
 @pytest.mark.parametrize(
@@ -43,23 +43,23 @@ def test_info_says_what_every_supported_kernel_has(capsys: Capture, name: str) -
     ],
 )
 def test_info_says_what_newer_kernels_have(
-    capsys: Capture, live_kernel: str, name: str, since: tuple[int, int]
+    capfd: Capture, live_kernel: str, name: str, since: tuple[int, int]
 ) -> None:
     assert main(["--info"]) == 0
     there = tuple(map(int, live_kernel.split("."))) >= since
-    assert answers(capsys.readouterr().out)[name] == ("yes" if there else "no")
+    assert answers(capfd.readouterr().out)[name] == ("yes" if there else "no")
 
 
 def test_kprobe_session_comes_with_kprobe_multi_from_6_10_on(
-    capsys: Capture, live_kernel: str
+    capfd: Capture, live_kernel: str
 ) -> None:
     main(["--info"])
-    found = answers(capsys.readouterr().out)
+    found = answers(capfd.readouterr().out)
     new = tuple(map(int, live_kernel.split("."))) >= (6, 10)
     assert found["kprobe_session"] == (found["kprobe_multi"] if new else "no")
 
 
-def test_tests_pass_or_fail_and_only_failing_ones_show_their_output(capsys: Capture) -> None:
+def test_tests_pass_or_fail_and_only_failing_ones_show_their_output(capfd: Capture) -> None:
     script = """
         test:okay { printf("not shown\\n"); }
         test:failure { printf("shown\\n"); return 3; }
@@ -69,7 +69,7 @@ def test_tests_pass_or_fail_and_only_failing_ones_show_their_output(capsys: Capt
         bench:ignored { printf("never\\n"); }
     """
     assert main(["--test", "-e", script]) == 1
-    assert capsys.readouterr().out.splitlines() == [
+    assert capfd.readouterr().out.splitlines() == [
         "Attached 5 probes",
         "okay: ok",
         "shown",
@@ -82,17 +82,17 @@ def test_tests_pass_or_fail_and_only_failing_ones_show_their_output(capsys: Capt
     ]
 
 
-def test_passing_tests_end_with_status_0(capsys: Capture) -> None:
+def test_passing_tests_end_with_status_0(capfd: Capture) -> None:
     assert (
         main(["--mode", "test", "-q", "-e", "test:a { @ = 1; } test:b { } end { clear(@); }"]) == 0
     )
-    assert capsys.readouterr().out.split() == ["a:", "ok", "b:", "ok"]
+    assert capfd.readouterr().out.split() == ["a:", "ok", "b:", "ok"]
 
 
-def test_benchmarks_are_timed_one_after_another(capsys: Capture) -> None:
+def test_benchmarks_are_timed_one_after_another(capfd: Capture) -> None:
     script = 'begin { printf("begin\\n"); } bench:a { @a = count(); } bench:b { print(1); }'
     assert main(["--bench", "-e", script + " end { clear(@a); }"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capfd.readouterr().out.splitlines()
     assert lines[:4] == [
         "Attached 4 probes",
         "begin",
@@ -105,34 +105,34 @@ def test_benchmarks_are_timed_one_after_another(capsys: Capture) -> None:
     assert lines[6:] == ["", ""]
 
 
-def test_benchmarks_as_json(capsys: Capture) -> None:
+def test_benchmarks_as_json(capfd: Capture) -> None:
     assert main(["-q", "-f", "json", "--bench", "-e", "bench:a { $x = 1; }"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capfd.readouterr().out.splitlines()
     found = json.loads(line)
     assert found["type"] == "benchmark_result"
     assert list(found["data"]["a"]) == ["average", "iters"]
 
 
-def test_outside_of_their_mode_tests_and_benchmarks_are_ignored(capsys: Capture) -> None:
+def test_outside_of_their_mode_tests_and_benchmarks_are_ignored(capfd: Capture) -> None:
     assert main(["-e", 'begin { printf("hi\\n"); exit(); } test:a { print(1); } bench:b { }']) == 0
-    assert capsys.readouterr().out.splitlines() == ["Attached 1 probe", "hi", "", ""]
+    assert capfd.readouterr().out.splitlines() == ["Attached 1 probe", "hi", "", ""]
 
 
-def test_the_probe_filter_leaves_begin_and_end(capsys: Capture) -> None:
+def test_the_probe_filter_leaves_begin_and_end(capfd: Capture) -> None:
     script = (
         'begin { printf("begin\\n"); } interval:ms:100 { printf("bad\\n"); } '
         'interval:ms:200 { printf("hit\\n"); exit(); } end { printf("end\\n"); }'
     )
     assert main(["--probe-filter", ":200", "-e", script]) == 0
-    assert capsys.readouterr().out.split() == ["Attached", "3", "probes", "begin", "hit", "end"]
+    assert capfd.readouterr().out.split() == ["Attached", "3", "probes", "begin", "hit", "end"]
 
 
-def test_the_probe_filter_chooses_among_the_targets_of_a_wildcard(capsys: Capture) -> None:
+def test_the_probe_filter_chooses_among_the_targets_of_a_wildcard(capfd: Capture) -> None:
     for probe in ("kprobe:vfs_*", "fentry:vfs_*", "tracepoint:sched:*"):
         name = "sched_switch" if probe.startswith("tr") else "vfs_read"
         script = f"{probe} {{ @[func] = 1; }}" if name == "vfs_read" else f"{probe} {{ @ = 1; }}"
         assert main(["--dry-run", "--probe-filter", f":{name}$", "-e", script]) == 0
-    capsys.readouterr()
+    capfd.readouterr()
 
 
 def test_a_probe_filter_that_matches_nothing_is_an_error() -> None:
@@ -145,11 +145,11 @@ def test_a_probe_filter_must_be_a_regular_expression() -> None:
         main(["--probe-filter", "[invalid", "-e", "kprobe:vfs_read { exit(); }"])
 
 
-def test_features_can_be_switched_off(capsys: Capture) -> None:
+def test_features_can_be_switched_off(capfd: Capture) -> None:
     script = 'kprobe:vfs_rea*,kprobe:vfs_writ* { printf("%s\\n", "here"); exit(); }'
     off = "kprobe_multi,uprobe_multi,kprobe_session"
     assert main(["-q", "--no-feature", off, "-e", script]) == 0
-    assert capsys.readouterr().out.split()[0] == "here"
+    assert capfd.readouterr().out.split()[0] == "here"
 
 
 def test_unknown_features_are_refused() -> None:
