@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``kcap capture`` asks for: places from BTF, and the script that is made of a request."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kcap import btf as b
+from kcap.btf import types as t
+from kcap.btf.build import BtfBuilder
+from kcap.cli.capture import main, summary_lines
+from kcap.errors import UsageError
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
+from kcap.probes.system import System
+from kcap.session.capture import PlaceStats, Request, generate, netns_number, quote
+from kcap.session.skb_functions import SkbPoint, find_point, list_points
+
+TRACEABLE = ("ip_rcv", "vfs_read", "dev_hard_start_xmit", "takes_const", "nf_in_module [nf]")
+
+
+def kernel() -> BtfBuilder:
+    """Functions with packets in different places of their parameters, and tracepoints."""
+    w = BtfBuilder()
+    int_ = w.integer("int", 4, t.INT_SIGNED)
+    skb = w.struct("sk_buff", 8, [])
+    pointer = w.pointer(skb)
+    void = w.pointer(0)
+    plain = {
+        "ip_rcv": [("skb", pointer), ("dev", void)],
+        "dev_hard_start_xmit": [("first", pointer), ("dev", void)],
+        "takes_const": [("n", int_), ("it", w.pointer(w.modifier(b.Const, skb)))],
+        "inlined": [("skb", pointer)],
+        "vfs_read": [("file", void)],
+        "takes_pointer_to_pointer": [("pskb", w.pointer(pointer))],
+    }
+    for name, params in plain.items():
+        w.func(name, w.func_proto(int_, [b.Param(one, kind) for one, kind in params]))
+    for event, kind in (("netif_receive_skb", pointer), ("sched_switch", int_)):
+        proto = w.func_proto(0, [b.Param("", void), b.Param("", kind)])
+        w.modifier(b.Typedef, w.pointer(proto), f"btf_trace_{event}")
+        named = w.func_proto(int_, [b.Param("__data", void), b.Param("skb", kind)])
+        w.func(f"__traceiter_{event}", named)
+    return w
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    directory = tmp_path / "btf"
+    directory.mkdir()
+    (directory / "vmlinux").write_bytes(kernel().to_bytes())
+    traceable = tmp_path / "traceable"
+    traceable.write_text("\n".join(TRACEABLE) + "\n")
+    return System(btf_dir=str(directory), traceable_file=str(traceable))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("ip_rcv", SkbPoint("fentry", "ip_rcv", "skb", 0)),
+        ("dev_hard_start_xmit", SkbPoint("fentry", "dev_hard_start_xmit", "first", 0)),
+        ("fentry:takes_const", SkbPoint("fentry", "takes_const", "it", 1)),
+        ("kprobe:takes_const", SkbPoint("kprobe", "takes_const", "it", 1)),
+        ("net:netif_receive_skb", SkbPoint("rawtracepoint", "netif_receive_skb", "skb", 0)),
+        ("tracepoint:net:netif_receive_skb",
+         SkbPoint("rawtracepoint", "netif_receive_skb", "skb", 0)),
+        ("rt:netif_receive_skb", SkbPoint("rawtracepoint", "netif_receive_skb", "skb", 0)),
+    ],
+)  # fmt: skip
+def test_place_is_found_with_its_packet(system: System, text: str, wanted: SkbPoint) -> None:
+    assert find_point(text, system) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("vfs_read", "vfs_read() takes no packet: none of its arguments is a struct sk_buff *",
+         "kcap capture --list shows the functions that do"),
+        ("takes_pointer_to_pointer", "takes_pointer_to_pointer() takes no packet: none of its "
+         "arguments is a struct sk_buff *", "kcap capture --list shows the functions that do"),
+        ("ip_rvc", "there is no function ip_rvc in the kernel's BTF", "did you mean ip_rcv?"),
+        ("inlined", "inlined() cannot be traced: it is not among the kernel's traceable functions",
+         "it was inlined everywhere, or is marked notrace; take a function that calls it"),
+        ("sched:sched_switch", "tracepoint sched:sched_switch passes no packet: none of its "
+         "arguments is a struct sk_buff *", "kcap capture --list shows those that do"),
+        ("net:netif_recieve_skb", "there is no tracepoint net:netif_recieve_skb",
+         "did you mean netif_receive_skb?"),
+    ],
+)  # fmt: skip
+def test_what_is_no_place_is_refused_with_the_way_out(
+    system: System, text: str, message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_point(text, system)
+    assert (str(caught.value), caught.value.hint) == (message, hint)
+
+
+def test_no_btf_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the kernel has no BTF"):
+        find_point("ip_rcv", System(btf_dir=str(tmp_path)))
+
+
+def test_list_has_what_can_be_traced_and_takes_a_packet(system: System) -> None:
+    assert [point.probe for point in list_points("*", system)] == [
+        "fentry:ip_rcv", "fentry:dev_hard_start_xmit", "fentry:takes_const",
+        "rawtracepoint:netif_receive_skb",
+    ]  # fmt: skip
+    assert [point.probe for point in list_points("ip*", system)] == ["fentry:ip_rcv"]
+
+
+IP_RCV = SkbPoint("fentry", "ip_rcv", "skb", 0)
+
+
+def test_script_counts_filters_and_writes() -> None:
+    request = Request(("ip_rcv",), 'tcp port 80 or "x"', "a.pcap", snaplen=96, mark="0x10/0xf0",
+                      interface="eth0", netns="4026531840", pid=7)  # fmt: skip
+    assert generate([IP_RCV], request) == (
+        "config = { print_maps_on_exit = 0 }\n"
+        "fentry:ip_rcv { @seen_0 = count(); if (pid == 7 && (args.skb.mark & 240) == 16 && "
+        'args.skb.dev.nd_net.net.ns.inum == 4026531840 && args.skb.dev.name == "eth0" && '
+        'skbfilter(args.skb, "tcp port 80 or \\"x\\"")) { @matched_0 = count(); '
+        'skboutput("a.pcap", args.skb, 96, 0); } }\n'
+    )
+
+
+def test_kprobe_and_module_are_written_as_they_must_be() -> None:
+    points = [SkbPoint("kprobe", "f", "skb", 2), SkbPoint("fentry", "g", "skb", 0, "nf")]
+    text = generate(points, Request(("f", "g")))
+    assert "kprobe:f { " in text
+    assert 'skboutput_linear("nowhere.pcap", ((struct sk_buff *)arg2), 262144, 0);' in text
+    assert 'fentry:nf:g { @seen_1 = count(); @matched_1 = count(); skboutput("nowhere' in text
+
+
+@pytest.mark.parametrize("path", ["", "-", 'a "b"\\n.pcap', "x.pcapng"])
+def test_every_script_can_be_parsed(path: str) -> None:
+    text = generate([IP_RCV], Request(("ip_rcv",), "ip", path))
+    assert len(parse(Source("test", text)).probes) == 1
+
+
+def test_stream_is_pcapng_unless_asked_otherwise() -> None:
+    assert Request((), path="-").script_path == "stdout.pcapng"
+    assert Request((), path="-", pcap=True).script_path == "stdout.pcap"
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request((), mark="red"), "--mark: 'red' is not a number of 32 bits"),
+        (Request((), mark="1/0x100000000"), "--mark: '0x100000000' is not a number of 32 bits"),
+        (Request((), interface="i" * 16), "-i iiiiiiiiiiiiiiii: no interface has a name this long"),
+        (Request((), netns="nosuch"), "--netns nosuch: No such file or directory"),
+    ],
+)
+def test_filter_that_cannot_be_is_refused(request_: Request, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        generate([IP_RCV], request_)
+    assert str(caught.value) == message
+
+
+def test_namespace_is_known_by_its_path() -> None:
+    assert netns_number("/proc/self/ns/net") == os.stat("/proc/self/ns/net").st_ino
+
+
+def test_quoted_text_is_one_literal() -> None:
+    assert quote('a"b\\c\n') == '"a\\"b\\\\c\\n"'
+
+
+def test_summary_is_a_table() -> None:
+    stats = [PlaceStats("ip_rcv", 1000, 10, 9, 1), PlaceStats("tcp_v4_rcv", 5, 0, 0, 0)]
+    assert summary_lines(stats) == [
+        "function    seen  matched  captured  lost",
+        "ip_rcv      1000       10         9     1",
+        "tcp_v4_rcv     5        0         0     0",
+    ]
+
+
+def test_no_function_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["-f", "ip"])
+    assert caught.value.code == 2
+    assert "no function to capture at" in capsys.readouterr().err
