@@ -188,6 +188,8 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
                 output.write(f"{NOTIFY}\n")
                 output.flush()
             trace.on_tick = output.tick
+            if arguments.format == "text" and arguments.buffering != "none":
+                trace.reader.on_text = output.write
             for event in trace:
                 output.write(renderer.output(event))
                 if message := renderer.message(event):

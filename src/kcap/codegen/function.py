@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from kcap.sema.function import Callable_
@@ -107,3 +107,8 @@ class Site(ABC):
         :param offset: where the payload starts in ``data``.
         """
         return self.handle(self.payload.decode(data, offset), runtime)
+
+    def formatter(self, runtime: Runtime) -> Callable[[Buffer_, int], str] | None:
+        """For a site whose events are nothing but text on standard output: what makes the text of
+        the payload at ``data[offset:]``."""
+        return None

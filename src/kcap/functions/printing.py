@@ -28,6 +28,8 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kcap.codegen.emitter import Emitter
     from kcap.codegen.function import Runtime
     from kcap.lang import ast
@@ -72,6 +74,9 @@ class FormatSite(Site):
 
 class PrintfSite(FormatSite):
     """A ``printf()``."""
+
+    def formatter(self, runtime: Runtime) -> Callable[[Buffer_, int], str] | None:
+        return self.format.compile(runtime.environment)
 
     def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
         raw = bytes(data[offset : offset + self.format.payload.size])

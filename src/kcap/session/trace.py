@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kcap.codegen.environment import Environment
-from kcap.codegen.events import HEADER_SIZE
 from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
 from kcap.functions import events
@@ -18,6 +17,7 @@ from kcap.kernel.ringbuf import RingReader
 from kcap.session.features import probe_features
 from kcap.session.packets import PacketCapture, PacketOptions
 from kcap.session.programs import LoadedScript
+from kcap.session.reading import EventReader
 from kcap.session.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Trace:
             )
         self._maps = self._loaded.maps
         self.runtime = Runtime(self._maps, self._environment())
+        self.reader = EventReader(self.compiled.sites, self.runtime)
         if EVENTS in self._maps:
             self._ring = RingReader(self._maps[EVENTS])
         self._packets.open(self._maps)
@@ -263,12 +264,7 @@ class Trace:
         records = self._ring.read()
         if not records:
             return
-        sites, runtime = self.compiled.sites, self.runtime
-        for record in records:
-            site = sites[record[0] | record[1] << 8 | record[2] << 16]
-            yield from site.receive(record, HEADER_SIZE, runtime)
-            if runtime.exit_status is not None:
-                break
+        yield from self.reader.read(records)
         self._ring.release()
 
     def _drain(self) -> Iterator[object]:
