@@ -30,7 +30,7 @@ class BtfBuilder:
     """
 
     def __init__(self, first_id: int = 1, first_string: int = 0) -> None:
-        self._next = first_id
+        self._first = self._next = first_id
         self._records: list[bytes] = []
         self._first_string = first_string
         self._strings = bytearray(b"\0" if first_string == 0 else b"")
@@ -69,6 +69,22 @@ class BtfBuilder:
     def union(self, name: str, size: int, members: Sequence[t.Member]) -> int:
         """A union of ``size`` bytes."""
         return self._composite(t.Union.KIND, name, size, members)
+
+    def reserve(self) -> int:
+        """An id for a type that is still to be written: what it contains may point to it."""
+        self._records.append(b"")
+        self._next += 1
+        return self._next - 1
+
+    def write(self, reserved: int, written: int) -> None:
+        """Make a type that was just written the one of a reserved id.
+
+        :param reserved: an id of :meth:`reserve`.
+        :param written: the id of the last type that was written; it is free again.
+        """
+        self._next -= 1
+        assert written == self._next, "only the last type can take a reserved id"
+        self._records[reserved - self._first] = self._records.pop()
 
     def _composite(self, kind: int, name: str, size: int, members: Sequence[t.Member]) -> int:
         flag = any(m.bitfield_size for m in members)

@@ -19,7 +19,7 @@ from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
 from kcap.probes.traceable import KERNEL, TraceableFunctions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from kcap.kernel.errors import SyscallError
     from kcap.kernel.tracefs import EventFormat
@@ -86,6 +86,8 @@ class System:
         self._function_ids: dict[str, dict[str, int]] = {}
         self.skipped: list[SyscallError] = []
         """Targets of wildcards that the kernel refused to attach to."""
+        self.programs: set[str] = set()
+        """Files that the script's probes are in; casts may name their types."""
         self.progress: Callable[[str, int, int], None] = _nothing
         """Called while many are loaded, attached, detached: (which of these, done, total)."""
 
@@ -145,7 +147,14 @@ class System:
 
     def _module_btfs(self) -> list[Btf]:
         found = (self.module_btf(module) for module in self.btf_modules)
-        return [btf for btf in found if btf is not None]
+        return [btf for btf in (*found, *self._program_btfs()) if btf is not None]
+
+    def _program_btfs(self) -> Iterator[Btf | None]:
+        """The types of the programs that the script's probes are in."""
+        if self.programs:
+            from kcap.probes.user_args import program_types
+
+            yield from map(program_types, sorted(self.programs))
 
     # Functions
 

@@ -65,10 +65,26 @@ class Uprobe(ProbeType):
         parts = self._parts(point, system)
         rest = rest_of(parts)
         binaries = find_binaries(parts[0], self.name, rest, system)
+        system.programs.update(binary.path for binary in binaries)
         targets = self._targets(parts, binaries, system)
-        if "probe" in uses or len(targets) == 1:
-            return [self._context(self._name_of(t, parts), [t], rest) for t in targets]
-        return [self._context(f"{self.name}:{rest}", targets, rest)] if targets else []
+        if "probe" in uses or "args" in uses or len(targets) == 1:
+            found = [self._context(self._name_of(t, parts), [t], rest) for t in targets]
+        else:
+            found = [self._context(f"{self.name}:{rest}", targets, rest)] if targets else []
+        if "args" in uses and not self.returns:
+            for context in found:
+                self._add_arguments(context, system)
+        return found
+
+    def _add_arguments(self, context: ProbeContext, system: System) -> None:
+        """Give a context of one target its ``args``, if the file tells them."""
+        from kcap.probes.user_args import arguments
+
+        (target,) = context.targets
+        symbol = target.binary.elf().function(target.function)
+        if symbol is not None and target.binary.elf().file_offset(symbol.address) == target.offset:
+            path = target.binary.path
+            context.args = arguments(path, symbol.name, symbol.address, system.types)
 
     def _parts(self, point: AttachPoint, system: System) -> list[Part]:
         """(binary, function) or (binary, qualifier, function)."""
@@ -95,7 +111,7 @@ class Uprobe(ProbeType):
             name,
             uapi.BPF_PROG_TYPE_KPROBE,
             targets=tuple(targets),
-            args_missing="types of the binary's functions are not read yet: use arg0, arg1, …",
+            args_missing=self._args_missing(),
             arguments="none" if self.returns else "registers",
             retval=UINT64 if self.returns else None,
             space="user",
@@ -104,6 +120,11 @@ class Uprobe(ProbeType):
         if has_wildcard(rest):
             context.extra["expanded"] = True
         return context
+
+    def _args_missing(self) -> str:
+        if self.returns:
+            return "arguments are gone when the function returns"
+        return "no debugging information (DWARF) tells the function's arguments: use arg0, arg1, …"
 
     def _name_of(self, target: UprobeTarget, parts: list[Part]) -> str:
         """The full name of one target; a function in it stands for itself, all else as written."""
@@ -265,6 +286,18 @@ class Uprobe(ProbeType):
                 continue
             found = sorted({symbol.name for symbol in _matching(elf, wanted, cpp)})
             yield from (f"{self.name}:{binary.name}:{name}" for name in found)
+
+    def parameters(self, probe: str, system: System) -> list[str]:
+        from kcap.probes.user_args import listing
+
+        path, _, function = probe.partition(":")[2].rpartition(":")
+        if self.returns:
+            return []
+        for binary in matching_binaries(path, system):
+            symbol = binary.elf().function(function)
+            if symbol is not None:
+                return listing(binary.path, symbol.name, symbol.address)
+        return []
 
 
 class Uretprobe(Uprobe):

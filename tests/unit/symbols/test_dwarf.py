@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions and types of programs from DWARF; a program is compiled for it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kcap import btf as b
+from kcap.btf import render
+from kcap.functions import registers
+from kcap.probes import user_args
+from kcap.sema.kerneltypes import KernelTypes
+from kcap.symbols.dwarf import function_btf, types_btf
+from kcap.symbols.elf import ElfFile
+
+pytest.importorskip("elftools")
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+
+PROGRAM = """\
+#include <stdbool.h>
+enum color { RED, GREEN = 5 };
+typedef unsigned long word_t;
+struct node { struct node *next; int value : 5; unsigned flag : 3; union { char c; long l; }; };
+struct pair { long a, b; };
+struct big { long a[4]; };
+int first(int n, const char *text, struct node *node, enum color color, word_t word, bool yes,
+          int seventh) { return n; }
+long by_value(struct pair p, int after, struct big big, double d, int last) { return p.a; }
+void nothing(void) {}
+void callback(int (*f)(struct node *, ...), int matrix[2][3], volatile void *restrict p) {}
+struct pair global;
+int main(void) { return sizeof(global) * 0; }
+"""
+
+
+@pytest.fixture(scope="module", params=["-gdwarf-4", "-gdwarf-5"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program with debugging information."""
+    return build(tmp_path_factory.mktemp("dwarf"), request.param)
+
+
+def build(directory: Path, *options: str) -> str:
+    source, made = directory / "p.c", directory / "p"
+    source.write_text(PROGRAM)
+    subprocess.run(["gcc", "-O0", "-w", *options, "-o", made, source], check=True)
+    return str(made)
+
+
+def address(path: str, name: str) -> int:
+    symbol = ElfFile(path).function(name)
+    assert symbol is not None
+    return symbol.address
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "first",
+            ["int n", "const char* text", "struct node* node", "enum color color", "word_t word",
+             "_Bool yes", "int seventh"],
+        ),
+        ("by_value", ["struct pair p", "int after", "struct big big", "double d", "int last"]),
+        ("nothing", []),
+    ],
+)  # fmt: skip
+def test_parameters_are_listed(program: str, name: str, expected: list[str]) -> None:
+    assert user_args.listing(program, name, address(program, name)) == expected
+
+
+def test_integers_are_in_registers_until_these_are_used_up(program: str) -> None:
+    args = user_args.arguments(program, "first", address(program, "first"), KernelTypes())
+    assert args is not None
+    offsets = registers.X86_64.offsets
+    found = {field.name: field.offset for field in args.all_fields()}
+    names = ("n", "text", "node", "color", "word", "yes")
+    order = ("di", "si", "dx", "cx", "r8", "r9")
+    if registers.current() is registers.X86_64:
+        assert found == {n: offsets[r] for n, r in zip(names, order, strict=True)}
+    assert [str(f.type) for f in args.all_fields()][:3] == ["int32", "int8 *", "struct node *"]
+
+
+def test_structs_by_value_and_floats_are_left_out_but_counted(program: str) -> None:
+    args = user_args.arguments(program, "by_value", address(program, "by_value"), KernelTypes())
+    assert args is not None
+    if registers.current() is registers.X86_64:
+        found = [(f.name, f.offset) for f in args.all_fields()]
+        assert found == [("after", registers.X86_64.offsets["dx"]), ("last", 88)]
+
+
+def test_structs_are_laid_out_as_the_compiler_did(program: str) -> None:
+    btf = function_btf(program, address(program, "first"), "first")
+    assert btf is not None
+    node = btf.get("node", b.Struct)
+    assert [(m.name, m.bit_offset, m.bitfield_size) for m in node.members] == [
+        ("next", 0, 0),
+        ("value", 64, 5),
+        ("flag", 69, 3),
+        ("", 128, 0),
+    ]
+    assert node.size == 24
+    pointer = b.resolve(btf, node.members[0].type_id)
+    assert isinstance(pointer, b.Ptr)
+    assert b.resolve(btf, pointer.type_id) is node
+    assert btf.get("color", b.Enum).values == (("RED", 0), ("GREEN", 5))
+
+
+def test_function_pointers_and_arrays(program: str) -> None:
+    btf = function_btf(program, address(program, "callback"), "callback")
+    assert btf is not None
+    proto = btf.prototype(btf.get("callback", b.Func))
+    assert [render.type_name(btf, p.type_id) for p in proto.params] == [
+        "int (*)(struct node *, ...)",
+        "int (*)[3]",
+        "volatile void *restrict",
+    ]
+
+
+def test_all_named_types_are_there_for_casts(program: str) -> None:
+    btf = types_btf(program)
+    assert btf is not None
+    assert {"node", "pair", "big"} <= set(btf.names(b.Struct))
+    assert btf.get("pair", b.Struct).size == 16
+
+
+def test_without_debugging_information_there_is_nothing(tmp_path: Path) -> None:
+    program = build(tmp_path, "-g0")
+    assert function_btf(program, address(program, "first")) is None
+    assert types_btf(program) is None
+    assert user_args.arguments(program, "first", address(program, "first"), KernelTypes()) is None
+
+
+def test_an_address_in_the_middle_is_no_function(program: str) -> None:
+    assert function_btf(program, address(program, "first") + 1) is None
