@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.btf import render
+from kcap.diagnose import habits
 from kcap.diagnose.astquery import Tree
 from kcap.diagnose.targets import SUCCESSOR, Refusal, full_name, typed_target
 from kcap.lang import ast
-from kcap.lang.diagnostic import Diagnostic, Edit
+from kcap.lang.diagnostic import Diagnostic, Edit, Label
 from kcap.records import replace
 
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ class _Rules:
 
     def apply(self, diagnostic: Diagnostic) -> Diagnostic:
         """The diagnostic with an edit, if there is one."""
-        rule = self._rules.get(diagnostic.code)
-        if rule is None or diagnostic.edits or diagnostic.span is None:
+        if diagnostic.span is None:
             return diagnostic
         found = self._node_at(diagnostic.span)
+        habit = habits.apply(diagnostic, found)
+        if habit is not None:
+            return habit
+        rule = self._rules.get(diagnostic.code)
+        if rule is None or diagnostic.edits:
+            return diagnostic
         if found is None:
             return diagnostic
         return rule(diagnostic, *found) or diagnostic
@@ -112,7 +118,7 @@ class _Rules:
             and other.span.start < node.span.start
         ]
         if not setters:
-            return None
+            return self._of_another_probe(found, node)
         around = set(tree.ancestors(node))
         outer = [n for n in tree.ancestors(setters[0]) if isinstance(n, ast.Stmt)]
         # the one beside the use, in the innermost block that holds both
@@ -122,6 +128,24 @@ class _Rules:
             return None
         edit = _before(statement.span, f"let {node.name};")
         return replace(found, edits=(edit,))
+
+    def _of_another_probe(self, found: Diagnostic, node: ast.Variable) -> Diagnostic | None:
+        setter = next(
+            (
+                other.target
+                for probe in self._program.probes
+                for other in ast.walk(probe)
+                if isinstance(other, ast.Assign)
+                and isinstance(other.target, ast.Variable)
+                and other.target.name == node.name
+            ),
+            None,
+        )
+        if setter is None or setter.span.start >= node.span.start:
+            return None
+        label = Label(setter.span, "set here, in another probe")
+        help_ = f"a variable lives in one run of one probe: keep it in a map, @{node.name[1:]}[tid]"
+        return replace(found, labels=(*found.labels, label), help=(help_,))
 
     # C functions
 

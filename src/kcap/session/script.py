@@ -135,10 +135,23 @@ def compile(
     timings = Timings()
     source = Source(name, text)
     with timings.phase("parse"):
-        syntax = _with_imports(parse(source), name)
+        syntax = _with_imports(_parse(source), name)
     with timings.phase("check"):
         script, system, found = _check(syntax, source, options, system)
     return Checked(source, syntax, script, system, options, found, timings)
+
+
+def _parse(source: Source) -> ast.Program:
+    """The syntax tree.
+
+    :raises ScriptError: the text is none.
+    """
+    try:
+        return parse(source)
+    except ScriptError as error:
+        from kcap.diagnose.syntax import with_syntax_suggestions
+
+        raise with_syntax_suggestions(error) from error
 
 
 def _with_imports(syntax: ast.Program, name: str) -> ast.Program:

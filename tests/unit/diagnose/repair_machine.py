@@ -33,6 +33,10 @@ FUNCTIONS = {
     "by_value": ("int", [("pair", "pair"), ("skb", "sk_buff*")]),
     "alloc": ("sk_buff*", [("len", "unsigned int")]),
     "sleepy": ("void", [("skb", "sk_buff*")]),
+    "vfs_read": (
+        "int",
+        [("file", "file*"), ("buf", "void*"), ("count", "unsigned int"), ("pos", "void*")],
+    ),
     "many": ("int", [("fmt", "sk_buff*"), ("", "...")]),
 }
 
@@ -57,6 +61,9 @@ def kernel_btf(without: frozenset[str] = frozenset()) -> bytes:
     types["gro_node*"] = w.pointer(w.struct("gro_node", 8, [b.Member("bits", u32, 0)]))
     types["pair"] = w.struct("pair", 16, [b.Member("x", u32, 0), b.Member("y", u32, 64)])
     types["void*"] = w.pointer(0)
+    types["task_struct"] = w.struct("task_struct", 24, _task(w, u32))
+    types["file"] = w.struct("file", 16, [b.Member("f_path", w.struct("path", 16, []), 0)])
+    types["file*"] = w.pointer(types["file"])
     for name, (returns, params) in FUNCTIONS.items():
         if name not in without:
             made = [b.Param(p, types[t]) for p, t in params]
@@ -67,6 +74,11 @@ def kernel_btf(without: frozenset[str] = frozenset()) -> bytes:
         w.modifier(b.Typedef, w.pointer(proto), f"btf_trace_{event}")
         w.func(f"__traceiter_{event}", proto)
     return w.to_bytes()
+
+
+def _task(w: BtfBuilder, u32: int) -> list[b.Member]:
+    name = w.array(w.integer("char", 1, 1), u32, 16)
+    return [b.Member("pid", u32, 0), b.Member("tgid", u32, 32), b.Member("comm", name, 64)]
 
 
 WITHOUT_BTF = ("no_btf", "ftrace_only")

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Edits for what people write out of habit: as in C, as in a shell, in the wrong kind of probe.
+
+Like :mod:`kcap.diagnose.suggestions`, by the code of the error; these rules look at little more
+than the place itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kcap.lang import ast
+from kcap.lang.diagnostic import Diagnostic, Edit
+from kcap.lang.source import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kcap.diagnose.astquery import Tree
+
+_C_TYPES = {
+    "uint": "uint32",
+    "uchar": "uint8",
+    "ushort": "uint16",
+    "ulong": "uint64",
+    "u_int": "uint32",
+    "byte": "uint8",
+    "i32": "int32",
+    "i64": "int64",
+    "uint32_t": "uint32",
+    "uint64_t": "uint64",
+}
+_RETURNING = {"kprobe": "kretprobe", "k": "kretprobe", "uprobe": "uretprobe", "u": "uretprobe",
+              "fentry": "fexit", "f": "fexit", "kfunc": "fexit"}  # fmt: skip
+_ASSIGNED = re.compile(r"\(\s*[\w.\->]+\s*(=)(?!=)")
+_LONE_PERCENT = re.compile(r"%(?=$|[\s\\\",.;:)])")
+_FLOAT = re.compile(r"%[-+ 0-9.]*(?:l?[fgeE])")
+
+Found = tuple[ast.Node, "Tree"] | None
+
+
+def apply(diagnostic: Diagnostic, found: Found) -> Diagnostic | None:
+    """The diagnostic with an edit, or None where there is nothing to say.
+
+    :param found: the node that the diagnostic is about and the tree it stands in, if known.
+    """
+    rule = _RULES.get(diagnostic.code)
+    if rule is None or diagnostic.span is None:
+        return None
+    return rule(diagnostic, diagnostic.span, found)
+
+
+def _edit(diagnostic: Diagnostic, *edits: Edit, help: str = "") -> Diagnostic:
+    return replace(diagnostic, edits=edits, help=(help,) if help else diagnostic.help)
+
+
+def _part(span: Span, start: int, end: int) -> Span:
+    return Span(span.source, span.start + start, span.start + end)
+
+
+def _condition(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    match = _ASSIGNED.match(span.text)
+    if match is None:
+        return None
+    title = "`=` does not compare"
+    changed = _edit(diagnostic, Edit(_part(span, *match.span(1)), "=="), help="compare with `==`")
+    return replace(changed, title=title, notes=(*diagnostic.notes, diagnostic.title))
+
+
+def _function(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    if found is None or not isinstance(found[0], ast.Call) or found[0].name != "strcmp":
+        return None
+    call, tree = found
+    assert isinstance(call, ast.Call)
+    around = tree.parent(call)
+    help_ = "strcmp() is C; in the language, == and != compare strings"
+    if (
+        len(call.arguments) != 2
+        or not isinstance(around, ast.Binary)
+        or around.op not in ("==", "!=")
+        or around.right.span.text != "0"
+    ):
+        return replace(diagnostic, help=(help_,), edits=())
+    left, right = (argument.span.text for argument in call.arguments)
+    return _edit(diagnostic, Edit(around.span, f"{left} {around.op} {right}"), help=help_)
+
+
+def _type(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    type_ = _C_TYPES.get(span.text)
+    return _edit(diagnostic, Edit(span, type_), help=f"write {type_}") if type_ else None
+
+
+def _cast(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    match = re.match(r"\(((?:struct|union)\s+\w+)\)", span.text)
+    if match is None:
+        return None
+    where = _part(span, match.end(1), match.end(1))
+    return _edit(diagnostic, Edit(where, " *"), help=f"cast to a pointer: ({match[1]} *)")
+
+
+def _aggregation(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    """``count`` without a call, or its result kept in a variable or nowhere."""
+    if found is None:
+        return None
+    node, tree = found
+    if isinstance(node, ast.Identifier):
+        return _edit(diagnostic, Edit(span.at_end(), "()"), help=f"call it: {span.text}()")
+    around = tree.parent(node)
+    if isinstance(node, ast.ExprStatement) or isinstance(around, ast.ExprStatement):
+        return _edit(diagnostic, Edit(span.at_start(), "@ = "))
+    if not isinstance(around, ast.Assign) or not isinstance(around.target, ast.Variable):
+        return None
+    name = around.target.name
+    places = [n.span for n in tree.nodes if isinstance(n, ast.Variable) and n.name == name]
+    edits = [Edit(_part(place, 0, 1), "@") for place in places]
+    return _edit(diagnostic, *edits, help="aggregations live in maps: use @ instead of $")
+
+
+def _format(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    text = span.text.replace("%%", "..")
+    lone = list(_LONE_PERCENT.finditer(text))
+    if lone:
+        edits = [Edit(_part(span, *match.span()), "%%") for match in lone]
+        return _edit(diagnostic, *edits, help="write %% for a percent sign")
+    floats = [Edit(_part(span, *match.span()), "%d") for match in _FLOAT.finditer(text)]
+    return _edit(diagnostic, *floats, help="numbers are integers: use %d") if floats else None
+
+
+def _probe(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    """``retval`` where nothing has been returned yet."""
+    if found is None or span.text != "retval" or not isinstance(found[1].root, ast.Probe):
+        return None
+    tree, points = found[1], found[1].root.attach_points
+    names = [n.name for n in tree.nodes if isinstance(n, ast.Identifier)]
+    texts = [point.span.text for point in points]
+    if all(re.match(r"(?:tracepoint|t):syscalls:sys_exit_\w+$", text) for text in texts):
+        return _edit(diagnostic, Edit(span, "args.ret"), help="the field is called ret")
+    if any(re.fullmatch(r"s?arg\d+|args", name) for name in names):
+        return None
+    kinds = [text.partition(":")[0] for text in texts]
+    if not all(kind in _RETURNING for kind in kinds):
+        return None
+    edits = [
+        Edit(_part(point.span, 0, len(kind)), _RETURNING[kind])
+        for point, kind in zip(points, kinds, strict=True)
+    ]
+    return _edit(diagnostic, *edits)
+
+
+def _attach_point(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    text = span.source.text
+    comma = Span(span.source, span.start, span.start + 1)
+    if comma.text != "," or not re.match(r",[A-Za-z_]\w*\s*[/{]", text[span.start :]):
+        return None
+    return _edit(diagnostic, Edit(comma, ":"), help="a colon stands behind the probe type")
+
+
+_RULES: dict[str, Callable[[Diagnostic, Span, Found], Diagnostic | None]] = {
+    "not-a-condition": _condition,
+    "unknown-function": _function,
+    "unknown-type": _type,
+    "invalid-cast": _cast,
+    "map-function": _aggregation,
+    "format": _format,
+    "not-in-this-probe": _probe,
+    "attach-point-syntax": _attach_point,
+}
