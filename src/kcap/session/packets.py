@@ -109,7 +109,7 @@ class PacketCapture:
         from kcap.packet.clock import RealtimeOffset
 
         pages = 1 << ((self._config.perf_rb_pages or DEFAULT_PAGES) - 1).bit_length()
-        watermark = 1 if self._options.immediate else pages * 4096 // WATERMARK_PART
+        watermark = 0 if self._options.immediate else pages * 4096 // WATERMARK_PART
         self._reader = PerfReader(maps[PACKETS_MAP], pages, watermark)
         clock = maps[REALTIME_MAP]
         self._clock = RealtimeOffset(
