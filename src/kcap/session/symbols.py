@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kcap.kernel.maps import Map
     from kcap.symbols.kallsyms import Kallsyms
@@ -30,9 +30,13 @@ class LazyKernelSymbols:
 
 
 class LazyUserSymbols:
-    """:class:`kcap.codegen.environment.UserSymbols` over /proc and the files mapped there."""
+    """:class:`kcap.codegen.environment.UserSymbols` over /proc and the files mapped there.
 
-    def __init__(self) -> None:
+    :param programs: the files that are traced, for addresses of processes that have ended.
+    """
+
+    def __init__(self, programs: Sequence[str] = ()) -> None:
+        self._programs = programs
         self._processes: ProcessSymbols | None = None
 
     def symbolize(self, pid: int, address: int) -> tuple[str, int, str] | None:
@@ -40,7 +44,7 @@ class LazyUserSymbols:
         if self._processes is None:
             from kcap.symbols.process import ProcessSymbols
 
-            self._processes = ProcessSymbols()
+            self._processes = ProcessSymbols(programs=self._programs)
         return self._processes.find(pid, address)
 
 

@@ -116,9 +116,15 @@ class Trace:
         return Environment(
             self.checked.script.config,
             kernel=LazyKernelSymbols(),
-            user=LazyUserSymbols(),
+            user=LazyUserSymbols(self._traced_files()),
             stacks=StoredStacks(self._maps),
         )
+
+    def _traced_files(self) -> list[str]:
+        """The paths of programs and libraries that probes are in."""
+        targets = [t for p in self.compiled.programs for t in p.context.targets]
+        found = (getattr(target, "binary", None) for target in targets)
+        return list(dict.fromkeys(binary.path for binary in found if binary is not None))
 
     def attach(self) -> int:
         """Run the ``begin`` probes, attach all others, start the command; how many probes.

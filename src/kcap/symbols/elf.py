@@ -182,6 +182,11 @@ class ElfFile:
             return None
         return best
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it is always mapped at the addresses that it was linked for (ET_EXEC)."""
+        return int.from_bytes(self._data[16:18], "little") == 2
+
     def file_offset(self, address: int) -> int | None:
         """Where in the file a virtual address is, as uprobes want it; None if it isn't there."""
         for segment in self.segments:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kcap.errors import FileError
@@ -54,10 +55,13 @@ class ProcessSymbols:
     """Looks up addresses of processes; keeps what it has read.
 
     :param proc: where procfs is mounted.
+    :param programs: files that addresses of processes without mappings (they have ended) are
+        looked up in, if they are always mapped at the same address.
     """
 
-    def __init__(self, proc: str = "/proc") -> None:
+    def __init__(self, proc: str = "/proc", programs: Sequence[str] = ()) -> None:
         self._proc = proc
+        self._programs = programs
         self._maps: dict[int, list[Mapping]] = {}
         self._files: dict[tuple[int, int, int], ElfFile | None] = {}
         self._paths: dict[tuple[int, str], ElfFile | None] = {}
@@ -73,7 +77,7 @@ class ProcessSymbols:
         has ended, the code has no symbols)."""
         mapping = self._mapping(pid, address)
         if mapping is None:
-            return None
+            return None if pid in self._maps else self._in_programs(address)
         elf = self._file(pid, mapping.path)
         if elf is None:
             return None
@@ -82,6 +86,18 @@ class ProcessSymbols:
         if symbol is None or virtual is None:
             return None
         return UserSymbol(symbol.name, virtual - symbol.address, mapping.path)
+
+    def _in_programs(self, address: int) -> UserSymbol | None:
+        for path in self._programs:
+            try:
+                elf = ElfFile(path)
+            except FileError:
+                continue
+            symbol = elf.function_at(address) if elf.fixed else None
+            elf.close()
+            if symbol is not None:
+                return UserSymbol(symbol.name, address - symbol.address, path)
+        return None
 
     def _mapping(self, pid: int, address: int) -> Mapping | None:
         found = _find(self._maps.get(pid, []), address)
