@@ -17,9 +17,9 @@ USAGE = """\
 usage: kcap cache info
        kcap cache clear
 
-What kcap keeps to start faster: compiled programs (objects) and the index of the kernel's types
-(btf), in $KCAP_CACHE or ~/.cache/kcap. Nothing of it is needed. Kernels and images of guests lie
-beside it and are left alone.
+What kcap keeps to start faster: compiled programs (objects), the index of the kernel's types (btf),
+the list of traceable functions (functions), in $KCAP_CACHE or ~/.cache/kcap. Nothing of it is
+needed. Kernels and images of guests lie beside it and are left alone.
 
   info        print what there is
   clear       remove it
@@ -27,7 +27,7 @@ beside it and are left alone.
 """
 
 #: The directories that ``clear`` empties.
-DIRECTORIES = (objects.DIRECTORY, "btf")
+DIRECTORIES = (objects.DIRECTORY, "btf", "functions")
 
 
 def main(argv: Sequence[str]) -> int:

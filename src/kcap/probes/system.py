@@ -16,6 +16,7 @@ from kcap.btf.index import build_id
 from kcap.errors import FileError
 from kcap.kernel.errors import SyscallError
 from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
+from kcap.probes import kept
 from kcap.probes.traceable import KERNEL, TraceableFunctions
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Missing = Literal["error", "warn", "ignore"]
 BTF_DIRECTORY = "/sys/kernel/btf"
+FUNCTIONS = "available_filter_functions"
 Mode = Literal["", "test", "bench"]
 
 
@@ -164,15 +166,28 @@ class System:
 
         :raises FileError: the file that was asked for instead can't be read.
         """
-        path = self._traceable_file
-        if not path and self.tracefs is not None:
-            path = f"{self.tracefs.path}/available_filter_functions"
-        if not path:
-            return None
-        text = _read_text(path)
-        if self._traceable_file and not text:
-            raise FileError("no traceable functions in the file that was given", path)
+        if self._traceable_file:
+            text = _read_text(self._traceable_file)
+            if not text:
+                raise FileError(
+                    "no traceable functions in the file that was given", self._traceable_file
+                )
+        else:
+            text = self._kernel_functions().decode("utf-8", "replace")
         return TraceableFunctions(text) if text else None
+
+    def _kernel_functions(self) -> bytes:
+        """What the kernel says, now or since nothing has changed; empty if it doesn't tell."""
+        if self.tracefs is None:
+            return b""
+        path = f"{self.tracefs.path}/{FUNCTIONS}"
+        # Another tracefs (a test's) is not this machine's: nothing is kept of it.
+        state = "" if self._tracefs or not os.access(path, os.R_OK) else kept.state(self._proc)
+        text = kept.load(state)
+        if not text:
+            text = _read_bytes(path)
+            kept.store(state, text)
+        return text
 
     @cached_property
     def blacklist(self) -> frozenset[str]:
