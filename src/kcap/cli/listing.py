@@ -27,6 +27,7 @@ def list_probes(arguments: Arguments) -> int:
         pid=arguments.pid_number,
         unsafe=arguments.unsafe,
         traceable_file=arguments.traceable_file,
+        debug_directories=arguments.debuginfo,
     )
     lines: list[str] = []
     for line in _lines(arguments, system):

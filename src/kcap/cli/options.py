@@ -35,7 +35,7 @@ OPTIONS: Final = (
     Option(("-B",), "buffering", "MODE", "output buffering mode ('full', 'line', or 'none')"),
     Option(("-c", "--cmd"), "command", "CMD", "run CMD and trace until it ends"),
     Option(("-d",), "debug", "STAGE", "print a stage: ast, codegen, codegen-opt, dis, all"),
-    Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF", built=False),
+    Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF"),
     Option(("--diagnostics",), "diagnostics", "FORMAT", "how errors are printed ('text', 'json')"),
     Option(("--dry-run",), "dry_run", "", "stop right after attaching all probes"),
     Option(("-e",), "program", "PROGRAM", "run PROGRAM"),
@@ -71,7 +71,7 @@ OPTIONS: Final = (
 )
 
 _BY_FLAG: Final = {flag: option for option in OPTIONS for flag in option.flags}
-_REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature"}
+_REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature", "debuginfo"}
 FEATURES: Final = ("uprobe_multi", "kprobe_multi", "kprobe_session")
 STAGES: Final = ("ast", "codegen", "codegen-opt", "dis")
 
@@ -88,6 +88,7 @@ class Arguments:
     buffering: str = "line"
     command: str = ""
     debug: list[str] = field(default_factory=list)
+    debuginfo: list[str] = field(default_factory=list)
     diagnostics: str = "text"
     dry_run: bool = False
     program: str | None = None

@@ -132,6 +132,7 @@ def script_options(arguments: Arguments) -> Options:
         without=arguments.no_feature,
         probe_filter=arguments.probe_filter,
         mode=cast("Mode", arguments.mode),
+        debug_directories=arguments.debuginfo,
         cached=not arguments.no_cache,
     )
 

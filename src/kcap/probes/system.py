@@ -45,6 +45,7 @@ class System:
         ``uprobe_multi``.
     :param probe_filter: a regular expression; probes whose name it does not match are left out.
     :param mode: whether ``test`` or ``bench`` probes are to run; others of the two are left out.
+    :param debug_directories: where separate debugging information of programs is looked for first.
     :param traceable_file: a file to take instead of available_filter_functions, or ''.
     :param tracefs: where tracefs is mounted; '' looks for it.
     :param proc: where procfs is mounted.
@@ -64,6 +65,7 @@ class System:
         without: Collection[str] = (),
         probe_filter: str = "",
         mode: Mode = "",
+        debug_directories: Sequence[str] = (),
         traceable_file: str = "",
         tracefs: str = "",
         proc: str = "/proc",
@@ -78,6 +80,7 @@ class System:
         self.max_bpf_progs = max_bpf_progs
         self._without = frozenset(without)
         self.probe_filter = probe_filter
+        self.debug_directories = tuple(debug_directories)
         self.mode: Mode = mode
         self._traceable_file = traceable_file
         self._tracefs = tracefs
@@ -156,7 +159,8 @@ class System:
         if self.programs:
             from kcap.probes.user_args import program_types
 
-            yield from map(program_types, sorted(self.programs))
+            for path in sorted(self.programs):
+                yield program_types(path, self.debug_directories)
 
     # Functions
 

@@ -81,10 +81,12 @@ class Uprobe(ProbeType):
         from kcap.probes.user_args import arguments
 
         (target,) = context.targets
-        symbol = target.binary.elf().function(target.function)
+        symbol = _symbol(target.binary, target.function, system)
         if symbol is not None and target.binary.elf().file_offset(symbol.address) == target.offset:
             path = target.binary.path
-            context.args = arguments(path, symbol.name, symbol.address, system.types)
+            context.args = arguments(
+                path, symbol.name, symbol.address, system.types, system.debug_directories
+            )
 
     def _parts(self, point: AttachPoint, system: System) -> list[Part]:
         """(binary, function) or (binary, qualifier, function)."""
@@ -166,13 +168,13 @@ class Uprobe(ProbeType):
         self, parts: list[Part], binary: Binary, elf: ElfFile, system: System
     ) -> UprobeTarget:
         last = parts[-1]
-        symbol, offset = elf.function(last.text), 0
+        symbol, offset = _symbol(binary, last.text, system), 0
         if symbol is None and "+" in last.text:
             name, _, digits = last.text.rpartition("+")
             number = parse_integer(digits)
             if number is None:
                 raise self.malformed(last.span, f"{digits!r} is no offset")
-            symbol, offset = elf.function(name), number
+            symbol, offset = _symbol(binary, name, system), number
         if symbol is None:
             raise self._unknown(parts, elf)
         if self.returns and offset:
@@ -294,9 +296,9 @@ class Uprobe(ProbeType):
         if self.returns:
             return []
         for binary in matching_binaries(path, system):
-            symbol = binary.elf().function(function)
+            symbol = _symbol(binary, function, system)
             if symbol is not None:
-                return listing(binary.path, symbol.name, symbol.address)
+                return listing(binary.path, symbol.name, symbol.address, system.debug_directories)
         return []
 
 
@@ -308,6 +310,18 @@ class Uretprobe(Uprobe):
     summary = "Return from a function of a program or library"
     signatures = ("uretprobe:binary:function", 'uretprobe:binary:cpp:"name"')
     returns = True
+
+
+def _symbol(binary: Binary, name: str, system: System) -> ElfSymbol | None:
+    """A function of a file; of a stripped one, as its separate debugging information has it."""
+    found = binary.elf().function(name)
+    if found is not None:
+        return found
+    from kcap.symbols.debugfile import debug_file
+    from kcap.symbols.elf import ElfFile
+
+    other = debug_file(binary.path, system.debug_directories)
+    return ElfFile(other).function(name) if other and other != binary.path else None
 
 
 def _matching(elf: ElfFile, text: str, cpp: bool) -> list[ElfSymbol]:

@@ -28,15 +28,18 @@ _LARGEST = 16
 """Bytes of a struct that is still passed in registers."""
 
 
-def arguments(path: str, symbol: str, address: int, types: KernelTypes) -> Struct | None:
+def arguments(
+    path: str, symbol: str, address: int, types: KernelTypes, directories: tuple[str, ...] = ()
+) -> Struct | None:
     """The type of ``args`` of a function, or None where its file has no DWARF for it.
 
     :param path: the file.
     :param symbol: the function's name.
     :param address: where it begins, as its symbol has it.
     :param types: what converts BTF to types of the language.
+    :param directories: where separate debugging information is looked for first.
     """
-    found = _function(path, symbol, address)
+    found = _function(path, symbol, address, directories)
     if found is None:
         return None
     btf, proto = found
@@ -59,9 +62,9 @@ def arguments(path: str, symbol: str, address: int, types: KernelTypes) -> Struc
     return args_struct(symbol, fields, size)
 
 
-def listing(path: str, symbol: str, address: int) -> list[str]:
+def listing(path: str, symbol: str, address: int, directories: tuple[str, ...] = ()) -> list[str]:
     """The parameters as ``-lv`` prints them: ``struct Foo* foo1``."""
-    found = _function(path, symbol, address)
+    found = _function(path, symbol, address, directories)
     if found is None:
         return []
     btf, proto = found
@@ -69,11 +72,15 @@ def listing(path: str, symbol: str, address: int) -> list[str]:
 
 
 @cache
-def _function(path: str, symbol: str, address: int) -> tuple[b.Btf, b.FuncProto] | None:
+def _function(
+    path: str, symbol: str, address: int, directories: tuple[str, ...]
+) -> tuple[b.Btf, b.FuncProto] | None:
+    from kcap.symbols.debugfile import debug_file
     from kcap.symbols.dwarf import function_btf
 
+    file = debug_file(path, directories)
     try:
-        btf = function_btf(path, address, symbol)
+        btf = function_btf(file, address, symbol) if file else None
     except FileError:  # damaged debugging information: the probe itself needs none
         return None
     function = btf.find(symbol, b.Func) if btf is not None else None
@@ -81,11 +88,13 @@ def _function(path: str, symbol: str, address: int) -> tuple[b.Btf, b.FuncProto]
 
 
 @cache
-def program_types(path: str) -> b.Btf | None:
+def program_types(path: str, directories: tuple[str, ...] = ()) -> b.Btf | None:
     """All named types of a program, for casts; None if it has no DWARF."""
+    from kcap.symbols.debugfile import debug_file
     from kcap.symbols.dwarf import types_btf
 
+    file = debug_file(path, directories)
     try:
-        return types_btf(path)
+        return types_btf(file) if file else None
     except FileError:
         return None

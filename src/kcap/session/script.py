@@ -40,6 +40,7 @@ class Options:
     :param cached: take compiled programs from the cache, and keep them there (``--no-cache``).
     :param without: features of the kernel not to use (``--no-feature``).
     :param probe_filter: a regular expression: attach only probes whose name matches.
+    :param debug_directories: where debugging information of programs is looked for first.
     :param mode: ``test`` or ``bench``: run these probes and end; '' for an ordinary trace.
     :param environment: where ``BPFTRACE_*`` variables are looked up.
     """
@@ -57,6 +58,7 @@ class Options:
     without: Sequence[str] = ()
     probe_filter: str = ""
     mode: Mode = ""
+    debug_directories: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -237,4 +239,5 @@ def make_system(options: Options, config: Config) -> System:
         without=options.without,
         probe_filter=options.probe_filter,
         mode=options.mode,
+        debug_directories=options.debug_directories,
     )
