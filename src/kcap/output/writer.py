@@ -9,6 +9,7 @@ the event loop (100 ms) for a reader: many lines that come together cost one wri
 from __future__ import annotations
 
 import os
+import time
 from typing import Literal
 
 from kcap.errors import FileError
@@ -16,6 +17,8 @@ from kcap.errors import FileError
 Buffering = Literal["none", "line", "full"]
 
 FULL_SIZE = 1 << 16
+#: Seconds after which a line is written though the event loop is still busy.
+LONGEST_WAIT = 0.1
 
 
 class Writer:
@@ -32,6 +35,7 @@ class Writer:
         self.name = name
         self._pending: list[str] = []
         self._size = 0
+        self._flushed = time.monotonic()
 
     def write(self, text: str) -> None:
         """Take text to write.
@@ -44,6 +48,8 @@ class Writer:
         self._size += len(text)
         if self.buffering == "none" or self._size >= FULL_SIZE:
             self.flush()
+        elif time.monotonic() - self._flushed > LONGEST_WAIT:
+            self.tick()  # many events come together, or one takes long, such as a system()
 
     def tick(self) -> None:
         """Write what is due: whole lines with ``line``; with ``full``, only a full buffer."""
@@ -61,6 +67,7 @@ class Writer:
         data = memoryview("".join(self._pending).encode("utf-8", "surrogateescape"))
         self._pending.clear()
         self._size = 0
+        self._flushed = time.monotonic()
         while data:
             try:
                 data = data[os.write(self.fd, data) :]

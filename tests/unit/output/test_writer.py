@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kcap.errors import FileError
-from kcap.output.writer import FULL_SIZE, Writer
+from kcap.output.writer import FULL_SIZE, LONGEST_WAIT, Writer
 
 
 @pytest.fixture
@@ -72,3 +72,14 @@ def test_a_file_that_cannot_be_written_is_named():
         writer = Writer(file.fileno(), "none", "out")
         with pytest.raises(FileError, match="Cannot write to out: No space left on device"):
             writer.write("a")
+
+
+def test_lines_do_not_wait_longer_than_a_tick_while_events_go_on_coming(pipe, monkeypatch):
+    now = 5.0
+    monkeypatch.setattr("kcap.output.writer.time.monotonic", lambda: now)
+    writer = Writer(pipe[1], "line")
+    writer.write("a\n")
+    assert available(pipe[0]) == b""
+    now += LONGEST_WAIT + 0.01
+    writer.write("b\n")
+    assert available(pipe[0]) == b"a\nb\n"
