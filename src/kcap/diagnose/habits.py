@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kcap.diagnose.astquery import Tree
+    from kcap.probes.system import System
 
 _C_TYPES = {
     "uint": "uint32",
@@ -41,11 +42,13 @@ _FLOAT = re.compile(r"%[-+ 0-9.]*(?:l?[fgeE])")
 Found = tuple[ast.Node, "Tree"] | None
 
 
-def apply(diagnostic: Diagnostic, found: Found) -> Diagnostic | None:
+def apply(diagnostic: Diagnostic, found: Found, system: System) -> Diagnostic | None:
     """The diagnostic with an edit, or None where there is nothing to say.
 
     :param found: the node that the diagnostic is about and the tree it stands in, if known.
     """
+    if diagnostic.code == "attach-point-syntax" and diagnostic.span is not None:
+        return _attach_point(diagnostic, diagnostic.span, system)
     rule = _RULES.get(diagnostic.code)
     if rule is None or diagnostic.span is None:
         return None
@@ -149,12 +152,101 @@ def _probe(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | Non
     return _edit(diagnostic, *edits)
 
 
-def _attach_point(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+def _attach_point(diagnostic: Diagnostic, span: Span, system: System) -> Diagnostic | None:
     text = span.source.text
     comma = Span(span.source, span.start, span.start + 1)
-    if comma.text != "," or not re.match(r",[A-Za-z_]\w*\s*[/{]", text[span.start :]):
+    if comma.text == "," and re.match(r",[A-Za-z_]\w*\s*[/{]", text[span.start :]):
+        return _edit(diagnostic, Edit(comma, ":"), help="a colon stands behind the probe type")
+    colon = Span(span.source, span.start - 1, span.start)
+    if re.search(r"\b(begin|end|BEGIN|END):$", text[: span.start]) and not span.text:
+        return _edit(diagnostic, Edit(colon, ""))
+    minutes = re.match(r"m:(\d+)", text[span.start :])
+    if span.text == "m" and minutes is not None:
+        where = _part(span, 0, minutes.end())
+        return _edit(diagnostic, Edit(where, f"s:{60 * int(minutes[1])}"))
+    event = re.search(r"(?:tracepoint|t):$", text[: span.start + 1]) and re.match(
+        r":?(\w+)\s*[/{,]", text[span.start :]
+    )
+    if not event:
         return None
-    return _edit(diagnostic, Edit(comma, ":"), help="a colon stands behind the probe type")
+    categories = [name for name, events in system.events.items() if event[1] in events]
+    if len(categories) != 1:
+        return None
+    where = _part(span, event.start(1), event.start(1))
+    return _edit(diagnostic, Edit(where, f"{categories[0]}:"))
+
+
+def _call(found: Found, name: str) -> ast.Call | None:
+    """The call of a function that a node is, or that it is an argument of."""
+    if found is None:
+        return None
+    for node in (found[0], found[1].parent(found[0])):
+        if isinstance(node, ast.Call) and node.name == name:
+            return node
+    return None
+
+
+def _swapped(diagnostic: Diagnostic, one: ast.Expr, other: ast.Expr) -> Diagnostic:
+    edits = Edit(one.span, other.span.text), Edit(other.span, one.span.text)
+    return _edit(diagnostic, *edits)
+
+
+def _bounds(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    call = _call(found, "lhist")
+    if call is None or len(call.arguments) != 4 or "min must be less" not in diagnostic.title:
+        return None
+    return _swapped(diagnostic, call.arguments[1], call.arguments[2])
+
+
+def _element(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    """``clear(@a[k])``."""
+    call, match = _call(found, "clear"), re.fullmatch(r"(@\w*)\[(.*)\]", span.text)
+    if call is None or match is None:
+        return None
+    key = f"({match[2]})" if "," in match[2] else match[2]
+    edits = Edit(call.name_span, "delete"), Edit(span, f"{match[1]}, {key}")
+    return _edit(diagnostic, *edits, help="delete() takes one element away, clear() all of them")
+
+
+def _length(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    call = _call(found, "strncmp")
+    if call is None or len(call.arguments) != 2:
+        return None
+    text = call.arguments[1]
+    if not isinstance(text, ast.String) or "\\" in text.span.text:
+        return None
+    return _edit(diagnostic, Edit(text.span.at_end(), f", {len(text.span.text) - 2}"))
+
+
+def _format_first(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    call = _call(found, "strftime")
+    if call is None or len(call.arguments) != 2 or not isinstance(call.arguments[1], ast.String):
+        return None
+    return _swapped(diagnostic, call.arguments[0], call.arguments[1])
+
+
+def _text(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    call = _call(found, "printf") or _call(found, "print")
+    if call is None or found is None or call.arguments[0] is not found[0] or diagnostic.edits:
+        return None
+    return _edit(
+        diagnostic, Edit(span, f'"{span.text}"'), help="texts are written in double quotes"
+    )
+
+
+def _register(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    short = span.text.strip('"').removeprefix("r")
+    if not any(re.search(rf"\b{re.escape(short)}\b", line) for line in diagnostic.help):
+        return None
+    return _edit(diagnostic, Edit(span, f'"{short}"'))
+
+
+def _declared(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    before = re.search(r"\blet\s+$", span.source.text[: span.start])
+    if before is None or not re.match(r"\s*=(?!=)", span.source.text[span.end :]):
+        return None
+    where = Span(span.source, before.start(), span.start)
+    return _edit(diagnostic, Edit(where, ""), help="declare it once, then only assign to it")
 
 
 _RULES: dict[str, Callable[[Diagnostic, Span, Found], Diagnostic | None]] = {
@@ -165,5 +257,11 @@ _RULES: dict[str, Callable[[Diagnostic, Span, Found], Diagnostic | None]] = {
     "map-function": _aggregation,
     "format": _format,
     "not-in-this-probe": _probe,
-    "attach-point-syntax": _attach_point,
+    "argument-value": _bounds,
+    "argument-type": _element,
+    "arity": _length,
+    "not-a-string-literal": _format_first,
+    "unknown-identifier": _text,
+    "unknown-register": _register,
+    "shadowing": _declared,
 }

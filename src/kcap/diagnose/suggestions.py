@@ -78,7 +78,7 @@ class _Rules:
         if diagnostic.span is None:
             return diagnostic
         found = self._node_at(diagnostic.span)
-        habit = habits.apply(diagnostic, found)
+        habit = habits.apply(diagnostic, found, self._system)
         if habit is not None:
             return habit
         rule = self._rules.get(diagnostic.code)

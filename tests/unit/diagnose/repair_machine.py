@@ -33,6 +33,7 @@ FUNCTIONS = {
     "by_value": ("int", [("pair", "pair"), ("skb", "sk_buff*")]),
     "alloc": ("sk_buff*", [("len", "unsigned int")]),
     "sleepy": ("void", [("skb", "sk_buff*")]),
+    "filp_close": ("int", [("filp", "file*"), ("id", "void*")]),
     "vfs_read": (
         "int",
         [("file", "file*"), ("buf", "void*"), ("count", "unsigned int"), ("pos", "void*")],

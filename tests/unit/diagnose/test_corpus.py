@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from corpus_machine import findings, machine
 
+from kcap.diagnose.repair import repair
 from kcap.lang.diagnostic import Diagnostic
-from kcap.lang.edits import fix
 from kcap.lang.render import render
 from kcap.probes.system import System
 
@@ -62,9 +62,8 @@ def test_repairs_are_what_they_should_be(system: System, path: Path) -> None:
     after = CORPUS / "fixed" / path.name
     assert any(one.edits for one in found) == after.exists()
     if after.exists():
-        assert found[0].span is not None
-        fixed, _ = fix(found[0].span.source, found)
-        assert fixed.partition("\n\n")[2] == after.read_text()
+        fixed = repair(path.name, path.read_text(), lambda text: findings(system, path.name, text))
+        assert fixed.text.partition("\n\n")[2] == after.read_text()
 
 
 @pytest.mark.parametrize("path", FIXED, ids=lambda path: path.stem)
