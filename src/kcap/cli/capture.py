@@ -157,7 +157,7 @@ def _run(request: Request, arguments: argparse.Namespace) -> int:
     with (
         contextlib.suppress(StreamClosedError),
         Capture(request) as capture,
-        _signals(capture),
+        signals(capture),
     ):
         if arguments.verbose > 1:
             print(capture.script, end="", file=sys.stderr)
@@ -221,7 +221,7 @@ def summary_lines(stats: Sequence[PlaceStats]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _signals(capture: Capture) -> Iterator[None]:
+def signals(capture: Capture) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the capture in order; a second one ends it at once."""
     received = 0
 

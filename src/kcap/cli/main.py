@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "check": "check",
     "capture": "capture",
     "doctor": "doctor",
+    "drops": "drops",
     "explain": "explain",
     "fix": "fix",
     "run": "script",

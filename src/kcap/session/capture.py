@@ -19,9 +19,11 @@ from kcap.session.skb_functions import SkbPoint, find_point
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
     from kcap.packet.decode import Packet
     from kcap.packet.files import OutputFile
+    from kcap.probes.system import System
     from kcap.session.script import Checked
     from kcap.session.trace import Trace
 
@@ -95,9 +97,13 @@ def quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-def generate(points: Sequence[SkbPoint], request: Request) -> str:
+def generate(
+    points: Sequence[SkbPoint], request: Request, *, extra: str = "", output: bool = True
+) -> str:
     """The script for a request.
 
+    :param extra: a statement for each packet that the filters take.
+    :param output: whether to write packets at all.
     :raises UsageError: a filter that cannot be taken.
     """
     probes = ["config = { print_maps_on_exit = 0 }"]
@@ -105,10 +111,9 @@ def generate(points: Sequence[SkbPoint], request: Request) -> str:
         conditions = " && ".join(_conditions(point, request))
         function = "skboutput_linear" if point.provider == "kprobe" else "skboutput"
         length = request.snaplen or WHOLE
-        take = (
-            f"@matched_{number} = count(); "
-            f"{function}({quote(request.script_path)}, {point.skb}, {length}, 0);"
-        )
+        take = f"@matched_{number} = count(); {extra}"
+        if output:
+            take += f"{function}({quote(request.script_path)}, {point.skb}, {length}, 0);"
         body = f"if ({conditions}) {{ {take} }}" if conditions else take
         probes.append(f"{point.probe} {{ @seen_{number} = count(); {body} }}")
     return "\n".join(probes) + "\n"
@@ -175,6 +180,8 @@ class Capture:
     :raises KcapError: the kernel refuses it, or the file cannot be written.
     """
 
+    _deliver = True
+
     def __init__(self, request: Request) -> None:
         self.request = request
         self._preparation = Preparation(Options())
@@ -195,7 +202,7 @@ class Capture:
         system = System()
         points: dict[SkbPoint, None] = {find_point(place, system): None for place in request.places}
         self.points = list(points)
-        self.script = generate(self.points, request)
+        self.script = self._script(system)
         self.checked: Checked = self._preparation.check(self.script, "kcap capture")
         files: dict[str, OutputFile] = {}
         if request.path == "-":
@@ -203,7 +210,7 @@ class Capture:
         elif not request.path:
             files[NOWHERE] = Discarded(NOWHERE)
         options = PacketOptions(
-            deliver=not request.path,
+            deliver=self._deliver and not request.path,
             limit=request.count,
             immediate=request.immediate,
             files=files,
@@ -211,6 +218,9 @@ class Capture:
         self._trace = self._preparation.trace(self.checked, packets=options)
         if request.path in ("", "-"):
             self._trace.tick = STREAM_TICK
+
+    def _script(self, system: System) -> str:
+        return generate(self.points, self.request)
 
     @property
     def trace(self) -> Trace:
@@ -241,12 +251,14 @@ class Capture:
     @property
     def stats(self) -> list[PlaceStats]:
         """What became of the packets so far, by place."""
+        from kcap.packet.sink import SiteStats
+
         trace = self.trace
         sites = trace.packet_stats
         maps = self.checked.script.maps
         found = []
         for number, point in enumerate(self.points):
-            site = sites[number]
+            site = sites[number] if sites else SiteStats()
             seen, matched = (
                 sum(count for _, count in trace.runtime.read_map(maps[f"@{name}_{number}"]))
                 for name in ("seen", "matched")
@@ -265,7 +277,7 @@ class Capture:
         finally:
             self._preparation.__exit__(None, None, None)
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
