@@ -59,6 +59,8 @@ class Emitter:
         self.scratch_variables: dict[tree.Variable, int] = {}
         self.loops: list[statements.Loop] = []
         self.frame: statements.Frame | None = None
+        #: A read of a map whose value is at hand (:func:`kcap.codegen.maps.assign`).
+        self.known_read: tuple[tree.MapRead, Operand] | None = None
         self._scratch_used = 0
         self._scratch_peak = 0
         self._zero_size = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.codegen import memory, problems
+from kcap.codegen import memory, problems, rewriting
 from kcap.codegen.ir import Operand
 from kcap.codegen.memory import Place
 from kcap.codegen.module import LostCounter
@@ -76,8 +76,13 @@ def lookup(gen: Emitter, map_: tree.Map, key_expr: tree.Expr | None) -> Operand:
 
 def read_scalar(gen: Emitter, expr: tree.MapRead) -> Operand:
     """A scalar value; zero when there is no such key."""
-    llvm = gen.llvm_type(expr.type)
-    found = lookup(gen, expr.map, expr.key)
+    if gen.known_read is not None and gen.known_read[0] is expr:
+        return gen.known_read[1]
+    return _loaded(gen, lookup(gen, expr.map, expr.key), gen.llvm_type(expr.type))
+
+
+def _loaded(gen: Emitter, found: Operand, llvm: str) -> Operand:
+    """The value at a pointer; zero when it is null."""
     here, then, end = (gen.ir.fresh(stem) for stem in ("missing", "found", "read"))
     is_null = gen.ir.compare("eq", "ptr", found, "null")
     gen.ir.jump(here)
@@ -107,9 +112,36 @@ def read_place(gen: Emitter, expr: tree.MapRead) -> Place:
 def assign(gen: Emitter, map_: tree.Map, key_expr: tree.Expr | None, value: tree.Expr) -> None:
     """``@x[key] = value``."""
     where = key(gen, map_, key_expr)
+    read = rewriting.own_read(map_, key_expr, value)
+    if read is not None:
+        _rewrite(gen, map_, where, value, read)
+        return
     dest = gen.alloc(value.type.size, 8)
     gen.store(value, dest)
     update(gen, map_, where, dest)
+
+
+def _rewrite(
+    gen: Emitter, map_: tree.Map, where: Operand, value: tree.Expr, read: tree.MapRead
+) -> None:
+    """``@x[key] = @x[key] + 1``: one look-up, and the new value is stored where the old one was
+    found. Nobody can tell that from an update, which takes a lock and a second look-up."""
+    llvm = gen.llvm_type(value.type)
+    found = gen.lookup(operand(gen, map_), where)
+    problems.check_lookup(gen, found)
+    gen.known_read = read, _loaded(gen, found, gen.llvm_type(read.type))
+    changed = gen.value(value)
+    gen.known_read = None
+    then, otherwise, end = (gen.ir.fresh(stem) for stem in ("there", "missing", "written"))
+    gen.ir.branch(gen.ir.compare("ne", "ptr", found, "null"), then, otherwise)
+    gen.ir.label(then)
+    gen.ir.store(llvm, changed, found)
+    gen.ir.jump(end)
+    gen.ir.label(otherwise)
+    dest = gen.alloc(value.type.size, 8)
+    gen.ir.store(llvm, changed, dest)
+    update(gen, map_, where, dest)
+    gen.ir.label(end)
 
 
 def update(gen: Emitter, map_: tree.Map, key_: Operand, value: Operand) -> None:
