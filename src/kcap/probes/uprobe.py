@@ -55,6 +55,7 @@ class Uprobe(ProbeType):
         "uprobe:binary:function+offset",
         "uprobe:binary:address",
         'uprobe:binary:cpp:"name"',
+        "uprobe:binary@file:line[:column]",
     )
 
     returns: ClassVar[bool] = False
@@ -64,6 +65,8 @@ class Uprobe(ProbeType):
     ) -> list[ProbeContext]:
         parts = self._parts(point, system)
         rest = rest_of(parts)
+        if "@" in parts[0].text:
+            return self._at_line(point, parts, system)
         binaries = find_binaries(parts[0], self.name, rest, system)
         system.programs.update(binary.path for binary in binaries)
         targets = self._targets(parts, binaries, system)
@@ -75,6 +78,37 @@ class Uprobe(ProbeType):
             for context in found:
                 self._add_arguments(context, system)
         return found
+
+    def _at_line(self, point: AttachPoint, parts: list[Part], system: System) -> list[ProbeContext]:
+        """The contexts of ``binary@file:line[:column]``."""
+        from kcap.symbols.debugfile import debug_file
+        from kcap.symbols.dwarf import line_addresses
+
+        path, _, file = parts[0].text.rpartition("@")
+        numbers = [parse_integer(part.text) for part in parts[1:]]
+        for part, number in zip(parts[1:], numbers, strict=True):
+            if not number:
+                raise self.malformed(part.span, f"{part.text!r} is no line or column")
+        rest, targets = rest_of(parts), []
+        for binary in find_binaries(Part(path, parts[0].span), self.name, rest, system):
+            system.programs.add(binary.path)
+            elf = binary.elf()
+            told = debug_file(binary.path, system.debug_directories)
+            for address in line_addresses(told, file, *[n or 0 for n in numbers]) if told else ():
+                symbol, place = elf.function_at(address), elf.file_offset(address)
+                if place is not None:
+                    name = symbol.name if symbol is not None else ""
+                    targets.append(UprobeTarget(binary, name, place))
+        if not targets:
+            raise no_match(
+                self.name,
+                rest,
+                point.parts[-1].span,
+                label="no code of this line",
+                notes=("debugging information (DWARF) tells which code belongs to a line",),
+                help=("name a line that has code of its own: a statement, or a function's head",),
+            )
+        return [self._context(f"{self.name}:{rest}", targets, rest)]
 
     def _add_arguments(self, context: ProbeContext, system: System) -> None:
         """Give a context of one target its ``args``, if the file tells them."""
@@ -90,15 +124,8 @@ class Uprobe(ProbeType):
 
     def _parts(self, point: AttachPoint, system: System) -> list[Part]:
         """(binary, function) or (binary, qualifier, function)."""
-        if point.parts and "@" in point.parts[0].text:
-            raise problem(
-                "not-supported",
-                "attaching to a source line is not supported yet",
-                point.parts[0].span,
-                help=("name a function, or an address that addr2line's opposite gives",),
-            )
         parts = self.parts(point, system, 2, 3)
-        if len(parts) == 3 and parts[1].text != CPP:
+        if len(parts) == 3 and parts[1].text != CPP and "@" not in parts[0].text:
             raise self.malformed(parts[1].span, f"{parts[1].text!r} is no language: cpp")
         return parts
 

@@ -79,6 +79,51 @@ def types_btf(path: str) -> b.Btf | None:
         return writer.finish(path)
 
 
+def line_addresses(path: str, file: str, line: int, column: int = 0) -> list[int]:
+    """Where the code of a source line begins: the lowest address in each unit that has it.
+
+    :param file: the source file's name, or the end of its path.
+    :param column: only code of this column; 0 for any.
+    :raises FileError: as :func:`function_btf`.
+    """
+    found = set()
+    with _opened(path) as info:
+        if info is None:
+            return []
+        for unit in info.iter_CUs():
+            program = info.line_program_for_CU(unit)
+            if program is None:
+                continue
+            wanted = _file_numbers(program, file)
+            places = [
+                entry.state.address
+                for entry in program.get_entries()
+                if entry.state is not None
+                and not entry.state.end_sequence
+                and entry.state.is_stmt
+                and entry.state.line == line
+                and entry.state.file in wanted
+                and column in (0, entry.state.column)
+            ]
+            if places:
+                found.add(min(places))
+    return sorted(found)
+
+
+def _file_numbers(program: Any, name: str) -> set[int]:
+    """The numbers that a line program has for a source file."""
+    first = 0 if program["version"] >= 5 else 1  # section 6.2.4 of DWARF 5
+    found = set()
+    for number, entry in enumerate(program["file_entry"], first):
+        directories = program["include_directory"]
+        index = entry.dir_index - (0 if program["version"] >= 5 else 1)
+        known = directories[index] if 0 <= index < len(directories) else b""
+        full = f"{known.decode('utf-8', 'replace')}/{entry.name.decode('utf-8', 'replace')}"
+        if full == name or full.endswith(f"/{name.removeprefix('./')}"):
+            found.add(number)
+    return found
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[DwarfInfo | None]:
     """The DWARF of a file, or None if it has none or pyelftools is missing."""

@@ -12,9 +12,13 @@ import pytest
 from kcap import btf as b
 from kcap.btf import render
 from kcap.functions import registers
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
 from kcap.probes import user_args
+from kcap.probes.registry import Resolver
+from kcap.probes.system import System
 from kcap.sema.kerneltypes import KernelTypes
-from kcap.symbols.dwarf import function_btf, types_btf
+from kcap.symbols.dwarf import function_btf, line_addresses, types_btf
 from kcap.symbols.elf import ElfFile
 
 pytest.importorskip("elftools")
@@ -136,3 +140,26 @@ def test_without_debugging_information_there_is_nothing(tmp_path: Path) -> None:
 
 def test_an_address_in_the_middle_is_no_function(program: str) -> None:
     assert function_btf(program, address(program, "first") + 1) is None
+
+
+@pytest.mark.parametrize("file", ["p.c", "./p.c"])
+def test_a_line_with_the_head_of_a_function_is_its_address(program: str, file: str) -> None:
+    lines = PROGRAM.splitlines()
+    line = lines.index("void nothing(void) {}") + 1
+    assert line_addresses(program, file, line)[0] == address(program, "nothing")
+
+
+def test_lines_without_code_and_other_files_have_no_address(program: str) -> None:
+    assert line_addresses(program, "p.c", 2) == []
+    assert line_addresses(program, "q.c", 9) == []
+    assert line_addresses(program, "dwarf/other/p.c", 9) == []
+
+
+def test_uprobes_attach_to_source_lines(program: str) -> None:
+    line = PROGRAM.splitlines().index("void nothing(void) {}") + 1
+    text = f"uprobe:{program}@p.c:{line} {{ }}"
+    (probe,) = parse(Source("stdin", text)).probes
+    (context,) = Resolver(System()).resolve(probe.attach_points[0], set())
+    assert context.name == f"uprobe:{program}@p.c:{line}"
+    place = ElfFile(program).file_offset(address(program, "nothing"))
+    assert [(t.function, t.offset) for t in context.targets] == [("nothing", place)]
