@@ -14,6 +14,7 @@ import os
 import struct
 import sys
 
+from kcap.codegen.module import KEEP_BLOCK_ORDER
 from kcap.errors import KcapError
 
 CPU = "v3"  # the BPF instruction set that runs from 5.10 up
@@ -141,6 +142,8 @@ def _load() -> None:
 def _compile(ir: str, optimise: bool, text: bool) -> tuple[bytes, str]:
     import llvmlite.binding as llvm
 
+    if KEEP_BLOCK_ORDER in ir:
+        llvm.set_option("kcap", "-disable-block-placement")
     target = llvm.Target.from_triple("bpfel")
     machine = target.create_target_machine(cpu=CPU, opt=2 if optimise else 0)
     module = llvm.parse_assembly(ir)

@@ -19,9 +19,13 @@ EVENTS = "kcap_events"
 SCRATCH = "kcap_scratch"
 LOST = "kcap_lost"
 DEPTH = "kcap_depth"
+EXITED = "kcap_exited"
 #: Maps that every loaded program gets for itself (see :mod:`kcap.codegen.scratch`).
 OWN_MAPS = (SCRATCH, DEPTH)
 PAGE = 4096
+#: Tells the compiler to leave basic blocks in their order. Up to 5.16 (which have no bpf_loop) the
+#: verifier takes the way back of a loop only if it is a jump, not if a block falls through to it.
+KEEP_BLOCK_ORDER = "!kcap.keep_block_order = !{}"
 #: How deep programs can interrupt each other: task, softirq, interrupt, NMI.
 LEVELS = 4
 #: Pages of the event ring (shared by all CPUs) unless perf_rb_pages says otherwise.
@@ -69,6 +73,7 @@ class ModuleBuilder:
 
     :param pid: only events of this process count (``-p``), or None.
     :param helper_errors: report helpers that fail (``-k``).
+    :ivar may_exit: whether the script calls ``exit()``; then no program runs after it.
     :param lines: collects where instructions come from, or None.
     """
 
@@ -85,6 +90,7 @@ class ModuleBuilder:
         self.config = config
         self.pid = pid
         self.helper_errors = helper_errors
+        self.may_exit = False
         self.features = features
         self.functions: list[str] = []
         self.maps: dict[str, MapSpec] = {}
@@ -144,6 +150,7 @@ class ModuleBuilder:
             [
                 'target triple = "bpfel"',
                 'target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"',
+                *([] if self.features.loop else [KEEP_BLOCK_ORDER]),
                 *maps,
                 *self.functions,
                 "declare void @llvm.memset.inline.p0.i64(ptr, i8, i64, i1)",

@@ -17,15 +17,15 @@ from kcap.codegen.function import MapFunction, implementation
 from kcap.codegen.ir import IRBuilder, Operand
 from kcap.kernel.helpers import Helper
 from kcap.lang.diagnostic import Diagnostic, ScriptError
-from kcap.records import dataclass, field
+from kcap.records import dataclass, field, replace
 from kcap.sema import tree
-from kcap.sema.types import Tuple
+from kcap.sema.types import Pointer, Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
 
-#: Frame header: the context, scratch memory, its zeros, and whether the body left the program.
-_CTX, _SCRATCH, _ZEROS, _LEFT, _FIRST_VARIABLE = 0, 8, 16, 24, 32
+#: Frame header: the context, scratch memory, its zeros.
+_CTX, _SCRATCH, _ZEROS, _FIRST_VARIABLE = 0, 8, 16, 24
 #: Ranges of constant bounds up to this many rounds are plain loops.
 _PLAIN_ROUNDS = 32
 
@@ -36,11 +36,19 @@ class Frame:
 
     :param base: the pointer to the frame, valid in the function that is being emitted.
     :param offsets: the place of each variable that lies in it.
+    :param starts: the place of the first value of each range that a callback walks.
+    :param left: the place of the mark that the body left the program.
+    :param values: where what is no pointer begins: ``left``, ``starts``, most variables.
+    :param size: bytes in all.
     :param in_callback: whether the function that is being emitted is a callback.
     """
 
     base: Operand
     offsets: dict[tree.Variable, int] = field(default_factory=dict)
+    starts: dict[tree.ForRange, int] = field(default_factory=dict)
+    left: int = 0
+    values: int = 0
+    size: int = 0
     in_callback: bool = False
 
 
@@ -62,20 +70,40 @@ def open_frame(gen: Emitter) -> None:
         for variable_ in variables:
             gen.variables[variable_] = gen.alloc(variable_.type.size, variable_.type.align)
         return
-    offsets: dict[tree.Variable, int] = {}
-    size = _FIRST_VARIABLE
+    frame = gen.frame = Frame("", size=_FIRST_VARIABLE)
+    small = [v for v in variables if v.type.size <= 32]
+    for variable_ in filter(_is_followed, small):
+        frame.offsets[variable_] = _take(frame, variable_.type.size)
+    frame.values = frame.left = _take(frame, 8)
+    for node in tree.walk(gen.program.body):
+        if isinstance(node, tree.ForRange):
+            frame.starts[node] = _take(frame, 8)
     for variable_ in variables:
-        if variable_.type.size <= 32:
-            offsets[variable_] = size
-            size += (variable_.type.size + 7) // 8 * 8
-        else:
+        if variable_.type.size > 32:
             gen.scratch_variables[variable_] = gen.scratch_mark()
             gen.variables[variable_] = gen.alloc(variable_.type.size, 8)
-    base = gen.ir.alloca(size, 8)
-    gen.frame = Frame(base, offsets)
+        elif variable_ not in frame.offsets:
+            frame.offsets[variable_] = _take(frame, variable_.type.size)
+    frame.base = gen.ir.alloca(frame.size, 8)
     gen.ir.prologue_lines(
-        [f"  store ptr %ctx, ptr {base}", *_store_field(base, _LEFT, "i64", "0", "left")]
+        [
+            f"  store ptr %ctx, ptr {frame.base}",
+            *_store_field(frame.base, frame.left, "i64", "0", "left"),
+        ]
     )
+
+
+def _take(frame: Frame, size: int) -> int:
+    """Room for ``size`` bytes at the frame's end."""
+    at = frame.size
+    frame.size += (size + 7) // 8 * 8
+    return at
+
+
+def _is_followed(variable_: tree.Variable) -> bool:
+    """Whether the verifier follows the variable's value: pointers of its own, and tracked ones."""
+    type_ = variable_.type
+    return isinstance(type_, Pointer) and (type_.tracked or type_.space in ("bpf", "ctx"))
 
 
 def frame_prologue(gen: Emitter) -> list[str]:
@@ -132,7 +160,7 @@ def emit_block(gen: Emitter, body: list[tree.Stmt], *, release: bool = True) -> 
 def leave(gen: Emitter, value: Operand = "0") -> None:
     """Leave the program, from whatever depth of callbacks."""
     if gen.frame is not None and gen.frame.in_callback:
-        gen.ir.store("i64", "1", gen.ir.offset(gen.frame.base, _LEFT))
+        gen.ir.store("i64", "1", gen.ir.offset(gen.frame.base, gen.frame.left))
         gen.ir.ret("1")
     else:
         gen.ir.store("i64", value, gen.result)
@@ -253,14 +281,16 @@ def _for_range(gen: Emitter, loop: tree.ForRange) -> None:
     wide_end = gen.ir.resize(end, int(llvm[1:]), 64, True)
     more = gen.ir.compare("sgt", "i64", wide_end, wide_start)
     rounds = gen.ir.select(more, "i64", gen.ir.op(f"sub i64 {wide_end}, {wide_start}"), "0")
-    first = variable(gen, loop.variable)
-    # The counter starts one before, since the callback begins by stepping it.
-    gen.ir.store(llvm, gen.ir.op(f"sub {llvm} {start}, 1"), first)
+    start_at = _frame(gen).starts[loop]
+    gen.ir.store("i64", wide_start, gen.ir.offset(_frame(gen).base, start_at))
 
     def enter() -> None:
+        first = gen.ir.load("i64", gen.ir.offset(_frame(gen).base, start_at))
+        now = gen.ir.op(f"add i64 {first}, {gen.ir.resize('%index', 32, 64, False)}")
         where = variable(gen, loop.variable)
-        gen.ir.store(llvm, gen.ir.op(f"add {llvm} {gen.ir.load(llvm, where)}, 1"), where)
+        gen.ir.store(llvm, gen.ir.resize(now, 64, int(llvm[1:]), False), where)
 
+    _forget_values(gen)
     name = _callback(gen, "i32 %index, ptr %frame", loop.body, enter)
     gen.helper(
         Helper.loop,
@@ -304,6 +334,7 @@ def _for_map(gen: Emitter, loop: tree.ForMap) -> None:
         memory.copy(gen, gen.ir.offset(where, key_at), "%key", key_type.size)
         memory.copy(gen, gen.ir.offset(where, value_at), "%value", value_type.size)
 
+    _forget_values(gen)
     name = _callback(gen, "ptr %map, ptr %key, ptr %value, ptr %frame", loop.body, enter)
     gen.helper(
         Helper.for_each_map_elem,
@@ -313,6 +344,19 @@ def _for_map(gen: Emitter, loop: tree.ForMap) -> None:
         "i64 0",
     )
     _leave_if_left(gen)
+
+
+def _forget_values(gen: Emitter) -> None:
+    """Make the verifier forget what it knows of the values in the frame.
+
+    Before 6.7 (commit ab5cfac139ab) it walks a callback only once, with the values that there are
+    before the first round, and removes what cannot be reached with those as dead code: a ``break``
+    in a later round, for one. A helper that writes to the frame (it copies it onto itself) leaves
+    nothing known.
+    """
+    frame = _frame(gen)
+    where = gen.ir.offset(frame.base, frame.values)
+    gen.read(where, frame.size - frame.values, gen.ir.address(where), "kernel")
 
 
 def _cannot_walk(loop: tree.ForMap) -> ScriptError:
@@ -344,7 +388,7 @@ def _callback(
     outer_ir, outer_frame = gen.ir, _frame(gen)
     name = gen.module.callback_name()
     gen.ir = IRBuilder(name, signature, lines=gen.module.lines)
-    gen.frame = Frame("%frame", outer_frame.offsets, in_callback=True)
+    gen.frame = replace(outer_frame, base="%frame", in_callback=True)
     outer_variables = gen.variables
     gen.variables = dict(outer_variables)
     gen.ir.prologue_lines(
@@ -367,7 +411,8 @@ def _callback(
 
 
 def _leave_if_left(gen: Emitter) -> None:
-    left = gen.ir.load("i64", gen.ir.offset(_frame(gen).base, _LEFT))
+    frame = _frame(gen)
+    left = gen.ir.load("i64", gen.ir.offset(frame.base, frame.left))
     with gen.if_(gen.ir.compare("ne", "i64", left, "0")):
         leave(gen)
 

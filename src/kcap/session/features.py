@@ -25,7 +25,7 @@ def probe_features(script: tree.Script, btf: Btf | Callable[[], Btf | None] | No
     """
     from kcap.kernel import features
 
-    loops = any(_uses(script, tree.ForRange))
+    loops = any(_uses(script, tree.ForRange)) or any(_uses(script, tree.While))
     maps = any(_uses(script, tree.ForMap))
     return Features(
         loop=not loops or _there(features.loop),
