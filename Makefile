@@ -6,16 +6,18 @@
 #   make test KERNELS="6.12"     the same with one kernel
 #   make test PYTEST="-k name"   further arguments for pytest
 #   make lint                    ruff and mypy only
+#   make bench                   the benchmarks (docs/performance.md); GUEST=7.2 adds a guest's
 #   make demo                    the whole way from a refused script to a capture, in a guest
 PYTHON ?= python3
 KERNELS ?=
+GUEST ?=
 PYTEST ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
 export KERNELS
 
-.PHONY: help test lint demo clean
+.PHONY: help test lint bench demo clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +41,12 @@ test: $(VENV)/.complete
 	$(MAKE) --no-print-directory lint || status=$$?; \
 	$(BIN)/pytest $(PYTEST) || status=$$?; \
 	exit $$status
+
+bench: $(VENV)/.complete
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/reader.py
+	$(BIN)/python benchmarks/code_size.py
+	$(if $(GUEST),$(BIN)/python benchmarks/run_guest.py --kernel $(GUEST))
 
 demo: $(VENV)/.complete
 	@.ci/system-packages

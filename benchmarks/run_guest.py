@@ -22,7 +22,10 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 KCAP = f"{sys.executable} -m kcap"
@@ -47,10 +50,10 @@ def start(words: list[str], script: str) -> float:
     return time.monotonic() - before
 
 
-def inside(peers: dict[str, str], rounds: int) -> list[dict[str, Any]]:
+def inside(peers: dict[str, str], rounds: int, names: list[str]) -> Iterator[dict[str, Any]]:
     """Measure on this machine; a row for each script and way."""
-    rows: list[dict[str, Any]] = []
-    for name, script in SCRIPTS.items():
+    for name in names:
+        script = SCRIPTS[name]
         times: dict[str, list[float]] = {peer: [] for peer in peers}
         for turn in range(rounds + 1):
             for peer, command in peers.items():
@@ -60,28 +63,26 @@ def inside(peers: dict[str, str], rounds: int) -> list[dict[str, Any]]:
         first = median(next(iter(times.values())))
         for peer, found in times.items():
             middle = median(found)
-            rows.append(
-                {
-                    "script": name,
-                    "peer": peer,
-                    "median": middle,
-                    "least": min(found),
-                    "most": max(found),
-                    "ratio": middle / first,
-                }
-            )
-    return rows
+            yield {
+                "script": name,
+                "peer": peer,
+                "median": middle,
+                "least": min(found),
+                "most": max(found),
+                "ratio": middle / first,
+            }
 
 
-def table(rows: list[dict[str, Any]]) -> None:
-    """Print the rows."""
+def table(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Print the rows as they come; all of them."""
     print(f"kernel {os.uname().release}, {os.cpu_count()} CPUs, Python {sys.version.split()[0]}")
-    print(f"{'script':12}{'way':18}{'median s':>9}{'least':>8}{'most':>8}{'ratio':>7}")
+    print(f"{'script':12}{'way':18}{'median s':>9}{'least':>8}{'most':>8}{'ratio':>7}", flush=True)
+    shown = []
     for row in rows:
-        print(
-            "{script:12}{peer:18}{median:9.3f}{least:8.3f}{most:8.3f}{ratio:7.2f}".format(**row),
-            flush=True,
-        )
+        line = "{script:12}{peer:18}{median:9.3f}{least:8.3f}{most:8.3f}{ratio:7.2f}"
+        print(line.format(**row), flush=True)
+        shown.append(row)
+    return shown
 
 
 def main() -> int:
@@ -91,6 +92,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--share", action="append", default=[], metavar="DIR")
+    parser.add_argument("--only", action="append", choices=list(SCRIPTS), help="this script")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON, too")
     parser.add_argument("--inside", action="store_true")
     arguments = parser.parse_args()
@@ -106,11 +108,11 @@ def main() -> int:
         ]
         words += ["--", sys.executable, __file__, "--inside", f"--rounds={arguments.rounds}"]
         words += [f"--peer={peer}" for peer in arguments.peer] + ["--json"] * arguments.json
+        words += [f"--only={name}" for name in arguments.only or ()]
         return subprocess.run(words, check=False).returncode
     peers = {"kcap, cached": KCAP, "kcap --no-cache": f"{KCAP} --no-cache"}
     peers |= dict(peer.split("=", 1) for peer in arguments.peer)
-    rows = inside(peers, arguments.rounds)
-    table(rows)
+    rows = table(inside(peers, arguments.rounds, arguments.only or list(SCRIPTS)))
     if arguments.json:
         print(json.dumps(rows))
     return 0
