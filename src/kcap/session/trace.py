@@ -193,6 +193,7 @@ class Trace:
         """Run the script's ``test`` or ``bench`` probes, which is all there is to do then."""
         from kcap.session import byhand
 
+        self.reader.on_text = None  # what they print is not simply passed on
         run = byhand.run_tests if self.checked.options.mode == "test" else byhand.run_benchmarks
         yield from run(self._scripts(), self._read, self.runtime)
 
