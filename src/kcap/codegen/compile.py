@@ -12,13 +12,13 @@ from kcap.codegen.objects import ObjectSource
 from kcap.kernel.object import BpfObject
 from kcap.kernel.spec import LineSpec, MapSpec, ProgramSpec
 from kcap.records import dataclass, replace
+from kcap.sema import tree
 
 if TYPE_CHECKING:
     from kcap.codegen.function import Site
     from kcap.codegen.lines import SourceLines
     from kcap.kernel.object import LinkedProgram
     from kcap.lang.source import Span
-    from kcap.sema import tree
     from kcap.sema.probe import ProbeContext
 
 
@@ -69,6 +69,9 @@ def generate(
 ) -> ModuleBuilder:
     """Emit LLVM IR for all programs of a script."""
     module = ModuleBuilder(script.config, features, pid, helper_errors=helper_errors, lines=lines)
+    bodies = [[program.predicate, *program.body] for program in script.programs]
+    calls = (node for node in tree.walk(bodies) if isinstance(node, tree.Call))
+    module.may_exit = any(call.function.name == "exit" for call in calls)
     for map_ in script.maps.values():
         module.map(maps.spec(map_))
     for index, program in enumerate(script.programs):

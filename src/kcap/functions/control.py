@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kcap.codegen import events
 from kcap.codegen.function import Function, Site
 from kcap.functions.base import integer_argument, made
 from kcap.functions.events import ExitRequested
@@ -44,7 +45,7 @@ class Exit(Function):
         return made(self, call, VOID, code, data=ExitSite())
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        gen.event(call.data, call.args)
+        events.emit_exit(gen, call.data, call.args[0])
         gen.return_()
         return ""
 

@@ -226,3 +226,12 @@ def test_a_member_that_is_a_floating_point_number_has_no_value() -> None:
     assert output(text) == "{ .i = 5, .f =  }\n"
     with pytest.raises(ScriptError, match="Field 'f' of 'union n' has a type"):
         output(f"{definition}begin {{ print(((union n *)1).f) }}")
+
+
+def test_nothing_runs_after_exit() -> None:
+    assert output("begin { print(1); exit(); print(2) } begin { print(3) }") == "1\n"
+
+
+def test_an_exit_that_finds_no_room_in_the_ring_does_not_stop_the_programs() -> None:
+    outcome = run("begin { @x++; exit(); }", full=True, rounds=3)
+    assert outcome.map("@x") == {None: 3}
