@@ -40,7 +40,11 @@ _X86_ORDER = (
 )  # fmt: skip
 
 X86_64 = Registers(
-    {name: 8 * index for index, name in enumerate(_X86_ORDER)},
+    # bpftrace takes pc for ip, too
+    {
+        **{name: 8 * index for index, name in enumerate(_X86_ORDER)},
+        "pc": 8 * _X86_ORDER.index("ip"),
+    },
     ("di", "si", "dx", "cx", "r8", "r9"),
     "ax",
     "ip",
