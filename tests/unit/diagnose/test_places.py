@@ -99,16 +99,16 @@ def test_an_instruction_between_two_places_belongs_to_the_first(compiled: Compil
 
 def test_a_refusal_names_the_line(compiled: Compiled) -> None:
     program = compiled.programs[0]
-    insn = next(insn for insn, span in program.places if span.line == 6)
+    insn = next(insn for insn, span in program.places if span.text == "@b += $i")
     log = (f"{insn}: (79) r1 = *(u64 *)(r0 +0)", f"infinite loop detected at insn {insn}")
     error = VerifierError("prog_0", 22, log)
     found = refused(error, program.context, compiled.script, program.places).diagnostics[0]
     assert found.span is not None
-    assert (found.span.line, found.span.text) == (6, "@b")
+    assert (found.span.line, found.span.text) == (6, "@b += $i")
     assert found.title == "interval:s:1: a loop never ends"
     text = render(found)
     assert "6 |     @b += $i;" in text
-    assert "^^ the verifier stopped at an instruction of this" in text
+    assert "^^^^^^^^ the verifier stopped at an instruction of this" in text
     assert "------------ in this probe" in text
 
 
