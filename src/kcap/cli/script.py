@@ -175,6 +175,8 @@ def _print_code(checked: Checked, stages: list[str], objects: ObjectSource | Non
 
 
 def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) -> int:
+    from kcap.functions.events import AttachedProbes
+
     with _output(arguments) as output:
         with preparation.trace(checked, packets=False) as trace, _signals(trace):
             renderer = _renderer(trace, arguments)
@@ -185,14 +187,14 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
                     print(f"skipped: {error}", file=sys.stderr)
             if arguments.dry_run:
                 return 0
-            if os.environ.get(NOTIFY):
-                output.write(f"{NOTIFY}\n")
-                output.flush()
             trace.on_tick = output.tick
             if arguments.format == "text" and arguments.buffering != "none":
                 trace.reader.on_text = output.write
             for event in trace:
                 output.write(renderer.output(event))
+                if isinstance(event, AttachedProbes) and os.environ.get(NOTIFY):
+                    output.write(f"{NOTIFY}\n")
+                    output.flush()
                 if message := renderer.message(event):
                     output.flush()
                     print(message, end="", file=sys.stderr, flush=True)
