@@ -36,7 +36,7 @@ lint: $(VENV)/.complete
 
 # Lint and tests both run, whatever the other says; pytest's closing line comes last.
 test: $(VENV)/.complete
-	@.ci/system-packages
+	@.ci/system-packages test
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=$$?; \
 	$(BIN)/pytest $(PYTEST) || status=$$?; \
