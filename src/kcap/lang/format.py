@@ -21,6 +21,9 @@ _Part = ast.CDefinition | ast.Config | ast.Import | ast.Item
 # Parts that stay on adjacent lines if the script has them so.
 _COMPACT = (ast.CDefinition, ast.Import, ast.MapDeclaration)
 
+#: What is written on one line, blocks in it included.
+_ALWAYS_FLAT = (ast.Sizeof, ast.Offsetof, ast.Typeof, ast.Typeinfo, ast.TypeNode)
+
 
 def format_script(source: Source) -> str:
     """The script in standard form, with a final line end (unless it is empty).
@@ -292,7 +295,7 @@ class _Formatter(Writer):
             current = stack.pop()
             if isinstance(current, ast.Block):
                 blocks.append(current)
-            else:
+            elif not isinstance(current, _ALWAYS_FLAT):
                 stack.extend(ast.children(current))
         low = bisect_left(self.comment_starts, span.start)
         high = bisect_left(self.comment_starts, span.end)
@@ -383,7 +386,8 @@ class _Formatter(Writer):
 
     def flat_block(self, block: ast.Block) -> str | None:
         """A block on one line, if it stands on one line in the script and has no control flow."""
-        if "\n" in block.span.text or self._has_comments(block):
+        on_several = "\n" in block.span.text and not self.forced
+        if on_several or self._has_comments(block):
             return None
         parts: list[str] = []
         for statement in block.statements:

@@ -30,6 +30,7 @@ class Writer:
         self.line = ""
         self.indent = 0
         self._flat: dict[ast.Node, str | None] = {}
+        self.forced = False
 
     # --- text ----------------------------------------------------------------------------------
 
@@ -93,10 +94,20 @@ class Writer:
     def always_flat(self, node: ast.Expr) -> str:
         """An expression on one line, as it stands in the script if there is no other way."""
         text = self.flat(node)
+        if text is None:
+            text = self._forced_flat(node)
         if text is not None:
             return text
         raw = " ".join(part.strip() for part in node.span.text.splitlines())
         return f"({raw})" if node in self.grouped else raw
+
+    def _forced_flat(self, node: ast.Expr) -> str | None:
+        """The same, where blocks may have stood on several lines in the script."""
+        known, self._flat, self.forced = self._flat, {}, True
+        try:
+            return self.flat(node)
+        finally:
+            self._flat, self.forced = known, False
 
     # --- expressions on one line -----------------------------------------------------------------
 

@@ -177,3 +177,10 @@ def test_what_is_in_standard_form_stays(text):
 def test_a_script_with_errors_is_not_formatted():
     with pytest.raises(ScriptError):
         format_script(Source("t.bt", "begin { ( }"))
+
+
+def test_a_block_inside_sizeof_is_put_on_one_line_in_standard_form():
+    text = "begin { print(sizeof( { $x = pid ; ( pid || pid )\n } )); }"
+    once = format_script(Source("t", text))
+    assert once == "begin {\n  print(sizeof({ $x = pid; (pid || pid) }));\n}\n"
+    assert format_script(Source("t", once)) == once
