@@ -18,7 +18,7 @@ from kcap.kernel import features
 from kcap.probes.iterator import run_iterator
 from kcap.probes.listing import list_probes
 from kcap.probes.problems import NoMatchError
-from kcap.probes.system import System
+from kcap.probes.system import Mode, System
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,18 @@ def test_timers_and_counters_fire(system: System, text: str, least: int) -> None
         assert probe.count >= least
 
 
-@pytest.mark.parametrize("text", ["begin", "end", "self:signal:SIGUSR1", "test:x", "bench:x"])
-def test_probes_that_attach_to_nothing_run_by_hand(system: System, text: str) -> None:
-    with attached(text, system) as probe:
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("begin", ""),
+        ("end", ""),
+        ("self:signal:SIGUSR1", ""),
+        ("test:x", "test"),
+        ("bench:x", "bench"),
+    ],
+)
+def test_probes_that_attach_to_nothing_run_by_hand(text: str, mode: Mode) -> None:
+    with attached(text, System(mode=mode)) as probe:
         ((_, _, program),) = probe.programs
         program.run()
         program.run()
