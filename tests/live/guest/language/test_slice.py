@@ -215,10 +215,12 @@ rawtracepoint:sys_enter /pid == {os.getpid()}/ {{
     printf("rawsys %d\\n", ((struct pt_regs *)args.regs)->si);
   }}
 }}
-tracepoint:syscalls:sys_enter_openat /pid == {os.getpid()}/ {{
+tracepoint:syscalls:sys_enter_openat /tid == {threading.get_native_id()}/ {{
   printf("open %s\\n", str(args.filename));
 }}
-tracepoint:syscalls:sys_exit_openat /pid == {os.getpid()}/ {{ printf("opened %d\\n", args.ret); }}
+tracepoint:syscalls:sys_exit_openat /tid == {threading.get_native_id()}/ {{
+  printf("opened %d\\n", args.ret);
+}}
 """
 
 

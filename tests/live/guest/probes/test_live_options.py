@@ -148,7 +148,8 @@ def test_a_probe_filter_must_be_a_regular_expression() -> None:
 def test_features_can_be_switched_off(capfd: Capture) -> None:
     script = 'kprobe:vfs_rea*,kprobe:vfs_writ* { printf("%s\\n", "here"); exit(); }'
     off = "kprobe_multi,uprobe_multi,kprobe_session"
-    assert main(["-q", "--no-feature", off, "-e", script, "-c", "/bin/cat /etc/passwd"]) == 0
+    command = "/bin/cat" + 20 * " /etc/passwd"
+    assert main(["-q", "--no-feature", off, "-e", script, "-c", command]) == 0
     assert "here" in capfd.readouterr().out.split()
 
 
