@@ -13,7 +13,7 @@ from kcap.functions.events import TextPrinted
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import UINT64, VOID, Buffer_, Opaque, Tuple
+from kcap.sema.types import UINT64, VOID, OpaqueWord, Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -92,7 +92,7 @@ class Jiffies(HelperBuiltin):
     result = UINT64
 
 
-class Timestamp(Opaque):
+class Timestamp(OpaqueWord):
     """Nanoseconds since boot that are printed as a date.
 
     :param format: a strftime(3) format; ``%f`` is the microseconds.
@@ -108,17 +108,6 @@ class Timestamp(Opaque):
 
     def __hash__(self) -> int:
         return hash(self.format)
-
-    @property
-    def size(self) -> int:
-        return 8
-
-    @property
-    def is_scalar(self) -> bool:
-        return True
-
-    def decode(self, data: Buffer_, offset: int = 0) -> int:
-        return int.from_bytes(data[offset : offset + 8], "little")
 
     def resolve(self, value: Any, environment: Environment) -> str:
         return format_time(self.format, value + environment.boot_to_wall())

@@ -13,7 +13,7 @@ from kcap.functions.base import integer_argument, made
 from kcap.functions.strings import constant_integer
 from kcap.records import dataclass
 from kcap.sema import tree
-from kcap.sema.types import INT32, UINT64, Buffer_, Opaque, String
+from kcap.sema.types import INT32, UINT64, Buffer_, Opaque, OpaqueWord, String
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -156,24 +156,13 @@ class Cgroupid(Function):
 
 
 @dataclass(frozen=True, slots=True)
-class CgroupPath(Opaque):
+class CgroupPath(OpaqueWord):
     """A cgroup id (u64) that is printed as its path in every hierarchy that has it.
 
     :param pattern: names of hierarchies, with wildcards.
     """
 
     pattern: str
-
-    @property
-    def size(self) -> int:
-        return 8
-
-    @property
-    def is_scalar(self) -> bool:
-        return True
-
-    def decode(self, data: Buffer_, offset: int = 0) -> int:
-        return int.from_bytes(data[offset : offset + 8], "little")
 
     def resolve(self, value: Any, environment: Environment) -> str:
         from fnmatch import fnmatchcase

@@ -11,7 +11,7 @@ from kcap.functions.names import NamedNumber
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import INT32, UINT32, UINT64, VOID, Buffer_, Opaque, Pointer, String, Type
+from kcap.sema.types import INT32, UINT32, UINT64, VOID, OpaqueWord, Pointer, String, Type
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -111,21 +111,10 @@ class Gid(IdBuiltin):
     shift = 32
 
 
-class UserName(Opaque):
+class UserName(OpaqueWord):
     """A user id that is printed as the user's name."""
 
     __slots__ = ()
-
-    @property
-    def size(self) -> int:
-        return 8
-
-    @property
-    def is_scalar(self) -> bool:
-        return True
-
-    def decode(self, data: Buffer_, offset: int = 0) -> int:
-        return int.from_bytes(data[offset : offset + 8], "little")
 
     def resolve(self, value: Any, environment: Environment) -> str:
         return environment.user_name(value)

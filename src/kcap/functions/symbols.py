@@ -9,7 +9,7 @@ from kcap.codegen.function import Function
 from kcap.functions.base import made
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
-from kcap.sema.types import UINT64, Boolean, Buffer_, Enum, Integer, Opaque, Pointer
+from kcap.sema.types import UINT64, Boolean, Buffer_, Enum, Integer, Opaque, OpaqueWord, Pointer
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -18,21 +18,10 @@ if TYPE_CHECKING:
     from kcap.sema.function import CallSite, Sema
 
 
-class KernelSymbol(Opaque):
+class KernelSymbol(OpaqueWord):
     """A kernel address that is printed as the name of the function that holds it."""
 
     __slots__ = ()
-
-    @property
-    def size(self) -> int:
-        return 8
-
-    @property
-    def is_scalar(self) -> bool:
-        return True
-
-    def decode(self, data: Buffer_, offset: int = 0) -> int:
-        return int.from_bytes(data[offset : offset + 8], "little")
 
     def resolve(self, value: Any, environment: Environment) -> str:
         return environment.kernel_symbol(value)

@@ -452,6 +452,23 @@ class MapLayout:
         return 5
 
 
+class OpaqueWord(Opaque):
+    """An opaque value of eight bytes that fits a register: an address, an id, a time."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        return 8
+
+    @property
+    def is_scalar(self) -> bool:
+        return True
+
+    def decode(self, data: Buffer_, offset: int = 0) -> int:
+        return int.from_bytes(data[offset : offset + 8], "little")
+
+
 class Aggregate(Type):
     """The value of a map that only a map function (``count()``, ``hist()``…) writes.
 
