@@ -62,11 +62,6 @@ def address_of(gen: Emitter, where: Place) -> Operand:
     return where.base if not where.offset else gen.ir.op(f"add i64 {where.base}, {where.offset}")
 
 
-def user_space(space: str) -> bool:
-    """Whether a read has to go to user memory."""
-    return space == "user"
-
-
 def read(
     gen: Emitter,
     dest: Operand,
@@ -76,7 +71,7 @@ def read(
     span: Span | None = None,
 ) -> Operand:
     """bpf_probe_read_kernel/user: 0, or a negative error with ``dest`` zeroed."""
-    helper = Helper.probe_read_user if user_space(space) else Helper.probe_read_kernel
+    helper = Helper.probe_read_user if space == "user" else Helper.probe_read_kernel
     status = _probe_read(gen, helper, dest, size, address)
     problems.check_read(gen, helper, status, span)
     return status
@@ -91,7 +86,7 @@ def read_string(
     span: Span | None = None,
 ) -> Operand:
     """bpf_probe_read_kernel/user_str: the length with the NUL, or a negative error."""
-    helper = Helper.probe_read_user_str if user_space(space) else Helper.probe_read_kernel_str
+    helper = Helper.probe_read_user_str if space == "user" else Helper.probe_read_kernel_str
     status = _probe_read(gen, helper, dest, size, address)
     problems.check_read(gen, helper, status, span)
     return status

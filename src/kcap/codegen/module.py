@@ -53,18 +53,12 @@ class Features:
 
     :param loop: bpf_loop (5.17).
     :param for_each: bpf_for_each_map_elem (5.13).
-    :param attach_cookie: bpf_get_attach_cookie (5.15).
-    :param func_ip: bpf_get_func_ip in this script's program types (5.15).
-    :param lookup_percpu: bpf_map_lookup_percpu_elem (5.19).
     :param recursion_guard: the kernel never runs a program of this script's types while the same
         program is under way on the CPU (fentry and fexit: 5.12, raw tracepoints: 6.1).
     """
 
     loop: bool = True
     for_each: bool = True
-    attach_cookie: bool = True
-    func_ip: bool = True
-    lookup_percpu: bool = True
     recursion_guard: bool = True
 
 
