@@ -68,7 +68,9 @@ def accelerator_options(accelerator: str) -> list[str]:
     """Return the options for ``kvm`` or ``tcg``."""
     if accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    # With a thread for each CPU, translated code can survive the kernel's patching of its own text
+    # on another CPU: a probe that never fires, or a breakpoint that is gone (docs/guests.md).
+    return ["-accel", "tcg,thread=single", "-cpu", "max"]
 
 
 def command_line(

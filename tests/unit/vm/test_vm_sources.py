@@ -144,7 +144,7 @@ def test_disks_have_serial_numbers_and_keep_their_files_as_they_are(tmp_path: Pa
     drive = "if=none,id=disk0,format=raw,snapshot=on,file.locking=off,file=/a,,b/root.ext4"
     assert drive in command
     assert "virtio-blk-pci,drive=disk0,serial=root" in command
-    assert command[command.index("-accel") + 1] == "tcg,thread=multi"
+    assert command[command.index("-accel") + 1] == "tcg,thread=single"
     assert command[command.index("-cpu") + 1] == "max"
     assert "-no-reboot" in command
     assert "norandmaps" in command[command.index("-append") + 1]
