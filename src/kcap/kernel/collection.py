@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from kcap.kernel.spec import CollectionSpec
 
 
-class Collection:
+class Collection(Closing):
     """Loaded maps and programs by name; closes them all with its context.
 
     :ivar maps: by the name in the spec, data sections included.
@@ -50,14 +49,3 @@ class Collection:
             program.close()
         for loaded in self.maps.values():
             loaded.close()
-
-    def __enter__(self) -> Collection:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -14,19 +14,19 @@ from contextlib import suppress
 from struct import pack
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.kernel import cpus, perf_events, uapi
 from kcap.kernel.errors import AttachError, SyscallError, syscall_error
 from kcap.kernel.syscall import ENOTSUPP, Buffer, bpf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from types import TracebackType
 
 _CLOSERS = 8
 _TICK = 0.2  # seconds
 
 
-class Link:
+class Link(Closing):
     """An attached program.
 
     :param fds: file descriptors that keep it attached, which this object then owns.
@@ -60,17 +60,6 @@ class Link:
         fds, self._fds, self._events = self._fds, [], []
         for fd in fds:
             os.close(fd)
-
-    def __enter__(self) -> Link:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def close_all(links: Iterable[Link], left: Callable[[int], None] | None = None) -> None:

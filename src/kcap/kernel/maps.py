@@ -13,6 +13,7 @@ import os
 from struct import pack, pack_into, unpack_from
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.kernel import cpus, permissions, uapi
 from kcap.kernel.errors import syscall_error
 from kcap.kernel.names import kernel_name
@@ -20,7 +21,6 @@ from kcap.kernel.syscall import ENOTSUPP, Buffer, bpf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from kcap.kernel.spec import MapSpec
 
@@ -38,7 +38,7 @@ def possible_cpus() -> int:
     return len(_possible)
 
 
-class Map:
+class Map(Closing):
     """A map; it closes with its context, and vanishes when nothing holds it any more.
 
     :param fd: the map's file descriptor, which this object then owns.
@@ -113,17 +113,6 @@ class Map:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
-
-    def __enter__(self) -> Map:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _command(self, command: int, what: str, key: bytes, absent: int = errno.ENOENT) -> bool:
         """An element command; False if it fails with ``absent``."""

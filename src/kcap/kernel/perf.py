@@ -16,13 +16,13 @@ from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
+from kcap.closing import Closing
 from kcap.kernel import cpus, perf_events, uapi
 from kcap.kernel.barrier import barrier
 from kcap.kernel.errors import SyscallError, syscall_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from kcap.kernel.maps import Map
     from kcap.kernel.syscall import Buffer
@@ -130,7 +130,7 @@ class PerfRing:
             pass
 
 
-class PerfReader:
+class PerfReader(Closing):
     """The rings of all online CPUs.
 
     :param array: the map, whose entry of each CPU is set.
@@ -200,14 +200,3 @@ class PerfReader:
         self._poll.close()
         for ring in self.rings:
             ring.close()
-
-    def __enter__(self) -> PerfReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

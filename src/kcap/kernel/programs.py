@@ -12,6 +12,7 @@ import os
 from struct import pack, pack_into
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.kernel import permissions, uapi
 from kcap.kernel.btfs import load_btf, module_btf_fd
 from kcap.kernel.errors import SyscallError, VerifierError, syscall_error
@@ -20,7 +21,6 @@ from kcap.kernel.syscall import Buffer, bpf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from kcap.kernel.maps import Map
     from kcap.kernel.spec import ProgramSpec
@@ -38,7 +38,7 @@ _LOG_AT = 24
 _EXPLAINED = (errno.EINVAL, errno.EACCES, errno.E2BIG, errno.ENOSPC, errno.EFAULT, errno.ENOENT)
 
 
-class Program:
+class Program(Closing):
     """A loaded program; it closes with its context.
 
     :param fd: the program's file descriptor, which this object then owns.
@@ -105,17 +105,6 @@ class Program:
         except OSError as error:
             raise syscall_error(f"run {self.spec.name}", error) from error
         return int.from_bytes(attr.view()[4:8], "little")
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def relocate(spec: ProgramSpec, maps: Mapping[str, Map]) -> bytes:

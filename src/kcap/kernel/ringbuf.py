@@ -14,12 +14,11 @@ import select
 from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.kernel.barrier import barrier
 from kcap.kernel.errors import syscall_error
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from kcap.kernel.maps import Map
 
 BUSY = 1 << 31
@@ -51,7 +50,7 @@ def walk(words: memoryview, data: memoryview, start: int, end: int) -> tuple[lis
     return records, start
 
 
-class RingReader:
+class RingReader(Closing):
     """Reads one ring buffer.
 
     :param ring: the map; it must stay open.
@@ -123,17 +122,6 @@ class RingReader:
             self._consumer_map.close()
         except BufferError:  # a record is still in use: the last view frees the memory
             pass
-
-    def __enter__(self) -> RingReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def ring_size(wanted: int) -> int:

@@ -26,9 +26,9 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final
 
+from kcap.closing import Closing
 from kcap.errors import FileError
 
 _MAX_LINKS: Final = 40  # as in fs/namei.c (MAXSYMLINKS)
@@ -42,7 +42,7 @@ _JOIN_BELOW: Final = 2048
 Buffer = bytes | bytearray | memoryview
 
 
-class OutputFile:
+class OutputFile(Closing):
     """A file open for writing, of which nothing is changed until :meth:`begin`.
 
     :param path: where; relative to the working directory.
@@ -70,17 +70,6 @@ class OutputFile:
             raise
         #: (st_dev, st_ino): two spellings of one file have one identity.
         self.identity = (status.st_dev, status.st_ino)
-
-    def __enter__(self) -> OutputFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def begin(self) -> None:
         """Empty the file; from here on it stays, whatever happens."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Final
 
+from kcap.closing import Closing
 from kcap.functions import skb_record as layout
 from kcap.packet import linktype
 from kcap.packet.files import OutputFile
@@ -62,7 +62,7 @@ class _Target:
         return _COPY if isinstance(self.writer, PcapWriter) else _BLOCK
 
 
-class PacketSink:
+class PacketSink(Closing):
     """Writes the packets of a script to its files.
 
     The files are opened at once, so that one that cannot be written stops the trace before it
@@ -116,17 +116,6 @@ class PacketSink:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> PacketSink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> None:
         """Empty the files and write their headers: the trace has begun.

@@ -12,15 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.errors import UsageError
 from kcap.session.preparation import Preparation
 from kcap.session.script import Options
 from kcap.session.skb_functions import SkbPoint, find_point
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from kcap.packet.decode import Packet
     from kcap.packet.files import OutputFile
     from kcap.probes.system import System
@@ -168,7 +166,7 @@ def netns_number(text: str) -> int:
         ) from error
 
 
-class Capture:
+class Capture(Closing):
     """A capture that runs. Use it as a context manager, and iterate over it.
 
     Iteration yields every :class:`kcap.packet.decode.Packet` when nothing is written (``path`` is
@@ -276,14 +274,3 @@ class Capture:
                 self._trace.close()
         finally:
             self._preparation.__exit__(None, None, None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.codegen.environment import Environment
 from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
@@ -22,7 +23,6 @@ from kcap.session.runtime import Runtime
 
 if TYPE_CHECKING:
     from threading import Thread
-    from types import TracebackType
 
     from kcap.codegen.compile import Compiled
     from kcap.codegen.objects import ObjectSource
@@ -37,7 +37,7 @@ TICK = 0.1
 LOSS_INTERVAL = 1.0
 
 
-class Trace:
+class Trace(Closing):
     """A script that runs. Use it as a context manager, and iterate over it.
 
     ``with kcap.trace(text) as trace: for event in trace: …`` yields the events of
@@ -356,17 +356,6 @@ class Trace:
                 os.close(fd)
         if failure is not None:
             raise failure
-
-    def __enter__(self) -> Trace:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _nothing() -> None:
