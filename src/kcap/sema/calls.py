@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names and calls: builtins, functions, constants, positional parameters."""
+"""Names and calls: builtins, functions, constants, positional parameters, unknown variables."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from kcap.sema.suggest import nearest
 from kcap.sema.types import INT64, Aggregate, Enum
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kcap.sema.errors import SemaError
     from kcap.sema.program import Analyzer
 
@@ -40,6 +42,41 @@ def identifier(a: Analyzer, node: ast.Identifier) -> tree.Expr:
             return tree.IntegerLiteral(node.span, replace(type_, bytes=8), value)
         return with_value(tree.Expr(node.span, INT64), value)
     raise _unknown(a, name, node, "identifier")
+
+
+def undefined_variables(a: Analyzer, node: ast.Expr) -> Iterator[SemaError]:
+    """An error for each variable in an expression that nothing has set."""
+    parts = list(ast.walk(node))
+    if any(isinstance(part, ast.BlockExpr) for part in parts):
+        return  # it has variables of its own
+    for part in parts:
+        if isinstance(part, ast.Variable) and a.scopes.find(part.name) is None:
+            yield undefined(a, part)
+
+
+def undefined(a: Analyzer, node: ast.Variable) -> SemaError:
+    """The error for a variable that nothing has set."""
+    name = node.name
+    ended = a.scopes.ended.get(name)
+    title = f"Undefined or undeclared variable: {name}"
+    if ended is not None:
+        return a.fail(
+            "undefined-variable",
+            node.span,
+            title,
+            label="not known here",
+            labels=[(ended.span, f"{name} only exists in this block")],
+            help=[f"declare it before the block: let {name};"],
+        )
+    near = nearest(name, [*a.scopes.names(), *a.maps.facts])
+    return a.fail(
+        "undefined-variable",
+        node.span,
+        title,
+        label="not known",
+        help=[f"did you mean {near[0]}?"] if near else (),
+        edits=[Edit(node.span, near[0])] if near else (),
+    )
 
 
 def call(

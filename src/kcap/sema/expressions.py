@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kcap.lang import ast
-from kcap.lang.diagnostic import Edit
 from kcap.sema import calls, casts, operators, places, statements, tree, typenames
 from kcap.sema.coerce import coerce
 from kcap.sema.conversion import as_integer, literal_type, promote
 from kcap.sema.errors import SemaError
-from kcap.sema.suggest import nearest
 from kcap.sema.types import (
     VOID,
     Tuple,
@@ -41,7 +39,7 @@ def variable(a: Analyzer, node: ast.Variable) -> tree.Expr:
     """``$x``."""
     local = a.scopes.find(node.name)
     if local is None:
-        raise _undefined(a, node)
+        raise calls.undefined(a, node)
     if local.broken and isinstance(local.facts.type, Unresolved):
         raise a.consequential(node.span)
     if not local.assigned and not a.meta_depth and local.origin == "declaration":
@@ -53,30 +51,6 @@ def variable(a: Analyzer, node: ast.Variable) -> tree.Expr:
         )
     type_ = a.known(local.facts.type, node.span, node.name)
     return tree.VariableRef(node.span, type_, local.variable)
-
-
-def _undefined(a: Analyzer, node: ast.Variable) -> SemaError:
-    name = node.name
-    ended = a.scopes.ended.get(name)
-    title = f"Undefined or undeclared variable: {name}"
-    if ended is not None:
-        return a.fail(
-            "undefined-variable",
-            node.span,
-            title,
-            label="not known here",
-            labels=[(ended.span, f"{name} only exists in this block")],
-            help=[f"declare it before the block: let {name};"],
-        )
-    near = nearest(name, [*a.scopes.names(), *a.maps.facts])
-    return a.fail(
-        "undefined-variable",
-        node.span,
-        title,
-        label="not known",
-        help=[f"did you mean {near[0]}?"] if near else (),
-        edits=[Edit(node.span, near[0])] if near else (),
-    )
 
 
 def map_(a: Analyzer, node: ast.Map | ast.MapAccess) -> tree.Expr:

@@ -284,7 +284,12 @@ def expression(a: Analyzer, node: ast.ExprStatement) -> list[tree.Stmt]:
         return branch(a, inner)
     if isinstance(inner, ast.BlockExpr) and inner.block.value is None:
         return [tree.ExprStmt(node.span, a.expr(inner))]
-    expr = _unused(a, inner)
+    try:
+        expr = _unused(a, inner)
+    except SemaError:  # ended with the first; a call may well have several variables
+        for undefined in calls.undefined_variables(a, inner):
+            a.note(undefined)
+        raise
     quiet = isinstance(expr, tree.IncDec) or isinstance(expr.type, Void)
     if isinstance(expr, tree.Call) and expr.function.discardable:
         quiet = True

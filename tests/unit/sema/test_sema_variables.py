@@ -28,6 +28,11 @@ def test_both_branches_do_not_declare_for_the_outer_block() -> None:
     assert error("if (pid) { $x = 1; } else { $x = 2; } $y = $x;").code == "undefined-variable"
 
 
+def test_every_unknown_variable_of_a_call_is_reported() -> None:
+    found = errors('if (pid) { $a = 1; $b = 2; } printf("%d %d %d", $a, pid, $b);')
+    assert [where(error) for error in found] == ["$a", "$b"]
+
+
 def test_shadowing_is_refused_and_points_to_the_first_declaration() -> None:
     found = error("let $x = 1; if (pid) { let $x = 2; }")
     assert found.code == "shadowing"
