@@ -141,12 +141,13 @@ def _instead(wanted: Lookup, name: str, system: System) -> tuple[list[str], list
             note = f"the compiler made a copy of it that BTF leaves out: {kind}:{variants[0]}"
             return [], [note], False
         every = list(functions.names)
+    near = nearest(name, every)
     # A misspelt name may be one that this kernel no longer has.
-    for old in nearest(name, known_names(), 1):
+    for old in nearest(name, [*near, *known_names()], 1):
         renamed, notes = _successors(old, system)
         if renamed and old not in every:
             return renamed, notes, False
-    return nearest(name, every), [], False
+    return near, [], False
 
 
 def _successors(name: str, system: System) -> tuple[list[str], list[str]]:

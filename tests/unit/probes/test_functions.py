@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,6 +190,18 @@ def test_a_renamed_function_is_explained(system: System) -> None:
 
 def test_a_misspelt_renamed_function_leads_to_its_successor(system: System) -> None:
     assert refused(system, "fentry:napi_gro_recieve").help == ("did you mean gro_receive_skb?",)
+
+
+def test_the_nearest_name_counts_be_it_of_this_kernel_or_of_another(
+    machine: dict[str, Any], tmp_path: Path
+) -> None:
+    tracefs = tmp_path / "tracefs"
+    shutil.copytree(machine["tracefs"], tracefs)
+    (tracefs / "available_filter_functions").write_text("tcp_sendmsg\ntcp_sendmsg_locked\n")
+    system = System(**machine | {"tracefs": str(tracefs)})
+    assert refused(system, "kprobe:tcp_sendmsgg").help == ("did you mean tcp_sendmsg?",)
+    renamed = refused(system, "kprobe:tcp_sendpagee")  # until 6.5
+    assert renamed.help == ("did you mean tcp_sendmsg_locked?",)
 
 
 @pytest.mark.parametrize(
