@@ -51,21 +51,37 @@ class Compiler:
         os.close(ask_read)
         os.close(answer_write)
 
-    def compile(self, ir: str, *, optimise: bool = True, text: bool = False) -> tuple[bytes, str]:
+    def compile(
+        self, ir: str, *, optimise: bool = True, text: bool = False, native: bool = False
+    ) -> tuple[bytes, str]:
         """Compile a module; ends the child.
 
         :param ir: the module's text.
         :param text: whether the optimised IR is wanted, too.
+        :param native: for this machine's processor, instead of BPF.
         :returns: the object file, and the optimised IR or ''.
         :raises CodegenError: with LLVM's own words.
         """
+        self.ask(ir, optimise=optimise, text=text, native=native)
+        return self.answer()
+
+    def ask(
+        self, ir: str, *, optimise: bool = True, text: bool = False, native: bool = False
+    ) -> None:
+        """Let it begin; as :meth:`compile` otherwise."""
         try:
-            _send(self._ask, bytes([optimise, text]), ir.encode())
+            _send(self._ask, bytes([optimise, text, native]), ir.encode())
         except BrokenPipeError:
             pass  # the child ended: its log says why
         finally:
             os.close(self._ask)
             self._ask = -1
+
+    def answer(self) -> tuple[bytes, str]:
+        """Wait for what :meth:`ask` asked for; ends the child.
+
+        :raises CodegenError: with LLVM's own words.
+        """
         with os.fdopen(self._answer, "rb") as stream:
             self._answer = -1
             data = stream.read()
@@ -121,7 +137,7 @@ def _child(ask: int, answer: int, log: int) -> None:
         if not request:  # closed without a question
             status = 0
         else:
-            data, text = _compile(request[2:].decode(), bool(request[0]), bool(request[1]))
+            data, text = _compile(request[3:].decode(), *map(bool, request[:3]))
             with os.fdopen(answer, "wb") as stream:
                 stream.write(struct.pack("<I", len(data)) + data + text.encode())
             status = 0
@@ -139,13 +155,18 @@ def _load() -> None:
     llvm.initialize_all_asmprinters()
 
 
-def _compile(ir: str, optimise: bool, text: bool) -> tuple[bytes, str]:
+def _compile(ir: str, optimise: bool, text: bool, native: bool) -> tuple[bytes, str]:
     import llvmlite.binding as llvm
 
     if KEEP_BLOCK_ORDER in ir:
         llvm.set_option("kcap", "-disable-block-placement")
-    target = llvm.Target.from_triple("bpfel")
-    machine = target.create_target_machine(cpu=CPU, opt=2 if optimise else 0)
+    level = 2 if optimise else 0
+    if native:
+        # Code that runs wherever it is put: nothing in it may depend on its address.
+        target = llvm.Target.from_default_triple()
+        machine = target.create_target_machine(opt=level, reloc="pic", codemodel="small")
+    else:
+        machine = llvm.Target.from_triple("bpfel").create_target_machine(cpu=CPU, opt=level)
     module = llvm.parse_assembly(ir)
     module.verify()
     if optimise:

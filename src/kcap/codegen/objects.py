@@ -48,7 +48,7 @@ class ObjectSource:
 
     def __init__(self, hint: str = "", *, cached: bool = True) -> None:
         self._identity = _identity() if cached else ""
-        self._mark = f"{self._key('mark', hint)}.mark" if self._identity and hint else ""
+        self._mark = f"{_key('mark', self._identity, hint)}.mark" if self._identity and hint else ""
         self._compiler: Compiler | None = None
         self.compiled: bool | None = None
         if not self._expected():
@@ -60,15 +60,13 @@ class ObjectSource:
         :param ir: the module's text.
         :raises CodegenError: with LLVM's own words.
         """
-        name = f"{self._key('object', ir)}.o" if self._identity else ""
+        name = f"{_key('object', self._identity, ir)}.o" if self._identity else ""
         found = _unpacked(cachedir.read(DIRECTORY, name)) if name else None
         self.compiled = found is None
         if found is None:
             compiler, self._compiler = self._compiler or Compiler(), None
             found, _ = compiler.compile(ir)
-            if name:
-                cachedir.write(DIRECTORY, name, _packed(found))
-                limit(LIMIT)
+            _keep(name, found)
         if self._mark and (self.compiled or cachedir.read(DIRECTORY, self._mark) != name.encode()):
             cachedir.write(DIRECTORY, self._mark, name.encode())
         return found
@@ -87,9 +85,41 @@ class ObjectSource:
             return False
         return os.path.exists(f"{path}/{os.fsdecode(name)}")
 
-    def _key(self, kind: str, text: str) -> str:
-        said = f"{kind}\0{self._identity}\0{text}"
-        return _digest(said.encode("utf-8", "surrogateescape")).hex()
+
+class NativeObject:
+    """The object for a module of this machine's own code: from the cache, or LLVM is started.
+
+    :param ir: the module's text.
+    :param cached: look into the cache, and put there what had to be compiled.
+    :raises CodegenError: no process can be started.
+    """
+
+    def __init__(self, ir: str, *, cached: bool = True) -> None:
+        identity = _identity() if cached else ""
+        self._name = f"{_key('native', identity, ir)}.{os.uname().machine}.o" if identity else ""
+        self._found = _unpacked(cachedir.read(DIRECTORY, self._name)) if identity else None
+        self._compiler: Compiler | None = None
+        if self._found is None:
+            self._compiler = Compiler()
+            self._compiler.ask(ir, native=True)
+
+    def wait(self) -> bytes:
+        """The object file, once it is there.
+
+        :raises CodegenError: with LLVM's own words.
+        """
+        compiler, self._compiler = self._compiler, None
+        if compiler is not None:
+            self._found, _ = compiler.answer()
+            _keep(self._name, self._found)
+        assert self._found is not None
+        return self._found
+
+    def close(self) -> None:
+        """End the compiler if nobody waited for it."""
+        if self._compiler is not None:
+            self._compiler.close()
+            self._compiler = None
 
 
 def optimised(ir: str) -> str:
@@ -112,6 +142,18 @@ def _identity() -> str:
         except OSError:  # not in this directory, or this is none
             continue
     return ""
+
+
+def _key(kind: str, identity: str, text: str) -> str:
+    said = f"{kind}\0{identity}\0{text}"
+    return _digest(said.encode("utf-8", "surrogateescape")).hex()
+
+
+def _keep(name: str, data: bytes) -> None:
+    """Put an object into the cache; '' for none."""
+    if name:
+        cachedir.write(DIRECTORY, name, _packed(data))
+        limit(LIMIT)
 
 
 def _digest(data: bytes) -> bytes:

@@ -134,7 +134,7 @@ class _Record(Placing):
         self.put("probe", gen.index)
         self.put("func", 0)
         self.put("reserved", 0)
-        self.put("reserved2", 0)
+        self.put("reason", 0)
         self.put("headroom", self.at_most(values["H"], layout.MAC_UNSET))
 
     def _device(self) -> None:

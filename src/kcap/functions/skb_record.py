@@ -155,7 +155,7 @@ FIELDS: Final[dict[str, Field]] = {
     "queue_mapping": Field(94, 2, "skb->queue_mapping"),
     "mac_header": Field(96, 2, "skb->mac_header as it stands (0xffff: unset)"),
     "network_header": Field(98, 2, "skb->network_header as it stands (0: unset)"),
-    "reserved2": Field(100, 4, "0"),
+    "reason": Field(100, 4, "why the packet is dropped, an enum skb_drop_reason; 0 if unknown"),
     "comm": Field(104, 16, "bpf_get_current_comm()"),
     "dev_name": Field(120, 16, "skb->dev->name, zeros without a valid device"),
 }

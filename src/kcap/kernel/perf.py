@@ -66,6 +66,13 @@ class PerfRing:
         self._whole = whole
         self._next = self._control[_TAIL]
 
+    @property
+    def address(self) -> int:
+        """Where ``data`` is in memory, for those who walk the records in machine code."""
+        from ctypes import addressof, c_char
+
+        return addressof(c_char.from_buffer(self._map, PAGESIZE))
+
     def fileno(self) -> int:
         """The perf event's file descriptor, readable when the ring has reached its watermark."""
         return self._fd

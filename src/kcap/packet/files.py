@@ -25,7 +25,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from kcap.closing import Closing
@@ -40,6 +40,7 @@ _FILE_FLAGS: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK 
 _JOIN_BELOW: Final = 2048
 
 Buffer = bytes | bytearray | memoryview
+Split = Callable[[memoryview], Iterable[memoryview]]
 
 
 class OutputFile(Closing):
@@ -86,6 +87,25 @@ class OutputFile(Closing):
         """
         for start in range(0, len(records), _IOV_MAX):
             self._write_batch(records[start : start + _IOV_MAX])
+
+    def write_joined(self, data: memoryview, count: int, split: Split) -> None:
+        """Append records that stand one behind the other.
+
+        :param count: how many they are.
+        :param split: parts them; called only when the file cannot take all.
+        :raises FileError: when it cannot; it then ends with the last whole record.
+        """
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self.fd, data[written:] if written else data)
+        except BaseException as error:
+            self._cut_back(list(split(data)), written)
+            if isinstance(error, OSError):
+                raise _write_error(self.path, error) from error
+            raise
+        self.size += len(data)
+        self.records += count
 
     def overwrite(self, data: bytes, offset: int) -> None:
         """Change bytes that were written before (a header's field)."""
@@ -171,6 +191,22 @@ class RecordWriter:
             self.file.write(records)
         except BaseException:
             self.unwritten += len(records) - (self.file.records - before)
+            raise
+
+    def split(self, data: memoryview) -> Iterable[memoryview]:
+        """The records that stand one behind the other in ``data``."""
+        raise NotImplementedError
+
+    def write_joined(self, data: memoryview, count: int) -> None:
+        """Write records that stand one behind the other; nothing may be pending.
+
+        :raises FileError: when the file cannot take them.
+        """
+        before = self.file.records
+        try:
+            self.file.write_joined(data, count, self.split)
+        except BaseException:
+            self.unwritten += count - (self.file.records - before)
             raise
 
 

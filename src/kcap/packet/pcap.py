@@ -8,6 +8,7 @@ readable at any moment: its header is written first, then whole records only.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from kcap.packet.files import OutputFile, RecordWriter
@@ -50,6 +51,14 @@ class PcapWriter(RecordWriter):
         sec, nsec = divmod(time_ns, 1_000_000_000)
         header = PCAP_HEADER.pack(sec, nsec, len(frame.data), frame.original_length)
         self.pending.append(header + frame.data)
+
+    def split(self, data: memoryview) -> Iterator[memoryview]:
+        """The records that stand one behind the other in ``data``."""
+        at = 0
+        while at < len(data):
+            length = PCAP_HEADER.size + PCAP_HEADER.unpack_from(data, at)[2]
+            yield data[at : at + length]
+            at += length
 
     def close(self) -> None:
         """Flush and close."""

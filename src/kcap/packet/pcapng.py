@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from kcap.functions import skb_record as layout
@@ -89,8 +90,8 @@ class PcapngWriter(RecordWriter):
         self._interfaces: dict[tuple[int, int, bytes, int], Interface] = {}
         self._comments: dict[tuple[int, int, bytes, int, int, int], bytes] = {}
         self._same: dict[tuple[bytes, bytes], tuple[Interface, bytes, tuple[int, int]]] = {}
-        # A packet's identity must not tell kernel addresses to whoever gets the file.
-        self._secret = int.from_bytes(os.urandom(8))
+        #: A packet's identity must not tell kernel addresses to whoever gets the file.
+        self.secret = int.from_bytes(os.urandom(8))
 
     def begin(self) -> None:
         """Empty the file and write the section header."""
@@ -125,6 +126,19 @@ class PcapngWriter(RecordWriter):
         """
         skb, sec, nsec, caplen, original = _COPY.unpack_from(sample)
         time_ns = sec * 1_000_000_000 + nsec
+        interface, comment, numbers = self._shared(sample, time_ns)
+        data = sample[layout.PREFIX_OFFSET : layout.PREFIX_OFFSET + caplen]
+        self._append(interface, time_ns, data, original, comment, numbers, skb)
+
+    def block_tail(self, sample: Sample) -> tuple[Interface, bytes]:
+        """What stands behind the packet in the block of a sample that :meth:`copy` has seen: the
+        options, with the identity and the length of the block left 0.
+        """
+        interface, comment, numbers = self._shared(sample, 0)
+        return interface, comment + _block_tail(numbers, 0, 0)
+
+    def _shared(self, sample: Sample, time_ns: int) -> tuple[Interface, bytes, tuple[int, int]]:
+        """Interface, comment and numbers of a sample, made once for all that agree in them."""
         key = bytes(sample[_SAME_HEAD]), bytes(sample[_SAME_TAIL])
         same = self._same.get(key)
         if same is None:
@@ -137,8 +151,7 @@ class PcapngWriter(RecordWriter):
             if len(self._same) >= _CACHE_SIZE:
                 self._same.clear()
             self._same[key] = same
-        data = sample[layout.PREFIX_OFFSET : layout.PREFIX_OFFSET + caplen]
-        self._append(same[0], time_ns, data, original, same[1], same[2], skb)
+        return same
 
     def _append(
         self,
@@ -160,11 +173,16 @@ class PcapngWriter(RecordWriter):
             _ENHANCED_PACKET, total, interface.id, time_ns >> 32, time_ns & 0xFFFFFFFF,
             length, original,
         )  # fmt: skip
-        tail = _EPB_TAIL.pack(
-            _EPB_FLAGS, 4, numbers[0], _EPB_PACKETID, 8, skb ^ self._secret,
-            _EPB_QUEUE, 4, numbers[1], 0, 0, total,
-        )  # fmt: skip
+        tail = _block_tail(numbers, skb ^ self.secret, total)
         self.pending.append(b"".join((head, data, padding, comment, tail)))
+
+    def split(self, data: memoryview) -> Iterator[memoryview]:
+        """The blocks that stand one behind the other in ``data``."""
+        at = 0
+        while at < len(data):
+            length = int.from_bytes(data[at + 4 : at + 8], "little")
+            yield data[at : at + length]
+            at += length
 
     def close(self, end_ns: int = 0, lost: int = 0) -> None:
         """Write the statistics of every interface, and close.
@@ -220,6 +238,14 @@ class PcapngWriter(RecordWriter):
         )
         body = interface.id.to_bytes(4, "little") + _time(end_ns) + options
         return _block(_INTERFACE_STATISTICS, body)
+
+
+def _block_tail(numbers: tuple[int, int], identity: int, total: int) -> bytes:
+    """The end of an Enhanced Packet Block: what is behind its comment."""
+    return _EPB_TAIL.pack(
+        _EPB_FLAGS, 4, numbers[0], _EPB_PACKETID, 8, identity,
+        _EPB_QUEUE, 4, numbers[1], 0, 0, total,
+    )  # fmt: skip
 
 
 def _numbers(record: Record) -> tuple[int, int]:

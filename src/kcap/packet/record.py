@@ -66,7 +66,7 @@ class Record(NamedTuple):
     queue_mapping: int
     mac_header: int
     network_header: int
-    reserved2: int
+    reason: int
     comm: bytes
     dev_name: bytes
     sec: int

@@ -6,17 +6,21 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kcap.closing import Closing
 from kcap.functions import skb_record as layout
-from kcap.packet import linktype
+from kcap.packet import copy_loop, linktype
+from kcap.packet.copier import Copier, Outlet, Ring
 from kcap.packet.files import OutputFile
 from kcap.packet.frame import Frame, convert, finish
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.pcapng import PcapngWriter
 from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
 from kcap.records import dataclass, field
+
+if TYPE_CHECKING:
+    from kcap.codegen.native import NativeCode
 
 #: How long a record may be on its way from bpf_ktime_get_ns() into the ring, nanoseconds.
 HOLD_BACK_NS: Final = 2_000_000
@@ -26,6 +30,7 @@ HOLD_BACK_NS: Final = 2_000_000
 _Entry = tuple[int, int, Sample, int, int]
 _FINISH: Final = 0  # a sample, which needs a finishing touch
 _COPY: Final = 1  # a pcap record: the part of a sample that goes into a pcap file as it is
+_FOREVER: Final = (1 << 64) - 1
 _BLOCK: Final = 2  # a sample that goes into a pcapng file with its frame as it is
 
 
@@ -105,6 +110,7 @@ class PacketSink(Closing):
         self._arrivals = 0
         self._last_ns = 0
         self._started = self._closed = False
+        self._copier: Copier | None = None
         #: Site id -> what became of its packets.
         self.stats = {site.id: SiteStats() for site in sites}
         #: Samples that were no packet records.
@@ -149,6 +155,55 @@ class PacketSink(Closing):
         self._write(batch)
         return len(batch)
 
+    def use(self, code: NativeCode, rings: Sequence[Ring]) -> None:
+        """Let machine code do the copying from now on: :meth:`drain` instead of :meth:`consume`.
+
+        :param code: ``copy_loop``'s module, compiled.
+        :param rings: one for each CPU.
+        """
+        outlets = {id(target): Outlet(target.writer) for target in self._targets}
+        ways = {_FINISH: 0, _COPY: copy_loop.WAY_PCAP, _BLOCK: copy_loop.WAY_PCAPNG}
+        sites = {
+            site: (outlets[id(target)], ways[target.way]) for site, target in self._by_site.items()
+        }
+        self._copier = Copier(code, rings, sites, self._odd)
+
+    def drain(self, drained_at_ns: int | None = None) -> int:
+        """Write what the rings of :meth:`use` hold, but for what is too young to be in order yet.
+
+        :param drained_at_ns: CLOCK_MONOTONIC before the rings are looked at; None to write all.
+        :returns: packets written.
+        :raises FileError: when a file cannot take them; it ends with a whole packet.
+        """
+        assert self._copier is not None, "use() comes first"
+        if not self._started:
+            self.start()
+        until = _FOREVER if drained_at_ns is None else drained_at_ns - self._hold_back_ns
+        copier, late, malformed = self._copier, self._copier.late, self._copier.malformed
+        written = 0
+        try:
+            written = copier.drain(until, self._room)
+        finally:
+            for site, stats in self.stats.items():
+                stats.written += copier.written(site)
+            self.late += copier.late - late
+            self.malformed += copier.malformed - malformed
+        self._room -= written
+        return written
+
+    def _odd(self, sample: Sample) -> None:
+        """A record that the machine code leaves to Python."""
+        _, site, _, _, flags, _ = HEAD.unpack_from(sample)
+        writer = self._by_site[site].writer
+        if flags & layout.FLAG_FIXUP or self._by_site[site].way == _FINISH:
+            self._finish(sample, site)
+            return
+        if isinstance(writer, PcapngWriter):
+            writer.copy(sample)
+        else:
+            writer.pending.append(sample[layout.PCAP_HEADER_OFFSET :])
+        self.stats[site].written += 1
+
     @property
     def complete(self) -> bool:
         """Whether as many packets have been written as were wanted."""
@@ -169,6 +224,8 @@ class PacketSink(Closing):
             return
         self._closed = True
         failure: Exception | None = None
+        if self._copier is not None:
+            self._copier.settle()
         if self._started:
             held, self._held = self._held, []
             try:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from kcap.errors import FileError
-from kcap.packet.files import Buffer, OutputFile
+from kcap.packet.files import Buffer, OutputFile, Split
 
 
 class StreamClosedError(FileError):
@@ -41,7 +41,10 @@ class StreamFile(OutputFile):
         :raises StreamClosedError: the reader has gone.
         :raises FileError: the stream cannot be written.
         """
-        data = memoryview(b"".join(records))
+        self.write_joined(memoryview(b"".join(records)), len(records))
+
+    def write_joined(self, data: memoryview, count: int, split: Split | None = None) -> None:
+        """Write records that stand one behind the other; as :meth:`write` otherwise."""
         total = len(data)
         try:
             while data:
@@ -51,7 +54,7 @@ class StreamFile(OutputFile):
                 raise StreamClosedError(f"nobody reads {self.path} any more", self.path) from error
             raise FileError(f"cannot write to {self.path}: {error.strerror}", self.path) from error
         self.size += total
-        self.records += len(records)
+        self.records += count
 
     def overwrite(self, data: bytes, offset: int) -> None:
         """A stream has no way back.

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kcap.functions.skb_emit import PACKET_SITES, PACKETS_MAP, REALTIME_MAP, PacketSite
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from kcap.codegen.compile import Compiled
+    from kcap.codegen.objects import NativeObject
     from kcap.kernel.maps import Map
     from kcap.kernel.perf import PerfReader
     from kcap.packet.clock import RealtimeOffset
@@ -37,12 +40,15 @@ class PacketOptions:
     :param immediate: look at every packet as it comes. The order of packets of different CPUs
         may then be wrong by what they took to the ring.
     :param files: what to write to for a path, instead of a file of that name.
+    :param native: copy packets in machine code, which is compiled once and kept; Python alone
+        writes the same files. ``KCAP_NATIVE=0`` in the environment switches it off, too.
     """
 
     deliver: bool = True
     limit: int = 0
     immediate: bool = False
     files: Mapping[str, OutputFile] = field(default_factory=dict)
+    native: bool = True
 
 
 class PacketCapture:
@@ -68,9 +74,11 @@ class PacketCapture:
             if isinstance(counter.site, PacketSite)
         }
         self._config = checked.script.config
+        self._native: NativeObject | None = None
         self._reader: PerfReader | None = None
         self._clock: RealtimeOffset | None = None
         self._sink: PacketSink | None = None
+        self._drains = False
         self._decoder: PacketDecoder | None = None
         if self._sites:
             self._open_files(compiled, checked)
@@ -97,6 +105,8 @@ class PacketCapture:
         )
         if options.deliver:
             self._decoder = PacketDecoder(sites, names)
+        elif options.native and os.environ.get("KCAP_NATIVE") != "0":
+            self._native = _native_loop(checked.options.cached)
 
     def open(self, maps: Mapping[str, Map]) -> None:
         """Map the rings and set the clock: the programs are loaded, none is attached yet.
@@ -111,10 +121,23 @@ class PacketCapture:
         pages = 1 << ((self._config.perf_rb_pages or DEFAULT_PAGES) - 1).bit_length()
         watermark = 0 if self._options.immediate else pages * 4096 // WATERMARK_PART
         self._reader = PerfReader(maps[PACKETS_MAP], pages, watermark)
+        self._use_native_loop()
         clock = maps[REALTIME_MAP]
         self._clock = RealtimeOffset(
             lambda offset: clock.update(bytes(4), offset.to_bytes(8, "little", signed=True))
         )
+
+    def _use_native_loop(self) -> None:
+        """Copy in machine code if it can be had: it is quicker, and all there is to it."""
+        from kcap.codegen.llvm import CodegenError
+        from kcap.codegen.native import NativeCode, NativeError
+
+        native, self._native = self._native, None
+        if native is None or self._sink is None or self._reader is None:
+            return
+        with suppress(CodegenError, NativeError):
+            self._sink.use(NativeCode(native.wait()), self._reader.rings)
+            self._drains = True
 
     def start(self) -> None:
         """Begin the files: the trace starts.
@@ -137,9 +160,12 @@ class PacketCapture:
             return
         if self._clock is not None:
             self._clock.refresh()
+        started = time.monotonic_ns()
+        if self._drains:
+            self._sink.drain(started)
+            return
         # All CPUs' samples at once, and also when there are none: the sink merges them by time,
         # and holds the youngest back for the next call.
-        started = time.monotonic_ns()
         samples = [sample for ring in self._reader.rings for sample in ring.read().samples]
         if self._decoder is not None:
             found = sorted(map(self._decoder.decode, samples), key=lambda p: p.mono_ns)
@@ -156,6 +182,13 @@ class PacketCapture:
     def finish(self) -> Iterator[object]:
         """The last packets, once nothing is attached any more."""
         yield from self.read()
+        self._write_rest()
+
+    def _write_rest(self) -> None:
+        """Write also what was too young to be in order: nothing more will come."""
+        if self._drains and self._sink is not None:
+            self._drains = False
+            self._sink.drain()
 
     @property
     def complete(self) -> bool:
@@ -181,7 +214,27 @@ class PacketCapture:
 
         :raises FileError: a file could not take its last packets.
         """
-        if self._reader is not None:
-            self._reader.close()
-        if self._sink is not None:
-            self._sink.close()
+        if self._native is not None:
+            self._native.close()
+        try:
+            self._write_rest()
+        finally:
+            if self._reader is not None:
+                self._reader.close()
+            if self._sink is not None:
+                self._sink.close()
+
+
+def _native_loop(cached: bool) -> NativeObject | None:
+    """The copying loop, being compiled unless it was before; None where there can be none."""
+    from kcap.codegen.llvm import CodegenError
+    from kcap.codegen.native import MACHINES
+    from kcap.codegen.objects import NativeObject
+    from kcap.packet import copy_loop
+
+    if os.uname().machine not in MACHINES:
+        return None
+    try:
+        return NativeObject(copy_loop.module(), cached=cached)
+    except CodegenError:  # no process, no memory: Python can do it
+        return None

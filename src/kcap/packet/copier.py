@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python side of ``copy_loop``: its structures in memory, and what it leaves to Python.
+
+Speed only: without it ``PacketSink.consume`` writes the same files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from contextlib import suppress
+from mmap import mmap
+from typing import TYPE_CHECKING, Final, Protocol
+
+from kcap.errors import FileError
+from kcap.functions import skb_record as layout
+from kcap.kernel.errors import SyscallError
+from kcap.packet import copy_loop as loop
+from kcap.packet.pcapng import PcapngWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kcap.codegen.native import NativeCode
+    from kcap.packet.files import Buffer
+    from kcap.packet.pcap import PcapWriter
+    from kcap.packet.pcapng import Interface
+    from kcap.packet.record import Sample
+
+#: Bytes that are collected for a file before they are written.
+BUFFER: Final = 1 << 20
+_LARGEST_RECORD: Final = 1 << 16
+_SMALLEST_RECORD: Final = (12 + layout.PREFIX_OFFSET + 7) // 8 * 8
+_MASK: Final = (1 << 64) - 1
+
+
+class Ring(Protocol):
+    """What the loop needs of a ring (``kcap.kernel.perf.PerfRing``)."""
+
+    cpu: int
+    size: int
+
+    @property
+    def address(self) -> int:
+        """Where its data are in memory."""
+
+    def pending(self) -> tuple[int, int]:
+        """Positions of what was not read: tail and head."""
+
+    def release(self, tail: int | None = None) -> None:
+        """Give the space up to a position back."""
+
+
+class Struct:
+    """One structure, or an array of them, in memory that the loop shares.
+
+    :param members: names of its members.
+    :param count: how many structures.
+    """
+
+    def __init__(self, members: tuple[str, ...], count: int = 1) -> None:
+        self._index = {name: index for index, name in enumerate(members)}
+        self._length = len(members)
+        # Anonymous memory: only what is used takes any.
+        self._memory = mmap(-1, max(8 * len(members) * count, 8))
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._words = memoryview(self._memory).cast("Q")
+
+    def get(self, name: str, number: int = 0) -> int:
+        """A member of structure ``number``."""
+        return self._words[number * self._length + self._index[name]]
+
+    def set(self, name: str, value: int, number: int = 0) -> None:
+        """Set a member of structure ``number``."""
+        self._words[number * self._length + self._index[name]] = value
+
+    def take(self, name: str, number: int = 0) -> int:
+        """A counter, which starts again at 0."""
+        value = self.get(name, number)
+        self.set(name, 0, number)
+        return value
+
+
+class Outlet:
+    """A file that the loop writes to: a buffer, and for pcapng the templates of its blocks.
+
+    :param writer: the file's writer; records that Python makes go through the buffer, too.
+    """
+
+    def __init__(self, writer: PcapWriter | PcapngWriter) -> None:
+        self.writer = writer
+        self._memory = mmap(-1, BUFFER)
+        self._view = memoryview(self._memory)
+        self.struct = Struct(loop.TARGET)
+        self.struct.set("buffer", ctypes.addressof(ctypes.c_char.from_buffer(self._memory)))
+        self.struct.set("capacity", BUFFER)
+        self._templates: Struct | None = None
+        self._kept: dict[int, tuple[Interface, object]] = {}
+        if isinstance(writer, PcapngWriter):
+            self._templates = Struct(loop.TEMPLATE, loop.TEMPLATES)
+            self.struct.set("templates", self._templates.address)
+            self.struct.set("secret", writer.secret)
+
+    def adopt(self) -> None:
+        """Take over the records that the writer has pending.
+
+        :raises FileError: the file cannot take what has to go before them.
+        """
+        records, self.writer.pending = self.writer.pending, []
+        for record in records:
+            self._append(record)
+
+    def _append(self, record: Buffer) -> None:
+        used = self.struct.get("used")
+        if used + len(record) > BUFFER:
+            self.flush()
+            used = 0
+        self._view[used : used + len(record)] = record
+        self.struct.set("used", used + len(record))
+        self.struct.set("count", self.struct.get("count") + 1)
+
+    def flush(self) -> None:
+        """Write what is in the buffer.
+
+        :raises FileError: when the file cannot take it.
+        """
+        used, count = self.struct.take("used"), self.struct.take("count")
+        if used:
+            self.writer.write_joined(self._view[:used], count)
+
+    def learn(self, sample: Sample) -> None:
+        """Let the loop make the blocks of packets like this one from now on."""
+        templates, writer = self._templates, self.writer
+        if templates is None or not isinstance(writer, PcapngWriter):
+            return
+        interface, tail = writer.block_tail(sample)
+        key = _key(sample)
+        slot = _slot(key)
+        self._settle(slot)
+        for number, word in enumerate(key):
+            templates.set(f"key{number}", word, slot)
+        kept = ctypes.create_string_buffer(tail, len(tail))
+        self._kept[slot] = (interface, kept)
+        templates.set("interface", interface.id, slot)
+        templates.set("tail", ctypes.addressof(kept), slot)
+        templates.set("tail_size", len(tail), slot)
+
+    def settle(self) -> None:
+        """Bring the interfaces' figures up to date."""
+        for slot in self._kept:
+            self._settle(slot)
+
+    def _settle(self, slot: int) -> None:
+        known = self._kept.get(slot)
+        if known is not None and self._templates is not None:
+            interface = known[0]
+            interface.packets += self._templates.take("packets", slot)
+            interface.last_ns = max(interface.last_ns, self._templates.get("last_ns", slot))
+
+
+class Copier:
+    """Writes the packets of rings to files.
+
+    :param code: ``copy_loop``'s module, compiled.
+    :param rings: one for each CPU.
+    :param sites: for each site's number, its file, and whether its records go into that file as
+        they come (WAY_PCAP, WAY_PCAPNG) or through Python (0).
+    :param odd: what writes a record that the loop cannot: it gets the sample, which stays as it is,
+        and leaves what it makes of it with the file's writer.
+    """
+
+    def __init__(
+        self,
+        code: NativeCode,
+        rings: Sequence[Ring],
+        sites: Mapping[int, tuple[Outlet, int]],
+        odd: Callable[[bytes], None],
+    ) -> None:
+        self._collect, self._write = code.function("collect"), code.function("write")
+        self._rings = rings
+        self._outlets = list({id(outlet): outlet for outlet, _ in sites.values()}.values())
+        self._by_site = {site: outlet for site, (outlet, _) in sites.items()}
+        self._odd = odd
+        self._ring = Struct(loop.RING, len(rings))
+        self._scratch = mmap(-1, _LARGEST_RECORD * max(len(rings), 1))
+        scratch = ctypes.addressof(ctypes.c_char.from_buffer(self._scratch))
+        for number, ring in enumerate(rings):
+            self._ring.set("data", ring.address, number)
+            self._ring.set("size", ring.size, number)
+            self._ring.set("scratch", scratch + number * _LARGEST_RECORD, number)
+            self._ring.set("number", number, number)
+        self._entries = Struct(loop.ENTRY, sum(ring.size for ring in rings) // _SMALLEST_RECORD + 1)
+        site_count = max(sites, default=-1) + 1
+        self._site = Struct(loop.SITE, site_count)
+        for site, (outlet, way) in sites.items():
+            self._site.set("target", outlet.struct.address, site)
+            self._site.set("way", way, site)
+        self._drain = Struct(loop.DRAIN)
+        libc = ctypes.CDLL(None)
+        memcpy = ctypes.cast(libc.memcpy, ctypes.c_void_p).value or 0
+        for name, value in (
+            ("rings", self._ring.address), ("ring_count", len(rings)), ("memcpy", memcpy),
+            ("entries", self._entries.address), ("sites", self._site.address),
+            ("site_count", site_count),
+        ):  # fmt: skip
+            self._drain.set(name, value)
+        #: Records that were none, records that came after a later one: all so far.
+        self.malformed = self.late = 0
+        #: The time of the last record that was written, CLOCK_MONOTONIC.
+        self.last_ns = 0
+
+    def drain(self, until_ns: int, room: int) -> int:
+        """Write the records that are older than ``until_ns``; the rest stays in the rings.
+
+        :param room: how many to write at most; what is left of the older ones is dropped then.
+        :returns: how many were written.
+        :raises FileError: a file cannot take them; it ends with a whole packet.
+        :raises SyscallError: a ring is corrupt.
+        """
+        drain = self._drain
+        drain.set("until", min(until_ns, _MASK))
+        for number, ring in enumerate(self._rings):
+            tail, head = ring.pending()
+            self._ring.set("tail", tail, number)
+            self._ring.set("head", head, number)
+            self._ring.set("held", 0, number)
+        self._collect(drain.address)
+        drain.set("next", 0)
+        drain.set("room", room)
+        drain.set("last", self.last_ns)
+        try:
+            self._write_all()
+        except BaseException:
+            self._give_up()
+            raise
+        finally:
+            self._release()
+            self.last_ns = drain.get("last")
+            self.malformed += drain.take("malformed")
+            self.late += drain.take("late")
+        if drain.get("corrupt"):
+            raise SyscallError("a perf ring is corrupt", errno.EIO)
+        return room - drain.get("room")
+
+    def written(self, site: int) -> int:
+        """How many packets of a site the loop has written since this was asked before."""
+        return self._site.take("written", site)
+
+    def settle(self) -> None:
+        """Bring the interfaces' figures up to date, before the files are ended."""
+        for outlet in self._outlets:
+            outlet.settle()
+
+    def _write_all(self) -> None:
+        drain = self._drain
+        while (why := self._write(drain.address)) != loop.DONE:
+            sample = self._sample(drain.get("next"))
+            if why == loop.FULL:
+                self._by_site[_site(sample)].flush()
+            else:
+                self._leave_to_python(sample)
+        for outlet in self._outlets:
+            outlet.flush()
+
+    def _leave_to_python(self, sample: bytes) -> None:
+        """Record ``next`` is one that Python writes."""
+        drain = self._drain
+        drain.set("next", drain.get("next") + 1)
+        outlet = self._by_site.get(_site(sample))
+        if outlet is None:
+            self.malformed += 1
+            return
+        mono = int.from_bytes(sample[:8], "little")
+        self.late += mono < drain.get("last")
+        drain.set("last", max(mono, drain.get("last")))
+        drain.set("room", drain.get("room") - 1)
+        self._odd(sample)
+        outlet.adopt()
+        if not _u16(sample, "flags") & layout.FLAG_FIXUP:
+            outlet.learn(sample)
+
+    def _sample(self, number: int) -> bytes:
+        address = self._entries.get("sample", number)
+        caplen_at = layout.PCAP_HEADER_OFFSET + 8
+        caplen = int.from_bytes(ctypes.string_at(address + caplen_at, 4), "little")
+        return ctypes.string_at(address, layout.PREFIX_OFFSET + caplen)
+
+    def _release(self) -> None:
+        for number, ring in enumerate(self._rings):
+            held = self._ring.get("held", number)
+            ring.release(self._ring.get("stop" if held else "tail", number))
+
+    def _give_up(self) -> None:
+        """A file has failed: write what the others can take, account for what is not written."""
+        for outlet in self._outlets:
+            with suppress(FileError):  # counted by the writer; the first failure is on its way
+                outlet.flush()
+        drain = self._drain
+        first, count = drain.get("next"), drain.get("count")
+        for number in range(first, min(count, first + drain.get("room"))):
+            site = _site(self._sample(number))
+            outlet_ = self._by_site.get(site)
+            if outlet_ is not None:
+                self._site.set("written", self._site.get("written", site) + 1, site)
+                outlet_.writer.unwritten += 1
+
+
+def _u16(sample: Sample, name: str) -> int:
+    at = layout.FIELDS[name].offset
+    return sample[at] | sample[at + 1] << 8
+
+
+def _site(sample: Sample) -> int:
+    at = layout.FIELDS["site"].offset
+    return int.from_bytes(sample[at : at + 4], "little")
+
+
+def _key(sample: Sample) -> list[int]:
+    """The words by which the loop finds a record's template."""
+    words = [int.from_bytes(sample[at : at + 8], "little") for at in loop.KEY_WORDS]
+    reason = layout.FIELDS["reason"].offset
+    words.append(
+        _u16(sample, "flags")
+        | sample[layout.FIELDS["position"].offset] << 16
+        | int.from_bytes(sample[reason : reason + 4], "little") << 32
+    )
+    return words
+
+
+def _slot(key: Sequence[int]) -> int:
+    """Where a template stands: the hash of the loop."""
+    mixed = key[0]
+    for word in key[1:]:
+        mixed = mixed * loop.HASH & _MASK ^ word
+    return (mixed * loop.HASH & _MASK) >> 64 - (loop.TEMPLATES.bit_length() - 1)
