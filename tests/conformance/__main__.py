@@ -16,6 +16,7 @@ import json
 import sys
 from pathlib import Path
 
+from conformance import tools
 from kcap.vm.guest import Guest
 from kcap.vm.sources import Share
 
@@ -23,7 +24,7 @@ from kcap.vm.sources import Share
 FEATURES = (
     *("loop", "probe_read_kernel", "btf", "fentry", "dpath", "signal", "iter", "libpath_resolv"),
     *("dwarf", "kprobe_multi", "uprobe_multi", "skboutput", "get_tai_ns", "get_func_ip"),
-    *("jiffies64", "lookup_percpu_elem"),
+    *("jiffies64", "lookup_percpu_elem", "kprobe_session", "dwunwind"),
 )
 _TESTS = Path(__file__).resolve().parents[1]
 _LAUNCHER = b"""\
@@ -64,12 +65,16 @@ def _run(arguments: argparse.Namespace) -> list[dict[str, object]]:
                 f"{row['status']:4} {row['seconds']:6} s  {row['test']}  {row['why']}", flush=True
             )
 
+    programs = tools.share(print)
     shares = [
         Share(arguments.directory.resolve(), "/root/tests", False),
         Share(_TESTS, "/root/runner", False),
+        programs,
     ]
     with Guest(arguments.kernel, shares=shares, progress=print) as guest:
         guest.put(_LAUNCHER, "/usr/local/bin/bpftrace", mode=0o755)
+        for name, text in tools.launchers(programs.directory).items():
+            guest.put(text, f"/usr/local/bin/{name}", mode=0o755)
         words = [",".join(FEATURES), arguments.suites, arguments.name]
         guest.start(
             ["python3", "-m", "conformance.in_guest", "/root/tests", *words],

@@ -33,6 +33,8 @@ GRACE = 0.4
 SILENCE = 6.0
 #: What means something to a shell outside of single quotes.
 _SPECIAL = frozenset("$`|&;<>()*?~#{}\\\n[]!")
+#: Modules whose functions, types and events tests look at.
+MODULES = ("nf_tables", "kvm", "xfs")
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 
 
@@ -351,6 +353,7 @@ def main() -> int:
     features = frozenset(sys.argv[2].split(","))
     suites = sys.argv[3].split(",") if sys.argv[3] else []
     wanted = re.compile(sys.argv[4]) if len(sys.argv) > 4 and sys.argv[4] else None
+    subprocess.run(["modprobe", "-a", *MODULES], check=False)  # without them tests are skipped
     _warm_up()
     for test in read_suites(directory, suites):
         full = f"{test.suite}.{test.name}"
