@@ -24,7 +24,7 @@ from kcap.vm.sources import Share
 FEATURES = (
     *("loop", "probe_read_kernel", "btf", "fentry", "dpath", "signal", "iter", "libpath_resolv"),
     *("dwarf", "kprobe_multi", "uprobe_multi", "skboutput", "get_tai_ns", "get_func_ip"),
-    *("jiffies64", "lookup_percpu_elem", "kprobe_session", "dwunwind"),
+    *("jiffies64", "lookup_percpu_elem", "kprobe_session", "dwunwind", "blazesym"),
 )
 _TESTS = Path(__file__).resolve().parents[1]
 _LAUNCHER = b"""\

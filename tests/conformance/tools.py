@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from kcap.vm.kernels import Progress
 
-PACKAGES = ("bpftool", "strace")
+#: Their packages by name.
+PROGRAMS = {"bc": "bc", "bpftool": "bpftool", "nm": "binutils", "strace": "strace"}
+PACKAGES = tuple(sorted(set(PROGRAMS.values())))
 POINT = "/opt/tools"
 #: In the guest: finds the programs' libraries beside them.
 LAUNCHER = """\
@@ -52,7 +54,7 @@ def launchers(directory: Path) -> dict[str, bytes]:
     :param directory: the share's directory here.
     """
     found = {}
-    for name in PACKAGES:
+    for name in PROGRAMS:
         path = next(p for p in directory.glob(f"**/*bin/{name}") if p.is_file())
         text = LAUNCHER.format(point=POINT, path=path.relative_to(directory))
         found[name] = text.encode()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kcap.codegen import maps
 from kcap.codegen.emitter import Emitter
-from kcap.codegen.module import Features, LostCounter, ModuleBuilder
+from kcap.codegen.module import PERCPU_LIMIT, Features, LostCounter, ModuleBuilder
 from kcap.codegen.objects import ObjectSource
 from kcap.kernel.object import BpfObject
 from kcap.kernel.spec import LineSpec, MapSpec, ProgramSpec
@@ -72,13 +72,24 @@ def generate(
     bodies = [[program.predicate, *program.body] for program in script.programs]
     calls = (node for node in tree.walk(bodies) if isinstance(node, tree.Call))
     module.may_exit = any(call.function.name == "exit" for call in calls)
+    _emit(script, module)
+    if module.scratch_size > PERCPU_LIMIT:  # known only now, and the programs' beginning differs
+        large = ModuleBuilder(
+            script.config, features, pid, helper_errors=helper_errors, lines=lines
+        )
+        large.may_exit, large.scratch_by_cpu = module.may_exit, True
+        _emit(script, large)
+        module = large
+    module.finish()
+    return module
+
+
+def _emit(script: tree.Script, module: ModuleBuilder) -> None:
     for map_ in script.maps.values():
         module.map(maps.spec(map_))
     for index, program in enumerate(script.programs):
         text = Emitter(module, program, index).emit()
         module.functions.append(text)
-    module.finish()
-    return module
 
 
 def compile_script(

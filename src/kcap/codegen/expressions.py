@@ -245,14 +245,15 @@ def _cast_place(gen: Emitter, expr: tree.Cast) -> Place:
     an integer, a string of another size."""
     from_, to = expr.operand.type, expr.type
     if from_.is_scalar or isinstance(to, String):
-        dest = gen.alloc(max(to.size, from_.size), 8)
+        dest = gen.alloc(max(to.size, from_.size) + 1, 8)
         if from_.is_scalar:
             gen.ir.store(gen.llvm_type(from_), value(gen, expr.operand), dest)
         elif isinstance(from_, String):
             memory.store(gen, expr, dest)
         else:
             where = place(gen, expr.operand)
-            size = min(to.size, from_.size + 1)
+            # one more, so that the helper's NUL goes behind a string that fills the array
+            size = min(to.size, from_.size) + 1
             gen.read_string(dest, size, memory.address_of(gen, where), where.space)
         return Place(dest, "bpf")
     if isinstance(to, Tuple):

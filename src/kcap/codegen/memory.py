@@ -140,9 +140,9 @@ def load_field(gen: Emitter, where: Place, field: Field) -> Operand:
         return loaded
     bits = 8 * field.type.size
     left = bits - field.bit_shift - field.bit_size
-    shift = "ashr" if getattr(field.type, "signed", False) else "lshr"
+    # As in bpftrace, the bits are a number without a sign, whatever the field's type is.
     raised = gen.ir.op(f"shl i{bits} {loaded}, {left}")
-    return gen.ir.op(f"{shift} i{bits} {raised}, {left + field.bit_shift}")
+    return gen.ir.op(f"lshr i{bits} {raised}, {left + field.bit_shift}")
 
 
 def load_slot(gen: Emitter, where: Place) -> Operand:
@@ -289,8 +289,14 @@ def _store_string(gen: Emitter, expr: tree.Expr, dest: Operand, canonical: bool)
     where = gen.place(source)
     if canonical or source.type.size != size or where.space != "bpf":
         zero(gen, dest, size, 1)
-        length = min(size, source.type.size)
-        read_string(gen, dest, length, address_of(gen, where), where.space, where.span)
+        # A char array's string may fill all its bytes: then the helper writes its NUL behind
+        # them, or, where there is no room, over the last of them, which is put back.
+        length = min(size, source.type.size + 1)
+        got = read_string(gen, dest, length, address_of(gen, where), where.space, where.span)
+        if length == source.type.size and where.space == "bpf":
+            with gen.if_(gen.ir.compare("eq", "i64", got, str(length))):
+                last = gen.ir.load("i8", pointer_to(gen, where.at(length - 1)), align=1)
+                gen.ir.store("i8", last, gen.ir.offset(dest, length - 1), align=1)
     else:
         copy(gen, dest, pointer_to(gen, where), size)
 
@@ -319,9 +325,8 @@ def _convert_tuple(gen: Emitter, where: Place, from_: Type, to: Tuple, dest: Ope
             value = gen.ir.resize(loaded, 8 * source.size, 8 * target.size, signed)
             gen.ir.store(gen.llvm_type(target), value, there)
         elif isinstance(target, String):
-            read_string(
-                gen, there, min(source.size, target.size), address_of(gen, here), here.space
-            )
+            length = min(source.size + 1, target.size)
+            read_string(gen, there, length, address_of(gen, here), here.space)
         else:
             copy_place(gen, there, here, target)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.kernel import uapi
+from kcap.kernel import cpus, uapi
 from kcap.kernel.spec import MapSpec
 from kcap.records import dataclass
 
@@ -28,6 +28,8 @@ PAGE = 4096
 KEEP_BLOCK_ORDER = "!kcap.keep_block_order = !{}"
 #: How deep programs can interrupt each other: task, softirq, interrupt, NMI.
 LEVELS = 4
+#: The largest value of a per-CPU map: PCPU_MIN_UNIT_SIZE (include/linux/percpu.h).
+PERCPU_LIMIT = 32 << 10
 #: Pages of the event ring (shared by all CPUs) unless perf_rb_pages says otherwise.
 DEFAULT_RING_PAGES = 1024
 
@@ -68,6 +70,8 @@ class ModuleBuilder:
     :param pid: only events of this process count (``-p``), or None.
     :param helper_errors: report helpers that fail (``-k``).
     :ivar may_exit: whether the script calls ``exit()``; then no program runs after it.
+    :ivar scratch_by_cpu: scratch memory is too large for a per-CPU array: it is a plain array with
+        an element for each CPU.
     :param lines: collects where instructions come from, or None.
     """
 
@@ -94,6 +98,7 @@ class ModuleBuilder:
         pages = config.perf_rb_pages or DEFAULT_RING_PAGES
         self.ring_size = PAGE << (pages - 1).bit_length()
         self.scratch_size = 0
+        self.scratch_by_cpu = False
         self._callbacks = 0
 
     def map(self, spec: MapSpec) -> Operand:
@@ -130,7 +135,12 @@ class ModuleBuilder:
         if self.scratch_size:
             kind = uapi.BPF_MAP_TYPE_PERCPU_ARRAY
             levels = 1 if self.features.recursion_guard else LEVELS
-            self.map(MapSpec(SCRATCH, kind, 4, self.scratch_size, levels))
+            if self.scratch_by_cpu:
+                entries = levels * (max(cpus.possible()) + 1)
+                array = uapi.BPF_MAP_TYPE_ARRAY
+                self.map(MapSpec(SCRATCH, array, 4, self.scratch_size, entries))
+            else:
+                self.map(MapSpec(SCRATCH, kind, 4, self.scratch_size, levels))
             if levels > 1:
                 self.map(MapSpec(DEPTH, kind, 4, 8, 1))
         if self.lost:

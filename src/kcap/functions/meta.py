@@ -193,7 +193,10 @@ class Getopt(Function):
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         name = sema.string_literal(call.args[0], "the name of getopt()")
-        given = sema.named.get(name)
+        about = ""
+        if len(call.args) > 2:
+            about = sema.string_literal(call.args[2], "the description of getopt()")
+        given = sema.named.take(name, about)
         if len(call.args) < 2:
             return self._boolean(call, sema, name, given, False)
         default = call.args[1]
@@ -213,20 +216,25 @@ class Getopt(Function):
     ) -> tree.Expr:
         if given is None:
             return boolean(call, default)
-        if given not in _BOOLEANS:
-            raise self._bad(call, sema, name, given, "one of true, 1, false, 0")
-        return boolean(call, _BOOLEANS[given])
+        if given.lower() not in _BOOLEANS:
+            raise self._bad(sema, name, given, "boolean", "true, 1, false or 0")
+        return boolean(call, _BOOLEANS[given.lower()])
 
     def _integer(self, call: CallSite, sema: Sema, name: str, given: str) -> tree.Expr:
         try:
             value = int(given, 0)
         except ValueError:
-            raise self._bad(call, sema, name, given, "an integer") from None
-        return tree.IntegerLiteral(call.span, INT64, value)
+            value = UINT64.maximum + 1
+        if not INT64.minimum <= value <= UINT64.maximum:
+            raise self._bad(sema, name, given, "integer", "a number of at most 64 bits")
+        return tree.IntegerLiteral(call.span, INT64 if value <= INT64.maximum else UINT64, value)
 
-    def _bad(self, call: CallSite, sema: Sema, name: str, given: str, wanted: str) -> Exception:
+    def _bad(self, sema: Sema, name: str, given: str, kind: str, wanted: str) -> Exception:
         return sema.fail(
-            "parameter-value", call.span, f"--{name}={given}: the parameter has to be {wanted}"
+            "parameter-value",
+            None,  # what is wrong stands on the command line, not in the script
+            f"program command line option --{name} invalid {kind} (value: {given})",
+            help=(f"give it {wanted}",),
         )
 
 

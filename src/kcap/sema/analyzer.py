@@ -20,6 +20,7 @@ from kcap.sema import tree
 from kcap.sema.config import Config, apply_block
 from kcap.sema.defines import Defines
 from kcap.sema.maps import MapTable
+from kcap.sema.parameters import NamedParameters
 from kcap.sema.preprocess import active_definitions
 from kcap.sema.program import Analyzer, Shared
 
@@ -75,7 +76,7 @@ def analyze(
         unsafe,
         Defines(),
         MapTable(config.max_map_keys),
-        named or {},
+        NamedParameters(named or {}),
         child_pid,
     )
     with recursion_room():
@@ -107,6 +108,7 @@ def _analyze(
     _infer(jobs, shared)
     programs = _pass(jobs, shared, final=True)
     maps.check(config, diagnostics)
+    shared.named.check(diagnostics)
     _in_order(diagnostics)
     diagnostics.raise_if_errors()
     found = {name: facts.map for name, facts in maps.facts.items()}
@@ -167,8 +169,12 @@ def _with_parameters(point: ast.AttachPoint, parameters: Sequence[str]) -> ast.A
     """An attach point with ``$1`` and so on replaced by the command line's parameters."""
     if not any("$" in part.text for part in (point.provider, *point.parts)):
         return point
+    provider = _substitute(point.provider, parameters)
     parts = [_substitute(part, parameters) for part in point.parts]
-    return point.replace(provider=_substitute(point.provider, parameters), parts=parts)
+    # A parameter may be a whole attach point: `$1 { … }` with i:ms:1.
+    name, *more = provider.text.split(":")
+    parts[:0] = [provider.replace(text=text) for text in more]
+    return point.replace(provider=provider.replace(text=name), parts=parts)
 
 
 def _substitute(part: ast.AttachPart, parameters: Sequence[str]) -> ast.AttachPart:

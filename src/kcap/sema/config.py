@@ -26,12 +26,12 @@ UserSymbolCache = Literal["PER_PID", "PER_PROGRAM", "NONE"]
 PREFIX = "BPFTRACE_"
 
 LICENSES = (
-    "GPL",
-    "GPL v2",
-    "GPL and additional rights",
-    "Dual BSD/GPL",
     "Dual MIT/GPL",
+    "Dual BSD/GPL",
     "Dual MPL/GPL",
+    "GPL and additional rights",
+    "GPL v2",
+    "GPL",
 )
 
 _UNSTABLE = ("error", "warn", "enable")

@@ -35,7 +35,7 @@ class ConsequentialError(SemaError):
 
 def sema_error(
     code: str,
-    span: Span,
+    span: Span | None,
     title: str,
     *,
     label: str = "",

@@ -8,7 +8,7 @@ of its interface that type checking needs; ``codegen/function.py`` adds emission
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kcap.records import dataclass
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kcap.sema import tree
     from kcap.sema.config import Config
     from kcap.sema.kerneltypes import KernelTypes
+    from kcap.sema.parameters import NamedParameters
     from kcap.sema.probe import ProbeContext
     from kcap.sema.types import Type
 
@@ -50,7 +51,7 @@ class Sema(Protocol):
     config: Config
     context: ProbeContext
     types: KernelTypes
-    named: Mapping[str, str]
+    named: NamedParameters
     child_pid: int
 
     def expr(self, node: ast.Expr) -> tree.Expr:
@@ -104,7 +105,7 @@ class Sema(Protocol):
     def fail(
         self,
         code: str,
-        span: Span,
+        span: Span | None,
         title: str,
         *,
         label: str = "",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kcap.lang.source import Span
     from kcap.sema.function import Callable_
     from kcap.sema.kerneltypes import KernelTypes
+    from kcap.sema.parameters import NamedParameters
     from kcap.sema.probe import ProbeContext
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Shared:
     unsafe: bool
     defines: Defines
     maps: MapTable
-    named: Mapping[str, str] = field(default_factory=dict)
+    named: NamedParameters
     child_pid: int = 0
     variables: VariableTable = field(default_factory=VariableTable)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
@@ -135,11 +136,10 @@ class Analyzer:
         """The statements of a block, in a scope of their own."""
         self.scopes.push()
         try:
-            body = self.statements(node.statements)
+            nodes = list(node.statements)
             if node.value is not None:
-                value = ast.ExprStatement(node.value.span, node.value)
-                body += self.statements([value])
-            return body
+                nodes.append(ast.ExprStatement(node.value.span, node.value))
+            return self.statements(nodes)
         finally:
             self.end_scope()
 
@@ -154,7 +154,7 @@ class Analyzer:
             found = self.guarded(self._statement, node)
             if not jumped:
                 body += found
-            jumped = jumped or (bool(found) and isinstance(node, JUMPS))
+            jumped = jumped or (bool(found) and _leaves(node))
         return body
 
     def _statement(self, node: ast.Stmt) -> list[tree.Stmt]:
@@ -417,7 +417,7 @@ class Analyzer:
     def fail(
         self,
         code: str,
-        span: Span,
+        span: Span | None,
         title: str,
         *,
         label: str = "",
@@ -430,6 +430,13 @@ class Analyzer:
         return sema_error(
             code, span, title, label=label, labels=labels, notes=notes, help=help, edits=edits
         )
+
+
+def _leaves(node: ast.Stmt) -> bool:
+    """Whether nothing after a statement in the same block ever runs."""
+    if isinstance(node, ast.ExprStatement):
+        return isinstance(node.expression, ast.Call) and node.expression.name == "exit"
+    return isinstance(node, JUMPS)
 
 
 def _untracked(type_: Type) -> Type:

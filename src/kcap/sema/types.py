@@ -360,9 +360,7 @@ def decode_field(item: Field, data: Buffer_, base: int) -> Any:
     """The Python value of one field of a struct that starts at ``data[base]``."""
     value = item.type.decode(data, base + item.offset)
     if item.bit_size and isinstance(value, int):
-        value = (value >> item.bit_shift) & ((1 << item.bit_size) - 1)
-        if getattr(item.type, "signed", False) and value >> (item.bit_size - 1):
-            value -= 1 << item.bit_size
+        value = (value >> item.bit_shift) & ((1 << item.bit_size) - 1)  # no sign, as in bpftrace
     return value
 
 
