@@ -229,14 +229,9 @@ def run(
             subprocess.run(test.setup, shell=True, cwd=directory, check=False)
         prefix = _start_before(test, directory, helpers)
         before_pid = _pid_of(test.before[0]) if test.before and not prefix else ""
-        after = None
-        if test.after:
-            command = f"{shlex.join(prefix)} {test.after}" if prefix else test.after
-            after = Waiting(command, directory)
-            helpers.append(after.shell)
         process = start(test, directory, before_pid, prefix)
         try:
-            return _follow(test, process, directory, after, silence)
+            return _follow(test, process, directory, helpers, prefix, silence)
         finally:
             process.stop()
             process.close()
@@ -277,41 +272,16 @@ def _start_before(test: Test, directory: Path, helpers: list[subprocess.Popen[by
 
 
 def _popen(command: list[str] | str, directory: Path) -> subprocess.Popen[bytes]:
+    """Start a program, or a command as bpftrace's tests have them: in the language of bash, and one
+    of them wants to see the execution of a file whose name is as long as /bin/bash."""
     return subprocess.Popen(
-        command,
-        shell=isinstance(command, str),
+        ["/bin/bash", "-c", command] if isinstance(command, str) else command,
         cwd=directory,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
     )
-
-
-class Waiting:
-    """A shell that is there already and runs its command when it is told to, so that a test which
-    traces what processes do sees the command and not the start of the shell.
-
-    :param command: the command.
-    :param directory: where it runs.
-    """
-
-    def __init__(self, command: str, directory: Path) -> None:
-        self.shell = subprocess.Popen(
-            ["/bin/sh", "-c", f"read -r go; exec </dev/null; {command}"],
-            cwd=directory,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.PIPE,
-        )
-
-    def release(self) -> None:
-        """Let it run the command."""
-        assert self.shell.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.shell.stdin.write(b"go\n")
-            self.shell.stdin.close()
 
 
 def _wait_for_child(pid: int) -> str:
@@ -337,7 +307,8 @@ def _follow(
     test: Test,
     process: Process,
     directory: Path,
-    after: Waiting | None,
+    helpers: list[subprocess.Popen[bytes]],
+    prefix: list[str],
     silence: float,
 ) -> tuple[str, str]:
     attached = False
@@ -351,8 +322,9 @@ def _follow(
             before, _, rest = process.output.partition(f"{NOTIFY}\n")
             process.output = rest if test.exact else before + rest
             deadline = time.monotonic() + test.timeout * PATIENCE
-            if after is not None:
-                after.release()
+            if test.after:
+                command = f"{shlex.join(prefix)} {test.after}" if prefix else test.after
+                helpers.append(_popen(command, directory))
         if more and time.monotonic() < looked + GRACE:
             continue
         looked = time.monotonic()

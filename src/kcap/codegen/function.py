@@ -79,6 +79,10 @@ class Runtime(Protocol):
         """End the trace after what is under way, with an exit status."""
         ...
 
+    def may_run(self) -> bool:
+        """Whether there is time left to run a command; a refusal is counted and reported."""
+        ...
+
 
 class Site(ABC):
     """One place in the script that sends events to user space.

@@ -104,7 +104,8 @@ class TseriesType(Aggregate):
         """The latest interval among the parts of all CPUs and its value."""
         known = [part for part in parts if part[2]]
         if not known:
-            return None
+            # What comes at time 0 is not newer than nothing, so that the value stays 0.
+            return (0, 0) if any(value for _, value, _ in parts) else None
         latest = max(part[0] for part in known)
         return latest, self._merge([part for part in known if part[0] == latest])
 

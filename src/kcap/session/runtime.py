@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen import maps as layouts
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from kcap.codegen.environment import Environment
     from kcap.kernel.maps import Map
     from kcap.sema import tree
+
+#: For so long the commands of ``system()`` that are pending are still run when the trace is
+#: stopped, in seconds. A script whose commands cause its own events would otherwise never end.
+PATIENCE = 2.0
 
 
 class Runtime:
@@ -28,6 +33,8 @@ class Runtime:
         self._maps = maps
         self.environment = environment
         self.exit_status: int | None = None
+        self._deadline: float | None = None
+        self._not_run = 0
 
     def read_map(self, map_: tree.Map) -> list[tuple[Any, Any]]:
         """All decoded (key, value) pairs; the parts of all CPUs put together."""
@@ -77,6 +84,24 @@ class Runtime:
         """End the trace; the first status asked for counts."""
         if self.exit_status is None:
             self.exit_status = status
+
+    def hurry(self) -> None:
+        """Run no more commands after a while: the trace is to end."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + PATIENCE
+
+    def may_run(self) -> bool:
+        """Whether there is time left to run a command; a refusal is counted."""
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return True
+        self._not_run += 1
+        return False
+
+    def all_is_handled(self) -> int:
+        """Note that nothing is pending any more; how many commands were not run."""
+        self._deadline = None
+        not_run, self._not_run = self._not_run, 0
+        return not_run
 
     def _loaded(self, map_: tree.Map) -> Map:
         return self._maps[layouts.symbol(map_.name)]

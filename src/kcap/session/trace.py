@@ -172,6 +172,8 @@ class Trace(Closing):
         self.detach()
         if self.runtime.exit_status is not None:
             self._discard()
+        else:
+            yield from self._pending()
         self._scripts().run("end")
         yield from self._drain()
         yield from self._losses()
@@ -180,7 +182,14 @@ class Trace(Closing):
         yield from self._final_maps()
 
     def stop(self) -> None:
-        """End the trace; may be called from a signal handler or another thread."""
+        """End the trace; may be called from a signal handler or another thread.
+
+        What is in the rings is still handled, but no ``system()`` is begun after two more seconds.
+        """
+        self.runtime.hurry()
+        self._finish()
+
+    def _finish(self) -> None:
         self._stopping = True
         os.eventfd_write(self._wake, 1)
 
@@ -240,7 +249,7 @@ class Trace(Closing):
                 for link in links:
                     run_iterator(link)
             finally:
-                self.stop()
+                self._finish()
 
         self._iterators = Thread(target=work)
         self._iterators.start()
@@ -282,6 +291,14 @@ class Trace(Closing):
             self.runtime.exit_status = status
         if self._packets is not None:
             yield from self._packets.finish()
+
+    def _pending(self) -> Iterator[object]:
+        """What the rings held when the last probe was detached."""
+        yield from self._read()
+        not_run = self.runtime.all_is_handled()
+        if not_run:
+            text = f"{not_run} commands of system() were not run: the trace was stopped"
+            yield events.Message("warning", text, None)
 
     def _discard(self) -> None:
         """Drop the events that came between ``exit()`` and detaching, as the language wants."""

@@ -156,3 +156,6 @@ class FakeRuntime:
 
     def request_exit(self, status: int) -> None:
         self.calls.append(("exit", status))
+
+    def may_run(self) -> bool:
+        return True

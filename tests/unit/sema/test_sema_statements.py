@@ -161,7 +161,7 @@ def test_config_mistakes() -> None:
     assert found.title == "bad_config: not a known configuration option"
     assert where(found) == "bad_config=raw"
     found = error('config = { license="Potato" } begin {}')
-    assert found.title.startswith("Invalid value for license. Found: Potato. Valid values: Dual MIT")
+    assert found.title.startswith("Invalid value for license. Found: Potato. Valid values: ")
     assert error("config = { max_strln=1 } begin {}").help == ("did you mean max_strlen?",)
     assert error("config = { btf=1 } begin {}").code == "config-environment-only"
     assert error("config = { print_maps_on_exit=7 } begin {}").code == "config-value"
