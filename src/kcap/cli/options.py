@@ -51,7 +51,7 @@ OPTIONS: Final = (
         ("-l", "--list"), "listing", "", "list probes, those of a script or that match a pattern"
     ),
     Option(("--no-cache",), "no_cache", "", "compile anew, keep nothing for the next start"),
-    Option(("--mode",), "mode", "MODE", "run probes of MODE ('test' or 'bench'), then end"),
+    Option(("--mode",), "mode", "MODE", "do only that: 'codegen', 'format', 'test' or 'bench'"),
     Option(("--no-feature",), "no_feature", "FEATURES", "don't use these (uprobe_multi,…)"),
     Option(("--no-warnings",), "no_warnings", "", "suppress all warnings"),
     Option(("-o", "--output"), "output", "FILE", "write output to FILE instead of standard output"),
@@ -233,7 +233,7 @@ def _check(arguments: Arguments) -> None:
         "buffering": ("buffering mode", ("full", "line", "none")),
         "format": ("output format", ("text", "json")),
         "diagnostics": ("format of diagnostics", ("text", "json")),
-        "mode": ("mode", ("", "test", "bench")),
+        "mode": ("mode", ("", "codegen", "format", "test", "bench")),
     }
     for attribute, (what, allowed) in choices.items():
         value = getattr(arguments, attribute)
@@ -245,6 +245,7 @@ def _check(arguments: Arguments) -> None:
             raise UsageError(f"--no-feature {feature}: not one of {', '.join(FEATURES)}")
     if arguments.test or arguments.bench:
         arguments.mode = "test" if arguments.test else "bench"
+    arguments.reformat = arguments.reformat or arguments.mode == "format"
     for stage in arguments.debug:
         if stage not in (*STAGES, "all"):
             raise UsageError(f"-d {stage}: not one of {', '.join(STAGES)}, all")

@@ -17,7 +17,6 @@ from kcap.errors import FileError, UnknownOptionError, UsageError
 
 if TYPE_CHECKING:
     from kcap.cli.options import Arguments
-    from kcap.codegen.objects import ObjectSource
     from kcap.output.jsonlines import JsonRenderer
     from kcap.output.text import TextRenderer
     from kcap.output.writer import Buffering, Writer
@@ -131,7 +130,7 @@ def script_options(arguments: Arguments) -> Options:
         traceable_file=arguments.traceable_file,
         without=arguments.no_feature,
         probe_filter=arguments.probe_filter,
-        mode=cast("Mode", arguments.mode),
+        mode=cast("Mode", arguments.mode if arguments.mode in ("test", "bench") else ""),
         debug_directories=arguments.debuginfo,
         cached=not arguments.no_cache,
     )
@@ -147,31 +146,38 @@ def run(name: str, text: str, arguments: Arguments) -> int:
             checked.system.progress = ProgressLine()
         if not arguments.no_warnings:
             print_diagnostics(checked.warnings)
-        if "ast" in arguments.debug or "all" in arguments.debug:
-            _print_tree(checked)
-        if any(stage.startswith(("codegen", "dis", "all")) for stage in arguments.debug):
-            return _print_code(checked, arguments.debug, preparation.objects)
+        if arguments.debug:
+            _print_stages(checked, arguments.debug)
+        if arguments.mode == "codegen":
+            checked.generate(objects=preparation.objects)
+            return 0
         return _follow(checked, preparation, arguments)
 
 
-def _print_tree(checked: Checked) -> None:
+def _print_stages(checked: Checked, stages: list[str]) -> None:
+    """What the script becomes on its way to the kernel; it is compiled for that alone.
+
+    :param stages: which of ``options.STAGES``, or ``all``.
+    :raises CodegenError: LLVM refuses it.
+    """
+    from kcap.codegen.objects import assembly, optimised
     from kcap.lang.format import format_script
 
-    print(format_script(checked.source), end="")
-
-
-def _print_code(checked: Checked, stages: list[str], objects: ObjectSource | None) -> int:
-    compiled = checked.generate(objects=objects)
-    if "codegen" in stages or "all" in stages:
+    wanted = options.STAGES if "all" in stages else stages
+    if "ast" in wanted:
+        print(format_script(checked.source), end="")
+    if wanted == ["ast"]:
+        return
+    compiled = checked.generate()
+    if "codegen" in wanted:
         print(compiled.ir)
-    if "codegen-opt" in stages or "all" in stages:
-        from kcap.codegen.objects import optimised
-
+    if "codegen-opt" in wanted:
         print(optimised(compiled.ir))
-    if "dis" in stages or "all" in stages:
-        for program in compiled.programs:
-            print(f"{program.context.name}: {len(program.spec.insns) // 8} instructions")
-    return 0
+    if "dis" in wanted:
+        print(assembly(compiled.ir))
+        for number, program in enumerate(compiled.programs):
+            count = len(program.spec.insns) // 8
+            print(f"prog_{number} is {program.context.name}: {count} instructions")
 
 
 def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) -> int:

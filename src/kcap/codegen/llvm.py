@@ -13,9 +13,13 @@ import contextlib
 import os
 import struct
 import sys
+from typing import Final, Literal
 
 from kcap.codegen.module import KEEP_BLOCK_ORDER
 from kcap.errors import KcapError
+
+TextKind = Literal["none", "ir", "assembly"]
+TEXTS: Final[tuple[TextKind, ...]] = ("none", "ir", "assembly")
 
 CPU = "v3"  # the BPF instruction set that runs from 5.10 up
 
@@ -52,25 +56,25 @@ class Compiler:
         os.close(answer_write)
 
     def compile(
-        self, ir: str, *, optimise: bool = True, text: bool = False, native: bool = False
+        self, ir: str, *, optimise: bool = True, text: TextKind = "none", native: bool = False
     ) -> tuple[bytes, str]:
         """Compile a module; ends the child.
 
         :param ir: the module's text.
-        :param text: whether the optimised IR is wanted, too.
+        :param text: what is wanted beside the object file: the optimised IR, or the assembly.
         :param native: for this machine's processor, instead of BPF.
-        :returns: the object file, and the optimised IR or ''.
+        :returns: the object file, and that text or ''.
         :raises CodegenError: with LLVM's own words.
         """
         self.ask(ir, optimise=optimise, text=text, native=native)
         return self.answer()
 
     def ask(
-        self, ir: str, *, optimise: bool = True, text: bool = False, native: bool = False
+        self, ir: str, *, optimise: bool = True, text: TextKind = "none", native: bool = False
     ) -> None:
         """Let it begin; as :meth:`compile` otherwise."""
         try:
-            _send(self._ask, bytes([optimise, text, native]), ir.encode())
+            _send(self._ask, bytes([optimise, native, TEXTS.index(text)]), ir.encode())
         except BrokenPipeError:
             pass  # the child ended: its log says why
         finally:
@@ -137,7 +141,8 @@ def _child(ask: int, answer: int, log: int) -> None:
         if not request:  # closed without a question
             status = 0
         else:
-            data, text = _compile(request[3:].decode(), *map(bool, request[:3]))
+            optimise, native, text_kind = bool(request[0]), bool(request[1]), TEXTS[request[2]]
+            data, text = _compile(request[3:].decode(), optimise, native, text_kind)
             with os.fdopen(answer, "wb") as stream:
                 stream.write(struct.pack("<I", len(data)) + data + text.encode())
             status = 0
@@ -155,7 +160,7 @@ def _load() -> None:
     llvm.initialize_all_asmprinters()
 
 
-def _compile(ir: str, optimise: bool, text: bool, native: bool) -> tuple[bytes, str]:
+def _compile(ir: str, optimise: bool, native: bool, text: TextKind) -> tuple[bytes, str]:
     import llvmlite.binding as llvm
 
     if KEEP_BLOCK_ORDER in ir:
@@ -175,4 +180,7 @@ def _compile(ir: str, optimise: bool, text: bool, native: bool) -> tuple[bytes, 
         options.slp_vectorization = False
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
-    return bytes(machine.emit_object(module)), str(module) if text else ""
+    data = bytes(machine.emit_object(module))
+    if text == "assembly":
+        return data, str(machine.emit_assembly(module))
+    return data, str(module) if text == "ir" else ""

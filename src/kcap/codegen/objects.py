@@ -127,7 +127,15 @@ def optimised(ir: str) -> str:
 
     :raises CodegenError: with LLVM's own words.
     """
-    return Compiler().compile(ir, text=True)[1]
+    return Compiler().compile(ir, text="ir")[1]
+
+
+def assembly(ir: str) -> str:
+    """The instructions of a module's programs in the assembler's terms; never from the cache.
+
+    :raises CodegenError: with LLVM's own words.
+    """
+    return Compiler().compile(ir, text="assembly")[1]
 
 
 def _identity() -> str:
