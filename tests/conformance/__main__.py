@@ -7,6 +7,11 @@
 DIR is the ``tests`` folder of a bpftrace checkout; where tests need bpftrace's test programs, they
 have to be built in ``DIR/testprogs`` already. With a table of what bpftrace itself passes, tests
 that only kcap fails are listed at the end, and the exit status says whether there are any.
+
+    cd tests && python -m conformance --scripts [--kernel 6.12] [--name REGEX] DIR
+
+With ``--scripts``, DIR is a folder of scripts (bpftrace's ``tools``): each is loaded and attached,
+and those that ``scripts_in_guest.SHAPES`` knows run beside some work and have to print their shape.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ def main() -> int:
     """Parse the command line, run, print the table; the exit status."""
     parser = argparse.ArgumentParser(prog="conformance", description=__doc__)
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--scripts", action="store_true", help="DIR holds scripts, not suites")
     parser.add_argument("--kernel", default="6.12")
     parser.add_argument("--suites", default="")
     parser.add_argument("--name", default="", help="only tests whose full name matches")
@@ -75,9 +81,11 @@ def _run(arguments: argparse.Namespace) -> list[dict[str, object]]:
         guest.put(_LAUNCHER, "/usr/local/bin/bpftrace", mode=0o755)
         for name, text in tools.launchers(programs.directory).items():
             guest.put(text, f"/usr/local/bin/{name}", mode=0o755)
-        words = [",".join(FEATURES), arguments.suites, arguments.name]
+        module, words = "in_guest", [",".join(FEATURES), arguments.suites, arguments.name]
+        if arguments.scripts:
+            module, words = "scripts_in_guest", [arguments.name]
         guest.start(
-            ["python3", "-m", "conformance.in_guest", "/root/tests", *words],
+            ["python3", "-m", f"conformance.{module}", "/root/tests", *words],
             cwd="/root/runner",
             on_stdout=take,
             on_stderr=lambda data: sys.stderr.buffer.write(data),

@@ -127,7 +127,7 @@ def _become(test: Test, environment: dict[str, str], before_pid: str, prefix: li
     if words and not prefix:
         os.environ.clear()
         os.environ.update(environment)
-        os._exit(_run_here([word.replace("{{BEFORE_PID}}", before_pid) for word in words]))
+        os._exit(run_here([word.replace("{{BEFORE_PID}}", before_pid) for word in words]))
     keep = ("PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
     environment.update({name: os.environ[name] for name in keep if name in os.environ})
     command = test.command.replace("{{BPFTRACE}}", "bpftrace")
@@ -149,7 +149,7 @@ def _arguments(test: Test) -> list[str]:
     return shlex.split(rest)
 
 
-def _run_here(words: list[str]) -> int:
+def run_here(words: list[str]) -> int:
     from kcap.cli.main import main
 
     sys.argv = ["bpftrace", *words]
@@ -367,7 +367,7 @@ def main() -> int:
     suites = sys.argv[3].split(",") if sys.argv[3] else []
     wanted = re.compile(sys.argv[4]) if len(sys.argv) > 4 and sys.argv[4] else None
     subprocess.run(["modprobe", "-a", *MODULES], check=False)  # without them tests are skipped
-    _warm_up()
+    warm_up()
     for test in read_suites(directory, suites):
         full = f"{test.suite}.{test.name}"
         if wanted is not None and not wanted.search(full):
@@ -383,7 +383,7 @@ def main() -> int:
     return 0
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Import everything that tests would import, LLVM included, before forking."""
     import llvmlite.binding as llvm
 
