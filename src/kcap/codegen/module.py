@@ -62,6 +62,7 @@ class Features:
     loop: bool = True
     for_each: bool = True
     recursion_guard: bool = True
+    func_ip: bool = True
 
 
 class ModuleBuilder:

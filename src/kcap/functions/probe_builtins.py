@@ -9,7 +9,12 @@ from kcap.codegen import memory
 from kcap.codegen.function import Function
 from kcap.functions import registers
 from kcap.functions.base import HelperBuiltin, ScalarBuiltin, made
-from kcap.functions.symbols import KernelSymbol, UserSymbol, emit_user_symbol
+from kcap.functions.symbols import (
+    KernelSymbol,
+    UserSymbol,
+    emit_user_symbol,
+    kernel_address,
+)
 from kcap.functions.usdt_operands import emit_operand, operands
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
@@ -165,24 +170,27 @@ class Func(Function):
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         context = sema.context
-        if context.function and context.provider not in USER_PROBES:
-            name = context.function.encode()
-            return tree.StringLiteral(call.span, String(len(name) + 1), name)
         if context.provider in USER_PROBES:
             return made(self, call, UserSymbol(), data=context.provider == "uprobe")
-        if context.arguments == "none":
+        if context.arguments == "none" and not context.function:
             raise not_here(self, call, sema, "no function is traced")
-        return made(self, call, KernelSymbol(), data=context.provider == "kprobe")
+        return made(self, call, KernelSymbol(), data=context.function)
 
     def needs(self, call: tree.Call) -> frozenset[int]:
-        """The instruction pointer tells at a function's entry; behind a return only the helper
-        does (fentry, fexit, kretprobe: 5.17; uretprobe: 6.6)."""
+        """Nothing where the traced function is known, or its registers are. Behind the return of
+        a user function, only the helper tells (6.6)."""
         return frozenset() if call.data else frozenset({Helper.get_func_ip})
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        if not call.data:
-            return gen.helper(Helper.get_func_ip, f"ptr {gen.ctx}")
-        return load_register(gen, registers.current().pc)
+        """The helper knows a kernel function's entry, unless the probe is in its middle. Before
+        5.17 not all programs may call it: the address is looked up when compiling then."""
+        context = gen.context
+        inside = context.provider == "uprobe" or "+" in context.name
+        if call.data and not inside and not gen.module.features.func_ip:
+            return str(kernel_address(call.data))
+        if inside:
+            return load_register(gen, registers.current().pc)
+        return gen.helper(Helper.get_func_ip, f"ptr {gen.ctx}")
 
     def emit_into(self, call: tree.Call, gen: Emitter, dest: str) -> None:
         emit_user_symbol(gen, self.emit(call, gen), dest)

@@ -31,6 +31,27 @@ def probe_features(script: tree.Script, btf: Btf | Callable[[], Btf | None] | No
         loop=not loops or _there(features.loop),
         for_each=not maps or _there(features.for_each_map_elem),
         recursion_guard=_recursion_guard(script, btf),
+        func_ip=_func_ip(script, btf),
+    )
+
+
+def _func_ip(script: tree.Script, btf: Btf | Callable[[], Btf | None] | None) -> bool:
+    """Whether all programs that ask which function they are in may call the helper that tells."""
+    from kcap.kernel import features
+    from kcap.kernel.helpers import Helper
+
+    kinds = {
+        (program.context.program_type, program.context.attach_type)
+        for program in script.programs
+        for node in tree.walk([program.predicate, *program.body])
+        if isinstance(node, tree.Call) and node.function.name == "func"
+    }
+    if not kinds:
+        return True
+    types = btf() if callable(btf) else btf
+    return all(
+        features.helper(Helper.get_func_ip, kind, attach, types) is not False
+        for kind, attach in kinds
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kcap.codegen.module import OWN_MAPS
 from kcap.errors import UsageError
 from kcap.kernel.collection import Collection
-from kcap.kernel.errors import SyscallError, VerifierError
+from kcap.kernel.errors import AttachError, SyscallError, VerifierError
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.probes.registry import probe_type
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kcap.functions.events import Missed
     from kcap.kernel.links import Link
     from kcap.kernel.spec import MapSpec
+    from kcap.lang.source import Span
     from kcap.probes.base import Load, ProbeType
     from kcap.probes.system import System
 
@@ -64,6 +65,8 @@ class LoadedScript:
         self.maps = self._collection.maps
         self.probes: list[LoadedProbe] = []
         self.links: list[Link] = []
+        #: Why probes are not attached, where the setting ``missing_probes`` lets them be missing.
+        self.missing: list[tuple[AttachError, Span | None]] = []
         #: How many probes are attached.
         self.count = 0
         try:
@@ -144,7 +147,8 @@ class LoadedScript:
     def attach(self) -> int:
         """Attach all probes; how many there are then, those that are run by hand included.
 
-        :raises AttachError: a probe cannot be attached; the others stay until :meth:`detach`.
+        :raises AttachError: a probe cannot be attached, and ``missing_probes`` wants all of them;
+            the others stay until :meth:`detach`.
         """
         for probe in self.probes:
             context = probe.compiled.context
@@ -152,10 +156,18 @@ class LoadedScript:
                 self.count += 1
                 continue
             refused = len(self._system.skipped)
-            self.links.extend(probe.kind.attach(context, probe.programs, self._system))
+            try:
+                self.links.extend(probe.kind.attach(context, probe.programs, self._system))
+            except AttachError as error:
+                if self._system.missing_probes == "error":
+                    raise
+                self.missing.append((error, context.span))
+                continue
             refused = len(self._system.skipped) - refused
             targets = sum(len(load.targets) for load, _ in probe.programs)
             self.count += max(1, targets - refused)
+        if not self.count:
+            raise self.missing[0][0]
         return self.count
 
     def run(self, provider: str, target: object = None) -> None:

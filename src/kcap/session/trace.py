@@ -163,7 +163,9 @@ class Trace(Closing):
 
     def __iter__(self) -> Iterator[object]:
         """Every event of the trace, then what its exit prints."""
-        yield events.AttachedProbes(self.attach())
+        count = self.attach()
+        yield from self._missing()
+        yield events.AttachedProbes(count)
         if self.checked.options.mode:
             yield from self._run_by_hand()
         else:
@@ -197,6 +199,12 @@ class Trace(Closing):
     def exit_status(self) -> int:
         """What ``exit()`` asked for; 0 otherwise."""
         return self.runtime.exit_status or 0
+
+    def _missing(self) -> Iterator[object]:
+        """A warning for each probe that the kernel refused and the script can do without."""
+        if self.system.missing_probes == "warn":
+            for error, span in self._scripts().missing:
+                yield events.Message("warning", str(error), span)
 
     def _run_by_hand(self) -> Iterator[object]:
         """Run the script's ``test`` or ``bench`` probes, which is all there is to do then."""

@@ -101,3 +101,27 @@ def test_page_faults_are_counted(event: str) -> None:
 
     body = only_me('printf("%s\\n", probe);')
     assert f"software:{event}\n" in printed(f"software:{event} {body}", touch)
+
+
+@pytest.mark.parametrize(("entry", "back"), [("kprobe", "kretprobe"), ("fentry", "fexit")])
+def test_func_is_the_same_symbol_at_both_ends_of_a_function(entry: str, back: str) -> None:
+    here = f"/pid == {os.getpid()}/"
+    script = f"""
+        begin {{ @seen[ksym((uint64)0)] = 0; }}
+        {entry}:vfs_write {here} {{ @seen[func]++; }}
+        {back}:vfs_write {here} {{ @seen[func]++; printf("%s %d\\n", func, @seen[func]); exit(); }}
+    """
+    assert "vfs_write 2\n" in printed(script, open_file)
+
+
+def test_a_probe_that_the_kernel_refuses_may_be_missing_if_the_script_says_so() -> None:
+    script = """
+        config = { missing_probes = warn }
+        interval:ms:200 { printf("ran\\n"); exit(); }
+        kprobe:vfs_read+1 { printf("inside an instruction"); }
+    """
+    with kcap.trace(script) as trace:
+        renderer = TextRenderer(trace.runtime.environment, quiet=True)
+        seen = list(trace)
+    assert "".join(map(renderer.output, seen)).strip() == "ran"
+    assert "kprobe:vfs_read+1" in "".join(map(renderer.message, seen))
