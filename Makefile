@@ -6,7 +6,8 @@
 #   make test KERNELS="6.12"     the same with one kernel
 #   make test PYTEST="-k name"   further arguments for pytest
 #   make lint                    ruff and mypy only
-#   make bench                   the benchmarks (docs/performance.md); GUEST=7.2 adds a guest's
+#   make bench                   the benchmarks (docs/performance.md); GUEST=7.2 adds kcap and
+#                                bpftrace in turn in a guest
 #   make demo                    the whole way from a refused script to a capture, in a guest
 PYTHON ?= python3
 KERNELS ?=
@@ -46,7 +47,7 @@ bench: $(VENV)/.complete
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/code_size.py
-	$(if $(GUEST),$(BIN)/python benchmarks/run_guest.py --kernel $(GUEST))
+	$(if $(GUEST),$(BIN)/python -m benchmarks.guest --kernel $(GUEST))
 
 demo: $(VENV)/.complete
 	@.ci/system-packages

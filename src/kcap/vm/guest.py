@@ -53,6 +53,8 @@ class Guest:
         :meth:`collect`, and at the end of the ``with`` block.
     :param memory: MiB.
     :param processors: how many CPUs.
+    :param counted: emulate, with a clock that moves on by one nanosecond with each instruction
+        that the guest runs: times measured there are the same however busy this machine is.
     :param progress: called with a line about each step that takes time.
     :param on_console: called with what the kernel writes on its console.
     """
@@ -64,6 +66,7 @@ class Guest:
         shares: Sequence[Share] = (),
         memory: int = 1536,
         processors: int = 2,
+        counted: bool = False,
         progress: Progress = say_nothing,
         on_console: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -72,6 +75,7 @@ class Guest:
         self.shares = list(shares)
         self.memory = memory
         self.processors = processors
+        self.counted = counted
         #: Seconds from the emulator's start until the agent answered.
         self.boot_seconds = 0.0
         self._progress = progress
@@ -126,7 +130,8 @@ class Guest:
                 "ro",
             ),
         ]
-        acceleration = accelerator(kernel.image, self._progress)
+        counted = "tcg-counted" if self.counted else ""
+        acceleration = counted or accelerator(kernel.image, self._progress)
         directory = self._cleanup.enter_context(temporary_directory())
         self._mounted_at = time.time() - 1
         disks += self._own_disks(directory)

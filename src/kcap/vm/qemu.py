@@ -65,12 +65,14 @@ def check_requirements() -> None:
 
 
 def accelerator_options(accelerator: str) -> list[str]:
-    """Return the options for ``kvm`` or ``tcg``."""
+    """Return the options for ``kvm``, ``tcg``, or ``tcg-counted``: emulated, with a clock that
+    moves on by one nanosecond an instruction."""
     if accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
     # With a thread for each CPU, translated code can survive the kernel's patching of its own text
     # on another CPU: a probe that never fires, or a breakpoint that is gone (docs/guests.md).
-    return ["-accel", "tcg,thread=single", "-cpu", "max"]
+    clock = ["-icount", "shift=0"] if accelerator == "tcg-counted" else []
+    return ["-accel", "tcg,thread=single", "-cpu", "max", *clock]
 
 
 def command_line(

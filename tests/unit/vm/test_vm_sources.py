@@ -150,6 +150,12 @@ def test_disks_have_serial_numbers_and_keep_their_files_as_they_are(tmp_path: Pa
     assert "norandmaps" in command[command.index("-append") + 1]
 
 
+def test_the_clock_counts_instructions_only_where_that_was_asked_for() -> None:
+    assert qemu.accelerator_options("tcg-counted")[-2:] == ["-icount", "shift=0"]
+    assert "-icount" not in qemu.accelerator_options("tcg")
+    assert "-icount" not in qemu.accelerator_options("kvm")
+
+
 def test_a_share_above_the_interpreter_does_not_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(python, "directories", lambda: ["/opt/python", "/work/.venv"])
     disks = [
