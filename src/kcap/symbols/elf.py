@@ -178,9 +178,16 @@ class ElfFile:
             if best is None or symbol.size > best.size:
                 best = symbol
             index -= 1
-        if best is None or (best.size and address >= best.address + best.size):
+        if best is None or address >= (best.address + best.size if best.size else self._end(best)):
             return None
         return best
+
+    def _end(self, symbol: ElfSymbol) -> int:
+        """Where the code ends that a function without a size may have."""
+        for segment in self.segments:
+            if segment.address <= symbol.address < segment.address + segment.memory_size:
+                return segment.address + segment.memory_size
+        return symbol.address
 
     @property
     def fixed(self) -> bool:

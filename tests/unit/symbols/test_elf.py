@@ -63,6 +63,14 @@ def test_an_address_lies_in_a_function(program: str, offset: int, name: str | No
     assert (found.name if found else None) == name
 
 
+def test_a_function_without_a_size_ends_with_its_segment(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(elf([("_fini", TEXT_ADDRESS + 0x20, 0)]))
+    file = ElfFile(str(path))
+    assert file.function_at(TEXT_ADDRESS + 0x30) == ElfSymbol("_fini", TEXT_ADDRESS + 0x20, 0)
+    assert file.function_at(0x7FFF_F7E0_724A) is None
+
+
 def test_an_address_below_all_functions_has_none(program: str) -> None:
     assert ElfFile(program).function_at(TEXT_ADDRESS - 1) is None
 
