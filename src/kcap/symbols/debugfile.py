@@ -23,7 +23,8 @@ def debug_file(path: str, directories: Sequence[str] = ()) -> str:
     """The file that has the DWARF of a program; the program itself if it has it, or '' if none.
 
     :param path: an ELF file.
-    :param directories: where to look first (a tuple), before the usual places.
+    :param directories: where to look first (a tuple), before the usual places; relative ones count
+        from here and from the program's directory.
     """
     own, build_id, link = _told(path)
     if own:
@@ -40,7 +41,8 @@ def _candidates(path: str, directories: Sequence[str], build_id: str, link: str)
     here = os.path.dirname(os.path.realpath(path))
     by_id = f".build-id/{build_id[:2]}/{build_id[2:]}.debug"
     names = [link] if link else [f"{os.path.basename(path)}.debug"]
-    for directory in (*directories, GLOBAL):
+    beside = [f"{here}/{directory}" for directory in directories if directory[:1] != "/"]
+    for directory in (*directories, *beside, GLOBAL):
         if build_id:
             yield f"{directory}/{by_id}"
         for name in names:

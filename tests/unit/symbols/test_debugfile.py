@@ -39,6 +39,12 @@ def test_a_directory_that_was_named_is_searched(stripped: tuple[Path, Path]) -> 
     assert debug_file(str(program), ("/nowhere", str(debug.parent))) == str(debug)
 
 
+def test_a_relative_directory_counts_from_the_program_too(stripped: tuple[Path, Path]) -> None:
+    program, debug = stripped
+    found = debug_file(str(program), (f"./{debug.parent.name}",))
+    assert Path(found).samefile(debug)
+
+
 def test_the_build_id_finds_it(stripped: tuple[Path, Path], tmp_path: Path) -> None:
     program, debug = stripped
     _, build_id, _ = _told(str(program))
