@@ -12,6 +12,9 @@ from kcap.lang.diagnostic import Diagnostic, ScriptError
 
 _as_json = False
 
+#: What bpftrace finds when it attaches: its message has no place in the script, nor a hint's mark.
+_FOUND_AT_ATTACHING = frozenset({"unknown-boundary"})
+
 
 def choose_format(name: str) -> None:
     """Print what is wrong as ``text`` or, for editors, as ``json``: a line for each diagnostic."""
@@ -65,6 +68,10 @@ def _print_as_bpftrace(diagnostics: Iterable[Diagnostic]) -> None:
     from kcap.output.text import located
 
     for diagnostic in diagnostics:
+        if diagnostic.code in _FOUND_AT_ATTACHING:
+            text = "\n".join([diagnostic.title, *diagnostic.help])
+            print(located(diagnostic.severity, text, None), end="", file=sys.stderr)
+            continue
         text = located(diagnostic.severity, diagnostic.title, diagnostic.span)
         hints = [f"HINT: {line}\n" for line in diagnostic.help]
         print(text, *hints, sep="", end="", file=sys.stderr)
