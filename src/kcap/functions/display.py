@@ -86,7 +86,8 @@ def text(type_: types.Type, value: Any, environment: Environment) -> str:
         case types.Array():
             return _array_text(type_, value, environment)
         case types.Tuple() if type_.names is None:
-            return f"({key_text(type_, value, environment)})"
+            parts = members(type_, value)
+            return f"({', '.join([text(t, v, environment) for _, t, v in parts])})"
         case types.Struct() | types.Tuple():
             parts = members(type_, value)
             inner = ", ".join(f".{n} = {text(t, v, environment)}" for n, t, v in parts)
@@ -104,7 +105,13 @@ def _array_text(type_: types.Array, value: list[Any], environment: Environment) 
 def key_text(type_: types.Type, value: Any, environment: Environment) -> str:
     """A map's key as it stands between the brackets: a tuple loses its parentheses."""
     if isinstance(type_, types.Tuple) and type_.names is None:
-        return ", ".join([text(t, v, environment) for _, t, v in members(type_, value)])
+        return ", ".join([_part_text(t, v, environment) for _, t, v in members(type_, value)])
+    return _part_text(type_, value, environment)
+
+
+def _part_text(type_: types.Type, value: Any, environment: Environment) -> str:
+    if isinstance(type_, types.Opaque):
+        return str(type_.resolve_key(value, environment))
     return text(type_, value, environment)
 
 

@@ -35,7 +35,7 @@ STACKS = 131072
 BPF_F_USER_STACK = 1 << 8
 BPF_F_FAST_STACK_CMP = 1 << 9
 BPF_F_REUSE_STACKID = 1 << 10
-INDENT = " " * 4
+INDENT, KEY_INDENT = " " * 8, " " * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,22 @@ class StackType(Opaque):
         return stack_id, int.from_bytes(data[offset + 8 : offset + 12], "little")
 
     def resolve(self, value: Any, environment: Environment) -> str:
+        return self._text(value, environment, INDENT)
+
+    def resolve_key(self, value: Any, environment: Environment) -> str:
+        return self._text(value, environment, KEY_INDENT)
+
+    def _text(self, value: Any, environment: Environment, indent: str) -> str:
         stack_id, pid = value
         if environment.stacks is None or stack_id < 0:
             return ""
         frames = environment.stacks.frames(self.map_name, stack_id)
-        return "\n" + "".join([f"{line}\n" for line in self.lines(frames, pid, environment)])
+        lines = self._lines(frames, pid, environment, indent)
+        return "\n" + "".join([f"{line}\n" for line in lines])
 
-    def lines(self, frames: Sequence[int], pid: int, environment: Environment) -> list[str]:
+    def _lines(
+        self, frames: Sequence[int], pid: int, environment: Environment, indent: str
+    ) -> list[str]:
         """One line a frame, innermost first."""
         if self.mode in ("raw", "build_id"):
             return [f"{address:x}" for address in frames]
@@ -87,7 +96,7 @@ class StackType(Opaque):
                 else environment.kernel_symbol(address, offset=True)
             )
             prefix = f"{address:x} " if self.mode == "perf" else ""
-            lines.append(f"{INDENT if self.mode == 'bpftrace' else chr(9)}{prefix}{name}")
+            lines.append(f"{indent if self.mode == 'bpftrace' else chr(9)}{prefix}{name}")
         return lines
 
     def __str__(self) -> str:
@@ -127,7 +136,7 @@ class StackFunction(Function):
         stack_id = gen.helper(Helper.get_stackid, f"ptr {gen.ctx}", f"ptr {stacks}", f"i64 {flags}")
         pid = "0"
         if self.user:
-            pid = gen.ir.op(f"lshr i64 {gen.helper(Helper.get_current_pid_tgid)}, 32")
+            pid = gen.ir.op(f"lshr i64 {gen.process_ids()}, 32")
         gen.ir.store("i64", stack_id, dest)
         gen.ir.store("i64", pid, gen.ir.offset(dest, 8))
 

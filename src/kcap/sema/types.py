@@ -419,6 +419,10 @@ class Opaque(Type):
         """
         raise NotImplementedError
 
+    def resolve_key(self, value: Any, environment: Any) -> str | int:
+        """What is printed of it in a map's key."""
+        return self.resolve(value, environment)
+
 
 @dataclass(frozen=True, slots=True)
 class MapLayout:

@@ -109,7 +109,7 @@ def histogram(type_, *values):
         ),
         (KernelSymbol(), 0x1008, "vfs_read"),
         (KernelSymbol(), 0x8, "0x8"),
-        (StackType(False, "bpftrace", 3), (7, 0), "\n    vfs_read+4\n    0x9999\n"),
+        (StackType(False, "bpftrace", 3), (7, 0), "\n        vfs_read+4\n        0x9999\n"),
         (StackType(False, "raw", 3), (7, 0), "\n1004\n9999\n"),
     ],
 )  # fmt: skip
