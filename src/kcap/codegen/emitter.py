@@ -107,8 +107,7 @@ class Emitter:
         to a process."""
         if self.module.pid is None or self.context.provider in BOUND_TO_PROCESS:
             return
-        ids = self.helper(Helper.get_current_pid_tgid)
-        process = self.ir.op(f"lshr i64 {ids}, 32")
+        process = self.ir.op(f"lshr i64 {self.process_ids()}, 32")
         with self.ir.if_(self.ir.compare("ne", "i64", process, str(self.module.pid))):
             self.return_()
 
@@ -203,6 +202,26 @@ class Emitter:
     def helper(self, number: int, *arguments: Operand) -> Operand:
         """Call a BPF helper; arguments as ``type value``; its result as an i64."""
         return self.ir.call(number, *arguments)
+
+    def process_ids(self) -> Operand:
+        """The current process and thread, ``tgid << 32 | tid``, as /proc here numbers them.
+
+        That is the PID namespace that kcap runs in; both are 0 for threads outside of it.
+        """
+        namespace = self.module.features.pid_namespace
+        if namespace is None:
+            return self.helper(Helper.get_current_pid_tgid)
+        device, inode = namespace
+        ids = self.alloc(8)  # struct bpf_pidns_info: u32 pid (the thread's), u32 tgid
+        self.ir.store("i64", "0", ids)
+        self.helper(
+            Helper.get_ns_current_pid_tgid,
+            f"i64 {device}",
+            f"i64 {inode}",
+            f"ptr {ids}",
+            "i32 8",
+        )
+        return self.ir.load("i64", ids)
 
     def if_(self, condition: Operand) -> AbstractContextManager[None]:
         """``with gen.if_(i1):`` the code within runs where it holds."""

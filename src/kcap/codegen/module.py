@@ -57,12 +57,15 @@ class Features:
     :param for_each: bpf_for_each_map_elem (5.13).
     :param recursion_guard: the kernel never runs a program of this script's types while the same
         program is under way on the CPU (fentry and fexit: 5.12, raw tracepoints: 6.1).
+    :param pid_namespace: that of kcap as :func:`kcap.kernel.pidns.own` tells it; None for the
+        initial one.
     """
 
     loop: bool = True
     for_each: bool = True
     recursion_guard: bool = True
     func_ip: bool = True
+    pid_namespace: tuple[int, int] | None = None
 
 
 class ModuleBuilder:

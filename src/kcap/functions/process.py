@@ -22,18 +22,16 @@ TASK_COMM_LEN = 16
 
 
 class PidFunction(Function):
-    """``pid`` and ``tid``: halves of bpf_get_current_pid_tgid, or, where kcap runs in a PID
-    namespace of its own, what bpf_get_ns_current_pid_tgid gives for it."""
+    """``pid`` and ``tid``: in the PID namespace that kcap runs in, or in the initial one."""
 
     arity = (0, 1)
+    helpers = frozenset({Helper.get_current_pid_tgid})
     shift: ClassVar[int]
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
-        mode = self._mode(call, sema)
-        namespace = getattr(sema, "pid_namespace", None) if mode == "curr_ns" else None
-        return made(self, call, UINT32, data=namespace)
+        return made(self, call, UINT32, data=self._namespace(call, sema))
 
-    def _mode(self, call: CallSite, sema: Sema) -> str:
+    def _namespace(self, call: CallSite, sema: Sema) -> str:
         if not call.args:
             return "curr_ns"
         node = call.args[0]
@@ -46,27 +44,11 @@ class PidFunction(Function):
             help=(f"write {self.name} for the PID namespace that kcap runs in",),
         )
 
-    def needs(self, call: tree.Call) -> frozenset[int]:
-        if call.data is None:
-            return frozenset({Helper.get_current_pid_tgid})
-        return frozenset({Helper.get_ns_current_pid_tgid})
-
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        if call.data is not None:
-            return self._emit_in_namespace(call.data, gen)
-        both = gen.helper(Helper.get_current_pid_tgid)
+        initial = call.data == "init"
+        both = gen.helper(Helper.get_current_pid_tgid) if initial else gen.process_ids()
         half = gen.ir.op(f"lshr i64 {both}, 32") if self.shift else both
         return gen.ir.resize(half, 64, 32, False)
-
-    def _emit_in_namespace(self, namespace: tuple[int, int], gen: Emitter) -> str:
-        """struct bpf_pidns_info is { u32 pid, u32 tgid }; zeros outside of the namespace."""
-        dev, ino = namespace
-        info = gen.alloc(8)
-        gen.ir.store("i64", "0", info)
-        gen.helper(
-            Helper.get_ns_current_pid_tgid, f"i64 {dev}", f"i64 {ino}", f"ptr {info}", "i32 8"
-        )
-        return gen.ir.load("i32", gen.ir.offset(info, 4 if self.shift else 0))
 
 
 class Pid(PidFunction):

@@ -124,7 +124,7 @@ class _Record(Placing):
         self.put("skb", self.skb)
         self.put("skb_len", values["len"])
         self.put("data_len", values["data_len"])
-        ids = gen.helper(Helper.get_current_pid_tgid)
+        ids = gen.process_ids()
         self.put("pid", ir.op(f"lshr i64 {ids}, 32"))
         self.put("tid", ids)
         self.put("cpu", gen.helper(Helper.get_smp_processor_id))

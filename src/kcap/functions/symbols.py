@@ -69,7 +69,7 @@ class UserSymbol(Opaque):
 
 def emit_user_symbol(gen: Emitter, address: str, dest: str) -> None:
     """Write a UserSymbol: the address (an i64) and the current process."""
-    pid = gen.ir.op(f"lshr i64 {gen.helper(Helper.get_current_pid_tgid)}, 32")
+    pid = gen.ir.op(f"lshr i64 {gen.process_ids()}, 32")
     gen.ir.store("i64", address, dest)
     gen.ir.store("i64", pid, gen.ir.offset(dest, 8))
 

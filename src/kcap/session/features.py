@@ -23,7 +23,7 @@ def probe_features(script: tree.Script, btf: Btf | Callable[[], Btf | None] | No
 
     :param btf: the kernel's types, or what reads them: only some scripts take that.
     """
-    from kcap.kernel import features
+    from kcap.kernel import features, pidns
 
     loops = any(_uses(script, tree.ForRange)) or any(_uses(script, tree.While))
     maps = any(_uses(script, tree.ForMap))
@@ -32,6 +32,7 @@ def probe_features(script: tree.Script, btf: Btf | Callable[[], Btf | None] | No
         for_each=not maps or _there(features.for_each_map_elem),
         recursion_guard=_recursion_guard(script, btf),
         func_ip=_func_ip(script, btf),
+        pid_namespace=pidns.own(),
     )
 
 

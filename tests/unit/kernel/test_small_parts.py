@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from kcap.kernel import asm, clock, cpus, helpers, names, uapi
+from kcap.kernel import asm, clock, cpus, helpers, names, pidns, uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import relocate
@@ -120,3 +121,17 @@ def test_the_offset_leads_from_monotonic_to_the_time_of_day() -> None:
 def test_boot_time_is_not_behind_monotonic_time() -> None:
     offset = clock.boot_offset()
     assert offset.nanoseconds >= -offset.uncertainty
+
+
+def test_a_pid_namespace_is_told_as_the_kernel_numbers_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stat:
+        st_dev = os.makedev(1, 300)
+        st_ino = 4026532199
+
+    assert pidns.own(str(tmp_path / "missing")) is None
+    monkeypatch.setattr(os, "stat", lambda _: Stat)
+    assert pidns.own() == (1 << 20 | 300, 4026532199)
+    Stat.st_ino = pidns.INITIAL
+    assert pidns.own() is None
