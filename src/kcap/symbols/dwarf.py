@@ -16,6 +16,7 @@ from kcap import btf as b
 from kcap.btf.build import BtfBuilder
 from kcap.btf.types import INT_BOOL, INT_SIGNED
 from kcap.errors import FileError
+from kcap.symbols.splitdwarf import whole_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ def function_btf(path: str, address: int, name: str = "") -> b.Btf | None:
     with _opened(path) as info:
         if info is None:
             return None
-        found = _subprogram(info, address)
+        found = _subprogram(info, address, path)
         if found is None:
             return None
         writer = _Writer()
@@ -72,7 +73,7 @@ def types_btf(path: str) -> b.Btf | None:
             return None
         writer = _Writer()
         for unit in info.iter_CUs():
-            for die in unit.get_top_DIE().iter_children():
+            for die in whole_unit(info, unit, path).get_top_DIE().iter_children():
                 wanted = (*_COMPOSITES, "DW_TAG_enumeration_type", "DW_TAG_typedef")
                 if die.tag in wanted and "DW_AT_declaration" not in die.attributes:
                     writer.type(die)
@@ -144,13 +145,13 @@ def _opened(path: str) -> Iterator[DwarfInfo | None]:
         raise FileError(message, path) from error
 
 
-def _subprogram(info: DwarfInfo, address: int) -> Die | None:
-    """The definition of the function that begins at an address."""
+def _subprogram(info: DwarfInfo, address: int, path: str) -> Die | None:
+    """The definition of the function that begins at an address, in a file or what it refers to."""
     ranges = info.get_aranges()
     offset = ranges.cu_offset_at_addr(address) if ranges is not None else None
     units = [info.get_CU_at(offset)] if offset is not None else info.iter_CUs()
     for unit in units:
-        for die in unit.get_top_DIE().iter_children():
+        for die in whole_unit(info, unit, path).get_top_DIE().iter_children():
             if die.tag == "DW_TAG_namespace":
                 found = next((d for d in die.iter_children() if _begins_at(d, address)), None)
                 if found is not None:
