@@ -12,9 +12,8 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kcap.sema.config import Config
+    from kcap.symbols.frames import SourceFrame
 
 
 class KernelSymbols(Protocol):
@@ -32,12 +31,17 @@ class UserSymbols(Protocol):
         """Name, offset and file of what holds ``address`` in process ``pid``, or None."""
         ...
 
+    def source(self, pid: int, address: int, *, called: bool = False) -> list[SourceFrame]:
+        """The functions inlined at an address, innermost first, then the one that it is in, with
+        their source lines; see :meth:`kcap.symbols.process.ProcessSymbols.source`."""
+        ...
+
 
 class Stacks(Protocol):
     """The call stacks that the BPF programs stored."""
 
-    def frames(self, map_name: str, stack_id: int) -> Sequence[int]:
-        """The addresses of a stack, innermost first; empty if it is not there (any more)."""
+    def read(self, map_name: str, stack_id: int) -> bytes:
+        """A stack as the map has it; empty if it is not there (any more)."""
         ...
 
 
@@ -62,12 +66,16 @@ class Environment:
         self.user = user
         self.stacks = stacks
         self._users: dict[int, str] = {}
+        self._boot_to_wall: int | None = None
 
     def boot_to_wall(self) -> int:
-        """Nanoseconds to add to CLOCK_BOOTTIME to get wall-clock time since 1970."""
-        return time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(
-            time.CLOCK_BOOTTIME
-        )
+        """Nanoseconds to add to CLOCK_BOOTTIME to get wall-clock time since 1970.
+
+        Found once, so that times that are printed are as far apart as they were taken.
+        """
+        if self._boot_to_wall is None:
+            self._boot_to_wall = _boot_to_wall()
+        return self._boot_to_wall
 
     def kernel_symbol(self, address: int, *, offset: bool = False) -> str:
         """A kernel address as text: ``name`` or ``name+offset``, the address if not known."""
@@ -88,7 +96,24 @@ class Environment:
         if found is None:
             return f"0x{address:x}"
         name, at, file = found
-        return f"{name}{f'+{at}' if offset else ''}{f' ({file})' if path else ''}"
+        return f"{self.readable(name)}{f'+{at}' if offset else ''}{f' ({file})' if path else ''}"
+
+    def source_frames(self, pid: int, address: int, *, called: bool) -> list[SourceFrame]:
+        """What debugging information tells of a user address, unless the script doesn't want it.
+
+        :param called: it is where a call returns to.
+        """
+        if self.user is None or not self.config.show_debug_info:
+            return []
+        return self.user.source(pid, address, called=called)
+
+    def readable(self, name: str) -> str:
+        """A C++ name as people write it, unless the script wants it as linkers do."""
+        if not name.startswith("_Z") or not self.config.cpp_demangle:
+            return name
+        from kcap.symbols.demangle import demangled
+
+        return demangled(name)
 
     def user_name(self, uid: int) -> str:
         """The name of a user id; the number, if it has none."""
@@ -111,3 +136,14 @@ class Environment:
         if capacity == self.config.max_strlen + 1 and len(text) >= self.config.max_strlen:
             return text + self.config.str_trunc_trailer
         return text
+
+
+def _boot_to_wall() -> int:
+    """The difference of the clocks, from the attempt with the least time between the readings."""
+    found = []
+    for _ in range(5):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        found.append((after - before, wall - (before + after) // 2))
+    return min(found)[1]

@@ -79,6 +79,10 @@ class Runtime(Protocol):
         """End the trace after what is under way, with an exit status."""
         ...
 
+    def set_status(self, status: int) -> None:
+        """The exit status for when the trace ends by itself."""
+        ...
+
     def may_run(self) -> bool:
         """Whether there is time left to run a command; a refusal is counted and reported."""
         ...

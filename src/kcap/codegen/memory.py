@@ -242,7 +242,9 @@ def store(gen: Emitter, expr: tree.Expr, dest: Operand, *, canonical: bool = Fal
     elif isinstance(expr, tree.Call):
         if canonical:
             zero(gen, dest, type_.size, type_.align)
+        outer, gen.span = gen.span, expr.span
         implementation(expr).emit_into(expr, gen, dest)
+        gen.span = outer
     elif isinstance(type_, String):
         _store_string(gen, expr, dest, canonical)
     elif isinstance(expr, tree.Cast) and isinstance(type_, Tuple):

@@ -65,7 +65,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "helper-not-in-probe",
         r"helper call is not allowed in probe",
-        "the helper may only be called in a few functions",
+        "helper bpf_d_path not allowed in probe",
         "the kernel lists the functions in which the helper is safe (bpf_d_path: see "
         "btf_allowlist_d_path in kernel/trace/bpf_trace.c)",
         "attach to a function of that list, such as fentry:filp_close or fentry:vfs_getattr for "

@@ -92,6 +92,9 @@ def explain(
     """
     found = explain_log(error.log, program, () if error.truncated else places)
     name = program.context.name if program is not None else error.program
+    expanded = program is not None and program.context.extra.get("expanded")
+    if _in_probe(found.span, program) and not expanded:
+        name = ""  # the place says it
     label = f"{name}: " if name else ""
     return Diagnostic(
         found.code,

@@ -32,6 +32,16 @@ class ExitSite(Site):
         return (ExitRequested(values[0]),)
 
 
+class ExitStatusSite(Site):
+    """An ``exit()`` in an iterator, which goes on: only the status counts."""
+
+    payload = Tuple((INT32,))
+
+    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
+        runtime.set_status(values[0])
+        return ()
+
+
 class Exit(Function):
     name = "exit"
     signatures = ("void exit([int code])",)
@@ -42,10 +52,16 @@ class Exit(Function):
         code: tree.Expr = tree.IntegerLiteral(call.span, INT32, 0)
         if call.args:
             code = integer_argument(self, sema, call.args[0], INT32)
-        return made(self, call, VOID, code, data=ExitSite())
+        iterator = sema.context.provider == "iter"
+        return made(self, call, VOID, code, data=ExitStatusSite() if iterator else ExitSite())
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        events.emit_exit(gen, call.data, call.args[0])
+        """The trace ends with its iterators, after the last object, whatever they ask for: as in
+        bpftrace, ``exit()`` only leaves the program for this object."""
+        if isinstance(call.data, ExitSite):
+            events.emit_exit(gen, call.data, call.args[0])
+        else:
+            gen.event(call.data, [call.args[0]])
         gen.return_()
         return ""
 

@@ -30,6 +30,7 @@ from kcap.functions import (
     strings,
     symbols,
     tseries,
+    uaddr,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ FAMILIES = (
     names,
     network,
     symbols,
+    uaddr,
     stacks,
     printing,
     maps,

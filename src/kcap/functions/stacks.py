@@ -8,6 +8,7 @@ are printed.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kcap.codegen.function import Function
@@ -33,8 +34,10 @@ DEFAULT_DEPTH = 127
 MAX_DEPTH = 127
 STACKS = 131072
 BPF_F_USER_STACK = 1 << 8
-BPF_F_FAST_STACK_CMP = 1 << 9
-BPF_F_REUSE_STACKID = 1 << 10
+BPF_F_STACK_BUILD_ID = 1 << 5
+"""Flag of a stack-trace map: it holds struct bpf_stack_build_id instead of addresses."""
+_BUILD_ID = Struct("<i20sQ")
+_BUILD_ID_VALID, _BUILD_ID_IP = 1, 2  # enum bpf_stack_build_id_status
 INDENT, KEY_INDENT = " " * 8, " " * 4
 
 
@@ -62,7 +65,21 @@ class StackType(Opaque):
     @property
     def map_name(self) -> str:
         """The stack-trace map that holds stacks of this depth."""
-        return f"stack_{'user' if self.user else 'kernel'}_{self.depth}"
+        kind = "kernel" if not self.user else "build_id" if self.mode == "build_id" else "user"
+        return f"stack_{kind}_{self.depth}"
+
+    @property
+    def map_spec(self) -> MapSpec:
+        """The map of that name."""
+        by_id = self.mode == "build_id"
+        return MapSpec(
+            self.map_name,
+            uapi.BPF_MAP_TYPE_STACK_TRACE,
+            key_size=4,
+            value_size=(_BUILD_ID.size if by_id else 8) * self.depth,
+            max_entries=STACKS,
+            flags=BPF_F_STACK_BUILD_ID if by_id else 0,
+        )
 
     def decode(self, data: Buffer_, offset: int = 0) -> tuple[int, int]:
         stack_id = int.from_bytes(data[offset : offset + 8], "little", signed=True)
@@ -78,29 +95,65 @@ class StackType(Opaque):
         stack_id, pid = value
         if environment.stacks is None or stack_id < 0:
             return ""
-        frames = environment.stacks.frames(self.map_name, stack_id)
-        lines = self._lines(frames, pid, environment, indent)
+        data = environment.stacks.read(self.map_name, stack_id)
+        if self.mode == "build_id":
+            lines = build_id_lines(data)
+        else:
+            lines = self._lines(addresses(data), pid, environment, indent)
         return "\n" + "".join([f"{line}\n" for line in lines])
 
     def _lines(
         self, frames: Sequence[int], pid: int, environment: Environment, indent: str
     ) -> list[str]:
-        """One line a frame, innermost first."""
-        if self.mode in ("raw", "build_id"):
+        """A line a frame, innermost first, and one for each function inlined in it."""
+        if self.mode == "raw":
             return [f"{address:x}" for address in frames]
-        lines = []
-        for address in frames:
-            name = (
-                environment.user_symbol(pid, address, offset=True, path=self.mode == "perf")
+        perf = self.mode == "perf"
+        return [
+            f"\t{address:x} {text}" if perf else f"{indent}{text}"
+            for index, address in enumerate(frames)
+            for text in (
+                self._user_frame(pid, address, index > 0, environment)
                 if self.user
-                else environment.kernel_symbol(address, offset=True)
+                else [environment.kernel_symbol(address, offset=True)]
             )
-            prefix = f"{address:x} " if self.mode == "perf" else ""
-            lines.append(f"{indent if self.mode == 'bpftrace' else chr(9)}{prefix}{name}")
-        return lines
+        ]
+
+    def _user_frame(
+        self, pid: int, address: int, called: bool, environment: Environment
+    ) -> list[str]:
+        """What an address of a process stands for: the functions inlined there, and their host."""
+        perf = self.mode == "perf"
+        name = environment.user_symbol(pid, address, offset=True, path=perf)
+        known = environment.source_frames(pid, address, called=called)
+        places = ["" if perf or not f.line else f"@{f.file}:{f.line}" for f in known]
+        texts = [
+            f"{environment.readable(frame.name)} (inlined)"
+            if perf
+            else f"[inlined] {environment.readable(frame.name)}{place}"
+            for frame, place in zip(known[:-1], places, strict=False)
+        ]
+        return [*texts, f"{name}{places[-1] if places else ''}"]
 
     def __str__(self) -> str:
         return "ustack" if self.user else "kstack"
+
+
+def addresses(data: bytes) -> list[int]:
+    """The frames of a stack as the map has it, innermost first."""
+    words = memoryview(data).cast("Q").tolist()
+    return words[: words.index(0)] if 0 in words else words
+
+
+def build_id_lines(data: bytes) -> list[str]:
+    """The same with build ids: the file's and the place in it; the address where there is none."""
+    lines = []
+    for status, build_id, place in _BUILD_ID.iter_unpack(data):
+        if status == _BUILD_ID_VALID:
+            lines.append(f"{build_id.hex()} {place:#x}")
+        elif status == _BUILD_ID_IP:
+            lines.append(f"{place:x}")
+    return lines
 
 
 class StackFunction(Function):
@@ -115,6 +168,11 @@ class StackFunction(Function):
         nodes = list(call.args)
         if nodes and isinstance(nodes[0], ast.Identifier) and nodes[0].name in MODES:
             mode = nodes.pop(0).name  # type: ignore[attr-defined]
+        if mode == "build_id" and not self.user:
+            if len(nodes) < len(call.args):
+                title = "the kernel has no build ids: build_id is a mode of ustack() only"
+                raise sema.fail("argument-value", call.args[0].span, title)
+            mode = "raw"  # the setting is meant for user stacks
         if nodes:
             depth = sema.integer_literal(nodes[0], f"the limit of {self.name}()")
         if len(nodes) > 1 or not 0 < depth <= MAX_DEPTH:
@@ -129,9 +187,7 @@ class StackFunction(Function):
     def emit_into(self, call: tree.Call, gen: Emitter, dest: str) -> None:
         type_ = call.type
         assert isinstance(type_, StackType)
-        stacks = gen.auxiliary_map(
-            MapSpec(type_.map_name, uapi.BPF_MAP_TYPE_STACK_TRACE, 4, 8 * type_.depth, STACKS)
-        )
+        stacks = gen.auxiliary_map(type_.map_spec)
         flags = BPF_F_USER_STACK if self.user else 0
         stack_id = gen.helper(Helper.get_stackid, f"ptr {gen.ctx}", f"ptr {stacks}", f"i64 {flags}")
         pid = "0"

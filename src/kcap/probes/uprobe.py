@@ -9,13 +9,14 @@ from kcap.errors import FileError
 from kcap.kernel import uapi
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.binaries import Binary, find_binaries, matching_binaries, readable_elf
-from kcap.probes.demangle import demangled, matches_demangled
+from kcap.probes.demangle import matches_demangled
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
 from kcap.records import dataclass, replace
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import UINT64
+from kcap.symbols.demangle import demangled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from kcap.probes.system import System
     from kcap.symbols.elf import ElfFile, ElfSymbol
 
+_SPLITTING = frozenset(("probe", "args", "uaddr"))
+"""What differs between the targets of a wildcard."""
 CPP = "cpp"
 """The qualifier that makes names C++ names, as in ``uprobe:binary:cpp:"ns::function"``."""
 
@@ -70,7 +73,7 @@ class Uprobe(ProbeType):
         binaries = find_binaries(parts[0], self.name, rest, system)
         system.programs.update(binary.path for binary in binaries)
         targets = self._targets(parts, binaries, system)
-        if "probe" in uses or "args" in uses or len(targets) == 1:
+        if not _SPLITTING.isdisjoint(uses) or len(targets) == 1:
             found = [self._context(self._name_of(t, parts), [t], rest) for t in targets]
         else:
             found = [self._context(f"{self.name}:{rest}", targets, rest)] if targets else []
@@ -146,6 +149,8 @@ class Uprobe(ProbeType):
             space="user",
             function=targets[0].function if len(targets) == 1 else "",
         )
+        if len(targets) == 1:
+            context.extra["place"] = (targets[0].binary.path, targets[0].offset)
         if has_wildcard(rest):
             context.extra["expanded"] = True
         return context

@@ -4,6 +4,9 @@
 A probe may stand at several places (it was inlined) with its arguments elsewhere at each; a
 context serves the places that have them alike. ``context.extra["usdt_arguments"]`` are the
 operands (``kcap.symbols.usdt.Argument``) of ``arg0``, ``arg1``, ….
+
+Here and with uprobes, ``context.extra["place"]`` is the (file, offset in it) of a program that is
+for one place only, as every one that uses ``uaddr()`` is.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.binaries import Binary, find_binaries, matching_binaries, readable_elf
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
-from kcap.records import dataclass
+from kcap.records import dataclass, replace
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:
@@ -84,8 +87,13 @@ class Usdt(ProbeType):
             raise self._unknown(wanted, binaries, rest)
         numbered = any(name.startswith("arg") and name[3:].isdigit() for name in uses)
         groups: dict[object, list[UsdtTarget]] = {}
-        for target in probes if numbered else _merged(probes):
-            key = (target.name if "probe" in uses else "", target.arguments if numbered else "")
+        targets = probes if numbered else _merged(probes)
+        for target in _single_places(targets) if "uaddr" in uses else targets:
+            key = (
+                target.name if "probe" in uses else "",
+                target.arguments if numbered else "",
+                (target.binary.path, target.places) if "uaddr" in uses else (),
+            )
             groups.setdefault(key, []).append(target)
         return [self._context(group, rest) for group in groups.values()]
 
@@ -102,6 +110,7 @@ class Usdt(ProbeType):
             arguments="registers",
             space="user",
         )
+        context.extra["place"] = (targets[0].binary.path, targets[0].places[0][0])
         context.extra["usdt_arguments"] = parse_arguments(targets[0].arguments)
         if has_wildcard(rest):
             context.extra["expanded"] = True
@@ -195,6 +204,11 @@ def _grouped(binary: Binary, probes: list[UsdtProbe]) -> list[UsdtTarget]:
         UsdtTarget(binary, provider, name, tuple(dict.fromkeys(places)), arguments)
         for (provider, name, arguments), places in groups.items()
     ]
+
+
+def _single_places(targets: list[UsdtTarget]) -> list[UsdtTarget]:
+    """One target for each place."""
+    return [replace(target, places=(place,)) for target in targets for place in target.places]
 
 
 def _merged(targets: list[UsdtTarget]) -> list[UsdtTarget]:

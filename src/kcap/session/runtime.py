@@ -27,12 +27,14 @@ class Runtime:
     :param maps: the loaded BPF maps by name.
     :param environment: symbols, clocks, users.
     :ivar exit_status: what ``exit()`` asked for, or None while it was not called.
+    :ivar final_status: the exit status of a trace that ends by itself.
     """
 
     def __init__(self, maps: Mapping[str, Map], environment: Environment) -> None:
         self._maps = maps
         self.environment = environment
         self.exit_status: int | None = None
+        self.final_status = 0
         self._deadline: float | None = None
         self._not_run = 0
 
@@ -84,6 +86,10 @@ class Runtime:
         """End the trace; the first status asked for counts."""
         if self.exit_status is None:
             self.exit_status = status
+
+    def set_status(self, status: int) -> None:
+        """The exit status for when the trace ends by itself; the first counts."""
+        self.final_status = self.final_status or status
 
     def hurry(self) -> None:
         """Run no more commands after a while: the trace is to end."""

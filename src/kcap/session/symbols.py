@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kcap.kernel.maps import Map
+    from kcap.symbols.frames import SourceFrame
     from kcap.symbols.kallsyms import Kallsyms
     from kcap.symbols.process import ProcessSymbols
 
@@ -41,11 +42,18 @@ class LazyUserSymbols:
 
     def symbolize(self, pid: int, address: int) -> tuple[str, int, str] | None:
         """Name, offset and file of what holds ``address`` in process ``pid``, or None."""
+        return self._all().find(pid, address)
+
+    def source(self, pid: int, address: int, *, called: bool = False) -> list[SourceFrame]:
+        """See :meth:`kcap.symbols.process.ProcessSymbols.source`."""
+        return self._all().source(pid, address, called=called)
+
+    def _all(self) -> ProcessSymbols:
         if self._processes is None:
             from kcap.symbols.process import ProcessSymbols
 
             self._processes = ProcessSymbols(programs=self._programs)
-        return self._processes.find(pid, address)
+        return self._processes
 
 
 class StoredStacks:
@@ -57,9 +65,7 @@ class StoredStacks:
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._maps = maps
 
-    def frames(self, map_name: str, stack_id: int) -> list[int]:
-        """The addresses of a stack, innermost first; empty if it is not there (any more)."""
+    def read(self, map_name: str, stack_id: int) -> bytes:
+        """A stack as the map has it; empty if it is not there (any more)."""
         found = self._maps.get(map_name)
-        data = found.lookup(stack_id.to_bytes(4, "little")) if found is not None else None
-        words = memoryview(data or b"").cast("Q").tolist()
-        return words[: words.index(0)] if 0 in words else words
+        return (found.lookup(stack_id.to_bytes(4, "little")) if found is not None else None) or b""

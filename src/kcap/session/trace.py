@@ -198,7 +198,7 @@ class Trace(Closing):
     @property
     def exit_status(self) -> int:
         """What ``exit()`` asked for; 0 otherwise."""
-        return self.runtime.exit_status or 0
+        return self.runtime.exit_status or self.runtime.final_status
 
     def _missing(self) -> Iterator[object]:
         """A warning for each probe that the kernel refused and the script can do without."""

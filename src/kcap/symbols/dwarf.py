@@ -21,9 +21,9 @@ from kcap.symbols.splitdwarf import whole_unit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    # pyelftools is not typed: its entries are Any.
-    Die = Any
-    DwarfInfo = Any
+# pyelftools is not typed: its entries are Any.
+Die = Any
+DwarfInfo = Any
 
 _SIGNED = {5, 6, 13}  # DW_ATE_signed, _signed_char, _signed_fixed
 _DW_ATE_BOOLEAN, _DW_ATE_FLOAT = 2, 4
@@ -123,6 +123,34 @@ def _file_numbers(program: Any, name: str) -> set[int]:
         if full == name or full.endswith(f"/{name.removeprefix('./')}"):
             found.add(number)
     return found
+
+
+def dwarf_size(path: str) -> int:
+    """Bytes of a file's debugging information; 0 if it has none.
+
+    :raises FileError: it can't be read.
+    """
+    from kcap.symbols.elf import ElfFile
+
+    elf = ElfFile(path)
+    size = sum(s.size for s in elf.sections if s.name.startswith((".debug_", ".zdebug_")))
+    elf.close()
+    return size
+
+
+def read_dwarf(path: str) -> DwarfInfo | None:
+    """pyelftools' view of a file's DWARF, which lasts; None if there is none.
+
+    :raises FileError: as :func:`function_btf`.
+    """
+    with _opened(path) as info:
+        return info
+
+
+def entry_name(die: Die) -> str:
+    """The name that the linker knows a function by; '' if it has none."""
+    linked = _attribute(die, "DW_AT_linkage_name")
+    return linked.decode("utf-8", "replace") if isinstance(linked, bytes) else _name(die)
 
 
 @contextmanager

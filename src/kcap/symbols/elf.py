@@ -26,12 +26,12 @@ _SYMBOL = "<IBBHQQ"
 _PT_LOAD = 1
 _PF_X = 1
 _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
-_STT_FUNC, _STT_GNU_IFUNC = 2, 10
+_STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 1, 2, 10
 _ET_EXEC = 2
 
 
 class ElfSymbol(NamedTuple):
-    """A function.
+    """A function, or a variable.
 
     :ivar name: its name, mangled as in the file, without a version.
     :ivar address: virtual address before relocation.
@@ -135,20 +135,32 @@ class ElfFile:
 
         :raises FileError: a symbol table is damaged.
         """
+        return self._symbols((_STT_FUNC, _STT_GNU_IFUNC))
+
+    def variable(self, name: str) -> ElfSymbol | None:
+        """The variable with a name, the first if there are several; None if there is none.
+
+        :raises FileError: a symbol table is damaged.
+        """
+        return next((s for s in self._symbols((_STT_OBJECT,)) if s.name == name), None)
+
+    def _symbols(self, kinds: tuple[int, ...]) -> list[ElfSymbol]:
         found: dict[tuple[int, str], ElfSymbol] = {}
         for section in self.sections:
             if section.kind in (_SHT_SYMTAB, _SHT_DYNSYM):
                 try:
-                    self._read_symbols(section, found)
+                    self._read_symbols(section, kinds, found)
                 except (struct_error, IndexError, ValueError) as error:
                     raise self._damaged(error) from error
         return [found[key] for key in sorted(found)]
 
-    def _read_symbols(self, section: Section, found: dict[tuple[int, str], ElfSymbol]) -> None:
+    def _read_symbols(
+        self, section: Section, kinds: tuple[int, ...], found: dict[tuple[int, str], ElfSymbol]
+    ) -> None:
         strings = self.content(self.sections[section.link])
         table = self.content(section)
         for name_at, info, _, index, address, size in iter_unpack(_SYMBOL, table):
-            if info & 0xF in (_STT_FUNC, _STT_GNU_IFUNC) and index and address:
+            if info & 0xF in kinds and index and address:
                 end = strings.index(b"\0", name_at)
                 # static symbol tables carry versions: memcpy@@GLIBC_2.14
                 name = strings[name_at:end].partition(b"@")[0].decode("utf-8", "replace")

@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kcap.errors import FileError
 from kcap.symbols.elf import ElfFile
+
+if TYPE_CHECKING:
+    from kcap.symbols.frames import SourceFrame, SourceFrames
 
 
 class Mapping(NamedTuple):
@@ -65,6 +68,7 @@ class ProcessSymbols:
         self._maps: dict[int, list[Mapping]] = {}
         self._files: dict[tuple[int, int, int], ElfFile | None] = {}
         self._paths: dict[tuple[int, str], ElfFile | None] = {}
+        self._sources: dict[str, SourceFrames | None] = {}
 
     def remember(self, pid: int) -> None:
         """Read a process' mappings now, so that its addresses can be named after it has ended."""
@@ -75,28 +79,57 @@ class ProcessSymbols:
     def find(self, pid: int, address: int) -> UserSymbol | None:
         """The function an address of a process lies in; None if that can't be told (the process
         has ended, the code has no symbols)."""
+        place = self._place(pid, address)
+        if place is None:
+            return None
+        elf, virtual, path = place
+        symbol = elf.function_at(virtual)
+        return UserSymbol(symbol.name, virtual - symbol.address, path) if symbol else None
+
+    def source(self, pid: int, address: int, *, called: bool = False) -> list[SourceFrame]:
+        """The functions inlined at an address, innermost first, and last the one that it is in,
+        with their source lines; empty where there is no debugging information.
+
+        :param called: it is where a call returns to: the call stands before it.
+        """
+        place = self._place(pid, address)
+        if place is None:
+            return []
+        elf, virtual, path = place
+        frames = self._source_of(elf, path)
+        try:
+            return frames.find(virtual - called) if frames is not None else []
+        except FileError:  # damaged: names are all that is shown
+            return []
+
+    def _source_of(self, elf: ElfFile, path: str) -> SourceFrames | None:
+        if elf.path not in self._sources:
+            from kcap.symbols.debugfile import debug_file
+            from kcap.symbols.frames import SourceFrames
+
+            # The name that the process has for the file is gone with the process.
+            name = elf.path if os.path.exists(elf.path) else path
+            try:
+                told = debug_file(name) if os.path.exists(name) else ""
+                self._sources[elf.path] = SourceFrames(told) if told else None
+            except FileError:
+                self._sources[elf.path] = None
+        return self._sources[elf.path]
+
+    def _place(self, pid: int, address: int) -> tuple[ElfFile, int, str] | None:
+        """The file that an address lies in, its virtual address there, the file's path."""
         mapping = self._mapping(pid, address)
         if mapping is None:
             return None if pid in self._maps else self._in_programs(address)
         elf = self._file(pid, mapping.path)
-        if elf is None:
-            return None
-        virtual = elf.address_of(address - mapping.start + mapping.offset)
-        symbol = elf.function_at(virtual) if virtual is not None else None
-        if symbol is None or virtual is None:
-            return None
-        return UserSymbol(symbol.name, virtual - symbol.address, mapping.path)
+        virtual = elf.address_of(address - mapping.start + mapping.offset) if elf else None
+        return (elf, virtual, mapping.path) if elf and virtual is not None else None
 
-    def _in_programs(self, address: int) -> UserSymbol | None:
+    def _in_programs(self, address: int) -> tuple[ElfFile, int, str] | None:
         for path in self._programs:
-            try:
-                elf = ElfFile(path)
-            except FileError:
-                continue
-            symbol = elf.function_at(address) if elf.fixed else None
-            elf.close()
-            if symbol is not None:
-                return UserSymbol(symbol.name, address - symbol.address, path)
+            elf = self._file(0, path)
+            if elf is not None and elf.fixed and elf.function_at(address) is not None:
+                return elf, address, path
         return None
 
     def _mapping(self, pid: int, address: int) -> Mapping | None:

@@ -156,7 +156,7 @@ EXPECTED: dict[str, tuple[str, str | dict[str, str]]] = {
     "no_exit": ("verifier-control-flow", "the program is malformed"),
     "helper_not_here": (
         "verifier-helper-not-in-probe",
-        "the helper may only be called in a few functions",
+        "helper bpf_d_path not allowed in probe",
     ),
     "helper_sleeps": (
         "verifier-helper-sleeps",

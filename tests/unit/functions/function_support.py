@@ -157,5 +157,8 @@ class FakeRuntime:
     def request_exit(self, status: int) -> None:
         self.calls.append(("exit", status))
 
+    def set_status(self, status: int) -> None:
+        self.calls.append(("status", status))
+
     def may_run(self) -> bool:
         return True

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What events print as text, to the byte."""
 
+import struct
 import time
 
 import pytest
@@ -56,8 +57,9 @@ class Symbols:
 class Stacks:
     """One stack."""
 
-    def frames(self, map_name, stack_id):
-        return [0x1004, 0x9999] if (map_name, stack_id) == ("stack_kernel_3", 7) else []
+    def read(self, map_name, stack_id):
+        known = (map_name, stack_id) == ("stack_kernel_3", 7)
+        return struct.pack("<3Q", 0x1004, 0x9999, 0) if known else b""
 
 
 ENVIRONMENT = Environment(Config(), kernel=Symbols(), stacks=Stacks())

@@ -15,9 +15,10 @@ from frozen_machine import point
 from kcap.kernel import uapi
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 from kcap.probes.binaries import parse_ld_cache
-from kcap.probes.demangle import demangled, matches_demangled
+from kcap.probes.demangle import matches_demangled
 from kcap.probes.registry import Resolver, probe_type
 from kcap.probes.system import System
+from kcap.symbols.demangle import demangled
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "symbols"))
 from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
