@@ -32,6 +32,7 @@ class Option(NamedTuple):
 
 
 OPTIONS: Final = (
+    Option(("--aot",), "aot", "FILE", "write the script as a program of its own to FILE"),
     Option(("-B",), "buffering", "MODE", "output buffering mode ('full', 'line', or 'none')"),
     Option(("-c", "--cmd"), "command", "CMD", "run CMD and trace until it ends"),
     Option(("-d",), "debug", "STAGE", "print a stage: ast, codegen, codegen-opt, dis, all"),
@@ -82,6 +83,7 @@ class Arguments:
 
     :ivar file: the script's path, ``-`` for standard input, '' with ``-e``.
     :ivar parameters: positional parameters of the script.
+    :ivar aot: the program to write instead of running the script.
     :ivar named: named parameters (after ``--``), by name.
     """
 
@@ -120,6 +122,7 @@ class Arguments:
     kernel: str = ""
     file: str = ""
     parameters: list[str] = field(default_factory=list)
+    aot: str = ""
     named: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -141,6 +141,10 @@ def run(name: str, text: str, arguments: Arguments) -> int:
     from kcap.session.preparation import Preparation
 
     with Preparation(script_options(arguments)) as preparation:
+        if arguments.aot:
+            from kcap.cli.aot import write_program
+
+            return write_program(arguments.aot, text, name, preparation)
         checked = preparation.check(text, name)
         if not arguments.quiet:
             checked.system.progress = ProgressLine()

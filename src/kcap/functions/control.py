@@ -148,6 +148,7 @@ class WriteUser(Function):
     summary = "Write bytes to the memory of the current process."
     arity = (3, 3)
     unsafe = True
+    unsafe_title = "{name}() is unsafe. To use you need the --unsafe flag"
     discardable = True
     helpers = frozenset({Helper.probe_write_user})
 

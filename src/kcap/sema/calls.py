@@ -112,7 +112,7 @@ def _call(a: Analyzer, function: Callable_, site: CallSite) -> tree.Expr:
         raise a.fail(
             "unsafe",
             site.name_span,
-            f"{site.name}() is an unsafe function being used in safe mode",
+            function.unsafe_title.format(name=site.name),
             help=["allow it with --unsafe"],
         )
     result = function.check(site, a)

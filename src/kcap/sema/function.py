@@ -128,6 +128,7 @@ class Callable_(ABC):
     :cvar arity: the least and the most arguments (None: any number more). (0, 0) may be used bare.
     :cvar helpers: BPF helpers (numbers) that every use of it calls; see :meth:`needs`.
     :cvar unsafe: needs ``--unsafe``.
+    :cvar unsafe_title: what is said where that is missing.
     :cvar discardable: no warning when its result is not used.
     """
 
@@ -138,6 +139,7 @@ class Callable_(ABC):
     arity: ClassVar[tuple[int, int | None]] = (0, 0)
     helpers: ClassVar[frozenset[int]] = frozenset()
     unsafe: ClassVar[bool] = False
+    unsafe_title: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
     discardable: ClassVar[bool] = False
 
     @abstractmethod
