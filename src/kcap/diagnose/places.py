@@ -7,6 +7,8 @@ import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from kcap.kernel.errors import CUT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,8 +26,11 @@ _AT_ONCE = re.compile(r"(?P<insn>\d+) insns? is too large|combined stack size|St
 
 def failing_instruction(log: Sequence[str]) -> int | None:
     """The index of the instruction that a log ends at, or that its last words name; None if it
-    says nothing of a single one (the size of the program, or of its stack)."""
+    says nothing of a single one (the size of the program, or of its stack), or if lines are missing
+    before it does."""
     for line in reversed(log):
+        if line == CUT:
+            return None
         named = _NAMED.search(line)
         if named is not None:
             return int(named[1])

@@ -11,7 +11,7 @@ from kcap.diagnose.helpertable import table
 from kcap.diagnose.known import functions_that_need
 from kcap.diagnose.places import place
 from kcap.kernel import helpers
-from kcap.kernel.errors import summarize
+from kcap.kernel.errors import CUT, summarize
 from kcap.kernel.helpers import Helper
 from kcap.lang.diagnostic import Diagnostic, Label, ScriptError
 from kcap.probes.names import enumerate_words
@@ -90,7 +90,7 @@ def explain(
     :param program: the program that was refused, for the place in the script.
     :param places: where its instructions come from.
     """
-    found = explain_log(error.log, program, () if error.truncated else places)
+    found = explain_log(error.log, program, places)
     name = program.context.name if program is not None else error.program
     expanded = program is not None and program.context.extra.get("expanded")
     if _in_probe(found.span, program) and not expanded:
@@ -122,7 +122,7 @@ def explain_log(
     if found is None:
         found = _unknown(reason, program)
     words = (f"the verifier's words: {reason}",) if reason else ()
-    more = (f"{omitted} more lines of log: -v shows them",) if omitted else ()
+    more = (_left_out(log, omitted),) if omitted else ()
     at = place(log, places)
     span = _narrower(found.span, at) or (program.context.span if program is not None else None)
     return Diagnostic(
@@ -135,6 +135,29 @@ def explain_log(
         notes=(*found.notes, *words, *more),
         help=found.help,
     )
+
+
+def _left_out(log: tuple[str, ...], omitted: int) -> str:
+    if CUT not in log:
+        return f"{omitted} more lines of log: -v shows them"
+    return f"{omitted - 1} more lines of log, and others that the kernel was not asked for: -v"
+
+
+def _loop(program: tree.Program | None) -> Span | None:
+    """The loop of a program, if it has one only that no other loop is around: it is what the
+    verifier got lost in."""
+    if program is None:
+        return None
+    from kcap.sema import tree as t
+
+    kinds = (t.While, t.ForRange, t.ForMap, t.Unroll)
+    loops = [node.span for node in t.walk(program.body) if isinstance(node, kinds)]
+    outer = [one for one in loops if not any(_within(one, other) for other in loops)]
+    return outer[0] if len(outer) == 1 else None
+
+
+def _within(one: Span, other: Span) -> bool:
+    return one != other and other.start <= one.start and one.end <= other.end
 
 
 def _narrower(one: Span | None, other: Span | None) -> Span | None:
@@ -188,7 +211,8 @@ def _recognise(
         for line in lines:
             match = family.compiled.search(line)
             if match is not None:
-                return _of_family(family, match)
+                loop = _loop(program) if family.code == "too-complex" else None
+                return _of_family(family, match, loop)
     return None
 
 
@@ -337,7 +361,7 @@ def last_call(log: tuple[str, ...]) -> int | None:
 # The rest
 
 
-def _of_family(family: Family, found: re.Match[str]) -> Diagnostic:
+def _of_family(family: Family, found: re.Match[str], loop: Span | None = None) -> Diagnostic:
     groups = {key: value or "?" for key, value in found.groupdict().items()}
     from kcap.diagnose.messages import MESSAGES
 
@@ -346,6 +370,8 @@ def _of_family(family: Family, found: re.Match[str]) -> Diagnostic:
         code,
         "error",
         family.title.format(**groups),
+        loop,
+        "the verifier follows every round of this" if loop is not None else "",
         notes=(family.cause.format(**groups),),
         help=(family.advice.format(**groups),),
     )

@@ -7,6 +7,9 @@ import os
 
 from kcap.errors import KernelError
 
+CUT = "[lines are missing here: the log was longer than what is asked of the kernel]"
+"""Stands in a verifier's log in place of what did not fit."""
+
 
 class ObjectError(KernelError):
     """A BPF object file that is damaged or holds what kcap's own compiler never emits."""
@@ -34,7 +37,8 @@ class VerifierError(SyscallError):
     :param program: the program's name.
     :param errno: what BPF_PROG_LOAD returned.
     :param log: the verifier's whole log, lines without a final newline.
-    :param truncated: the log did not fit in the largest buffer that was tried.
+    :param truncated: the log did not fit in the largest buffer that was tried; :data:`CUT` stands
+        where lines are missing.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kcap.closing import Closing
 from kcap.kernel import permissions, uapi
 from kcap.kernel.btfs import load_btf, module_btf_fd
-from kcap.kernel.errors import SyscallError, VerifierError, syscall_error
+from kcap.kernel.errors import CUT, SyscallError, VerifierError, syscall_error
 from kcap.kernel.names import identifier, kernel_name
 from kcap.kernel.syscall import Buffer, bpf
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from kcap.kernel.spec import ProgramSpec
 
 _FIRST_LOG = 1 << 16
-_LARGEST_LOG = 1 << 26  # more than the 16 MB that kernels before 5.2 take is never asked of those
+_LARGEST_LOG = 1 << 22  # 30,000 lines; each larger one costs another run of the verifier
+_INSTRUCTIONS = 1  # BPF_LOG_LEVEL1: what the verifier follows, and its messages
+_MESSAGES = 4  # BPF_LOG_STATS: its messages and figures only
 
 _MOST_INSNS = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS
 
@@ -181,14 +183,13 @@ class _Loading:
             try:
                 return self._call(log_level, log)
             except OSError as error:
-                # ENOSPC: the log did not fit. From 6.4 on the kernel keeps its end, before that
-                # its beginning.
-                if error.errno != errno.ENOSPC or size >= _LARGEST_LOG:
-                    self.truncated = error.errno == errno.ENOSPC
+                # ENOSPC: the log did not fit.
+                self.truncated = error.errno == errno.ENOSPC
+                if not self.truncated or size >= _LARGEST_LOG:
                     raise
             finally:
                 self.log = _lines(log)
-            size *= 4
+            size = _LARGEST_LOG
 
     def _call(self, log_level: int, log: Buffer | None) -> int:
         size, address = (log.size, log.address) if log is not None else (0, 0)
@@ -199,11 +200,11 @@ class _Loading:
         """The error to raise, with the verifier's log where it has one."""
         number = error.errno or 0
         if number in _EXPLAINED and not log_level:
-            try:
-                # It can't succeed the second time, except by a race: then nothing is left open.
-                os.close(self.load(1))
-            except OSError as second:
-                number = second.errno or number
+            # E2BIG: a million instructions were followed. To have them all told takes minutes, and
+            # the last ones are as good as any others.
+            number = self._ask(_MESSAGES if number == errno.E2BIG else _INSTRUCTIONS, number)
+        if self.truncated:
+            self._complete(number)
         if self.log and number != errno.EPERM:
             return VerifierError(self.spec.name, number, self.log, self.truncated)
         hint = None
@@ -211,6 +212,24 @@ class _Loading:
             count = len(self.spec.insns) // 8
             hint = f"it has {count} instructions, the kernel takes {_MOST_INSNS}: split the script"
         return syscall_error(f"load program {self.spec.name}", error, hint=hint)
+
+    def _ask(self, log_level: int, number: int) -> int:
+        """Load once more for the log; the error's number (the given one, if it has no other)."""
+        try:
+            # It can't succeed the second time, except by a race: then nothing is left open.
+            os.close(self.load(log_level))
+        except OSError as error:
+            if error.errno not in (None, errno.ENOSPC):
+                return error.errno
+        return number
+
+    def _complete(self, number: int) -> None:
+        """Mark where lines of a log are missing that did not fit. From 6.4 on the kernel keeps its
+        end, before that its beginning: then the last words are asked for alone."""
+        kept = self.log
+        self._ask(_MESSAGES, number)
+        self.truncated = True
+        self.log = (CUT, *kept) if kept[-1:] == self.log[-1:] else (*kept, CUT, *self.log)
 
 
 def _function_info(spec: ProgramSpec, fds: list[int]) -> tuple[int, bytes, int, bytes]:

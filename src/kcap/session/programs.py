@@ -4,6 +4,7 @@ attach to nothing."""
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from kcap.codegen.module import OWN_MAPS
@@ -116,7 +117,8 @@ class LoadedScript:
         from kcap.diagnose.verifier import refused
 
         context, script = probe.compiled.context, self._compiled.script
-        if self._with_lines is None:
+        # E2BIG: no instruction is to blame more than another, and asking again takes seconds.
+        if self._with_lines is None or error.errno == errno.E2BIG:
             return refused(error, context, script)
         index = self._compiled.programs.index(probe.compiled)
         try:

@@ -9,7 +9,7 @@ from kcap.codegen.compile import Compiled, compile_script
 from kcap.codegen.module import Features
 from kcap.diagnose.places import failing_instruction, place
 from kcap.diagnose.verifier import refused
-from kcap.kernel.errors import VerifierError
+from kcap.kernel.errors import CUT, VerifierError
 from kcap.lang.render import render
 from kcap.probes.system import System
 from kcap.session.script import compile as check
@@ -114,6 +114,6 @@ def test_a_refusal_names_the_line(compiled: Compiled) -> None:
 
 def test_a_log_that_lost_its_end_names_no_line(compiled: Compiled) -> None:
     program = compiled.programs[0]
-    error = VerifierError("prog_0", 28, ("40: (b7) r1 = 0",), truncated=True)
+    error = VerifierError("prog_0", 28, ("40: (b7) r1 = 0", CUT, "R1 !read_ok"), truncated=True)
     found = refused(error, program.context, compiled.script, program.places).diagnostics[0]
     assert found.span == program.context.span

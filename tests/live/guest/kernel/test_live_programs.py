@@ -10,7 +10,7 @@ from handmade import COUNTER, counting
 
 from kcap.kernel import asm, features, uapi
 from kcap.kernel.collection import Collection
-from kcap.kernel.errors import VerifierError
+from kcap.kernel.errors import CUT, VerifierError
 from kcap.kernel.programs import Program
 from kcap.kernel.spec import CollectionSpec, FunctionSpec, MapSpec, ProgramSpec
 
@@ -49,6 +49,17 @@ def test_a_long_log_is_read_whole() -> None:
     assert len(caught.value.log) > 20000
     assert caught.value.truncated is False
     assert caught.value.summary == "R3 !read_ok"
+
+
+def test_the_last_words_of_a_log_that_is_too_long_are_kept() -> None:
+    # Up to 6.1 the kernel keeps the beginning of such a log, which alone is no use.
+    code = asm.mov_imm(asm.R0, 0) * 300_000 + asm.load(asm.R0, asm.R3) + asm.exit_()
+    with pytest.raises(VerifierError) as caught:
+        Program.load(ProgramSpec("longer", KPROBE, code), {})
+    error = caught.value
+    assert (error.truncated, error.summary) == (True, "R3 !read_ok")
+    assert error.log.count(CUT) == 1
+    assert 20_000 < error.omitted < 300_000
 
 
 def test_a_log_can_be_asked_for() -> None:
