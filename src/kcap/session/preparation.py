@@ -39,7 +39,7 @@ class Preparation:
         :raises ScriptError: it is wrong.
         """
         self.objects = ObjectSource(self._hint(text, name), cached=self.options.cached)
-        return script.compile(text, name=name, options=self.options)
+        return script.compile(text, name=name, options=self.options, ask_kernel=True)
 
     def _hint(self, text: str, name: str) -> str:
         """All that is known before parsing of what the script will be compiled to."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kcap.codegen.compile import Compiled
     from kcap.codegen.module import Features
     from kcap.codegen.objects import ObjectSource
+    from kcap.diagnose.helpercheck import Probe
+    from kcap.diagnose.programkinds import ProgramKind
     from kcap.lang import ast
     from kcap.probes.system import Mode, System
     from kcap.sema import tree
@@ -121,8 +123,10 @@ def compile(
     name: str = "stdin",
     options: Options | None = None,
     system: System | None = None,
+    ask_kernel: bool = False,
 ) -> Checked:
-    """Parse and check a script, without root and without touching the kernel's BPF.
+    """Parse and check a script, without root and, unless asked to, without touching the kernel's
+    BPF.
 
     Types come from the machine's BTF where it offers it. That helpers may be called from the
     probes that call them is checked here, too.
@@ -130,6 +134,8 @@ def compile(
     :param text: the script.
     :param name: what diagnostics call it.
     :param system: the machine to check it for; by default the one that this runs on.
+    :param ask_kernel: where kcap's table does not say that a helper may be called, ask the running
+        kernel, by loading a program that calls it. For those who are going to load the script.
     :raises ScriptError: with every error found, each with its place.
     :raises UsageError: an environment variable has a value that it doesn't take.
     """
@@ -139,7 +145,7 @@ def compile(
     with timings.phase("parse"):
         syntax = _with_imports(_parse(source), name)
     with timings.phase("check"):
-        script, system, found = _check(syntax, source, options, system)
+        script, system, found = _check(syntax, source, options, system, ask_kernel)
     return Checked(source, syntax, script, system, options, found, timings)
 
 
@@ -173,7 +179,11 @@ def _with_imports(syntax: ast.Program, name: str) -> ast.Program:
 
 
 def _check(
-    syntax: ast.Program, source: Source, options: Options, system: System | None
+    syntax: ast.Program,
+    source: Source,
+    options: Options,
+    system: System | None,
+    ask_kernel: bool,
 ) -> tuple[tree.Script, System, list[Diagnostic]]:
     from kcap.diagnose.check import check, check_failed
     from kcap.functions.registry import all_functions
@@ -186,6 +196,7 @@ def _check(
         system, release = make_system(options, config), os.uname().release
     functions = all_functions()
     probes = resolver(system)
+    ask = _question(system) if ask_kernel else None
     try:
         script = analyze(
             syntax,
@@ -200,14 +211,26 @@ def _check(
             child_pid=options.child_pid,
         )
     except ScriptError as error:
-        raise check_failed(error, syntax, source, system, functions, release) from error
+        raise check_failed(error, syntax, source, system, functions, release, ask) from error
     if probes.all_filtered:
         raise UsageError("No probes to attach", hint="--probe-filter matches none of the probes")
     wrong = [*probes.warnings, *probes.unattached(syntax.probes)]
-    wrong += check(script, syntax, source, system, functions, release)
+    wrong += check(script, syntax, source, system, functions, release, ask)
     if any(diagnostic.severity == "error" for diagnostic in wrong):
         raise ScriptError(wrong)
     return script, system, [*script.warnings, *wrong]
+
+
+def _question(system: System) -> Probe:
+    """What asks the running kernel whether programs of a kind may call a helper. Nothing is loaded
+    (neither Python's modules nor BPF) before it is called."""
+
+    def ask(kind: ProgramKind, helper: int) -> bool | None:
+        from kcap.diagnose.prober import Prober
+
+        return Prober(system.btf)(kind, helper)
+
+    return ask
 
 
 def configure(syntax: ast.Program, options: Options) -> Config:
