@@ -8,12 +8,12 @@ than the place itself.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
 from kcap.lang.diagnostic import Diagnostic, Edit
 from kcap.lang.source import Span
+from kcap.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcap.lang.diagnostic import Diagnostic, Edit, ScriptError
 from kcap.lang.source import Span
+from kcap.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

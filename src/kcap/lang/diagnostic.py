@@ -8,11 +8,25 @@ so that one run reports every mistake; then it calls :meth:`Diagnostics.raise_if
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kcap.errors import KcapError
 from kcap.lang.source import Span
 from kcap.records import dataclass
+
+if TYPE_CHECKING:
+    from typing import TypedDict, Unpack
+
+    class Details(TypedDict, total=False):
+        """What may be said of a finding beside its code, title and place; see
+        :class:`Diagnostic`."""
+
+        label: str
+        labels: Iterable[Label]
+        notes: Iterable[str]
+        help: Iterable[str]
+        edits: Iterable[Edit]
+
 
 Severity = Literal["error", "warning", "note"]
 
@@ -108,34 +122,16 @@ class Diagnostics:
         self.items.extend(diagnostics)
 
     def error(
-        self,
-        code: str,
-        title: str,
-        span: Span | None = None,
-        *,
-        label: str = "",
-        labels: Iterable[Label] = (),
-        notes: Iterable[str] = (),
-        help: Iterable[str] = (),
-        edits: Iterable[Edit] = (),
+        self, code: str, title: str, span: Span | None = None, **details: Unpack[Details]
     ) -> Diagnostic:
         """Keep an error; see :class:`Diagnostic` for the arguments."""
-        return self._keep("error", code, title, span, label, labels, notes, help, edits)
+        return self._keep("error", code, title, span, **details)
 
     def warning(
-        self,
-        code: str,
-        title: str,
-        span: Span | None = None,
-        *,
-        label: str = "",
-        labels: Iterable[Label] = (),
-        notes: Iterable[str] = (),
-        help: Iterable[str] = (),
-        edits: Iterable[Edit] = (),
+        self, code: str, title: str, span: Span | None = None, **details: Unpack[Details]
     ) -> Diagnostic:
         """Keep a warning; see :class:`Diagnostic` for the arguments."""
-        return self._keep("warning", code, title, span, label, labels, notes, help, edits)
+        return self._keep("warning", code, title, span, **details)
 
     def _keep(
         self,
@@ -143,11 +139,12 @@ class Diagnostics:
         code: str,
         title: str,
         span: Span | None,
-        label: str,
-        labels: Iterable[Label],
-        notes: Iterable[str],
-        help: Iterable[str],
-        edits: Iterable[Edit],
+        *,
+        label: str = "",
+        labels: Iterable[Label] = (),
+        notes: Iterable[str] = (),
+        help: Iterable[str] = (),
+        edits: Iterable[Edit] = (),
     ) -> Diagnostic:
         return self.add(
             Diagnostic(

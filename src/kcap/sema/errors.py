@@ -9,9 +9,19 @@ from kcap.errors import KcapError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypedDict
 
     from kcap.lang.diagnostic import Diagnostic, Edit
     from kcap.lang.source import Span
+
+    class ErrorDetails(TypedDict, total=False):
+        """What :func:`sema_error` may be told beside code, place and title."""
+
+        label: str
+        labels: Iterable[tuple[Span, str]]
+        notes: Iterable[str]
+        help: Iterable[str]
+        edits: Iterable[Edit]
 
 
 class SemaError(KcapError):

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from kcap.records import dataclass
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from kcap.lang import ast
-    from kcap.lang.diagnostic import Edit
     from kcap.lang.source import Span
     from kcap.sema import tree
     from kcap.sema.config import Config
+    from kcap.sema.errors import ErrorDetails
     from kcap.sema.kerneltypes import KernelTypes
     from kcap.sema.parameters import NamedParameters
     from kcap.sema.probe import ProbeContext
@@ -103,16 +105,7 @@ class Sema(Protocol):
         ...
 
     def fail(
-        self,
-        code: str,
-        span: Span | None,
-        title: str,
-        *,
-        label: str = "",
-        labels: Iterable[tuple[Span, str]] = (),
-        notes: Iterable[str] = (),
-        help: Iterable[str] = (),
-        edits: Iterable[Edit] = (),
+        self, code: str, span: Span | None, title: str, **details: Unpack[ErrorDetails]
     ) -> Exception:
         """An error to raise: ``raise sema.fail(…)``; analysis goes on with the next statement."""
         ...

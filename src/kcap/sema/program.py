@@ -33,7 +33,10 @@ from kcap.sema.types import (
 )
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from kcap.lang.source import Span
+    from kcap.sema.errors import ErrorDetails
     from kcap.sema.function import Callable_
     from kcap.sema.kerneltypes import KernelTypes
     from kcap.sema.parameters import NamedParameters
@@ -415,21 +418,10 @@ class Analyzer:
             self.shared.add(found)
 
     def fail(
-        self,
-        code: str,
-        span: Span | None,
-        title: str,
-        *,
-        label: str = "",
-        labels: Iterable[tuple[Span, str]] = (),
-        notes: Iterable[str] = (),
-        help: Iterable[str] = (),
-        edits: Iterable[Edit] = (),
+        self, code: str, span: Span | None, title: str, **details: Unpack[ErrorDetails]
     ) -> SemaError:
         """An error to raise: ``raise sema.fail(…)``; analysis goes on with the next statement."""
-        return sema_error(
-            code, span, title, label=label, labels=labels, notes=notes, help=help, edits=edits
-        )
+        return sema_error(code, span, title, **details)
 
 
 def _leaves(node: ast.Stmt) -> bool:

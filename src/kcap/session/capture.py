@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
 from kcap.errors import UsageError
+from kcap.records import dataclass
 from kcap.session.preparation import Preparation
 from kcap.session.script import Options
 from kcap.session.skb_functions import SkbPoint, find_point

@@ -7,11 +7,11 @@ with it; those that went their way are freed by consume_skb(). Since Linux 5.17 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.btf.layout import tracepoint_prototype
+from kcap.records import dataclass, replace
 from kcap.session.capture import Capture, Request, generate
 
 if TYPE_CHECKING:

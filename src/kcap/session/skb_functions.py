@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -11,6 +10,7 @@ from kcap.btf.layout import tracepoint_prototype
 from kcap.errors import UsageError
 from kcap.probes.names import Pattern, nearest
 from kcap.probes.traceable import KERNEL
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
