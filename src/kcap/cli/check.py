@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kcap.errors import UsageError
+from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,7 +109,9 @@ def _verdicts(name: str, text: str, arguments: _Arguments) -> Iterable[Verdict]:
         return [rollout.check_here(text, name, options)]
     unsafe = ["--unsafe"] if arguments.unsafe else []
     words = [*unsafe, *arguments.parameters]
-    progress = None if arguments.quiet else _progress
+    from kcap.cli.errors import as_json
+
+    progress = None if arguments.quiet or as_json() else _progress
     return rollout.check_on(text, arguments.kernels, name, words, progress)
 
 
@@ -127,7 +129,7 @@ def _print_json(verdicts: Iterable[Verdict]) -> int:
 
 def _print(verdicts: Iterable[Verdict], name: str) -> int:
     """The table on standard output, what is wrong on standard error."""
-    from kcap.cli.errors import print_diagnostics
+    from kcap.cli.errors import as_json, print_diagnostics
 
     found = list(verdicts)
     for line in table(found):
@@ -136,7 +138,8 @@ def _print(verdicts: Iterable[Verdict], name: str) -> int:
     for verdict in found:
         if verdict.diagnostics:
             where = verdict.kernel or verdict.release
-            print(f"\n{name} on {where}:", file=sys.stderr)
+            if not as_json():
+                print(f"\n{name} on {where}:", file=sys.stderr)
             print_diagnostics(verdict.diagnostics)
     return 0 if all(verdict.passed for verdict in found) else 1
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from kcap.errors import FileError, KcapError
+from kcap.errors import FileError, KcapError, UsageError
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 
 _as_json = False
@@ -17,9 +17,19 @@ _FOUND_AT_ATTACHING = frozenset({"unknown-boundary"})
 
 
 def choose_format(name: str) -> None:
-    """Print what is wrong as ``text`` or, for editors, as ``json``: a line for each diagnostic."""
+    """Print what is wrong as ``text`` or, for editors, as ``json``: a line for each diagnostic.
+
+    :raises UsageError: it is neither.
+    """
     global _as_json
+    if name not in ("text", "json"):
+        raise UsageError(f'Invalid format of diagnostics "{name}"', hint="it is one of text, json")
     _as_json = name == "json"
+
+
+def as_json() -> bool:
+    """Whether diagnostics are printed as JSON, so that nothing else may stand among them."""
+    return _as_json
 
 
 def use_color() -> bool:

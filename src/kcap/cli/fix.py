@@ -30,6 +30,8 @@ running kernel. Exit status: 0, or 1 if errors are left (they are printed).
   -i, --in-place   write the file instead of printing it
   --diff           print what changes, as a unified diff
   -h, --help       print this
+
+With --diagnostics json what was repaired is printed as notes, what is left as errors.
 """
 
 
@@ -136,8 +138,13 @@ def fixed_text(name: str, text: str, parameters: Sequence[str] = ()) -> str:
 
 
 def _report(found: Repair) -> None:
-    from kcap.cli.errors import print_diagnostics
+    from kcap.cli.errors import as_json, print_diagnostics
+    from kcap.records import replace
 
+    if as_json():
+        print_diagnostics(replace(done, severity="note") for done in found.applied)
+        print_diagnostics(found.left)
+        return
     for done in found.applied:
         where = f"{done.span.location}: " if done.span is not None else ""
         print(f"kcap fix: {where}fixed: {done.title}", file=sys.stderr)

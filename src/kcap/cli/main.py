@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from kcap.cli.errors import print_error
+from kcap.cli.errors import choose_format, print_error
 from kcap.errors import KcapError
 
 #: kcap's own subcommands, each a module of this package with ``main(argv) -> int``.
@@ -24,6 +24,9 @@ SUBCOMMANDS = {
     "vm": "vm",
 }
 
+#: Those that look at ``--diagnostics`` themselves.
+_OWN_FORMAT = ("run", "vm")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -35,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _set_process_name()
     try:
+        words = _with_format_taken(words)
         if words and words[0] in SUBCOMMANDS:
             module = import_module(f"kcap.cli.{SUBCOMMANDS[words[0]]}")
             status: int = module.main(words[1:])
@@ -50,6 +54,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _with_format_taken(words: list[str]) -> list[str]:
+    """A subcommand's words without ``--diagnostics FORMAT``, which all of them take, and which may
+    stand before the subcommand's name, too. Script runs have it among their options, and what
+    ``vm`` runs is another's business.
+
+    :raises UsageError: there is no such format.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    at = next((i for i, word in enumerate(words[:end]) if word.startswith("--diagnostics")), None)
+    if at is None:
+        return words
+    flag, equals, value = words[at].partition("=")
+    taken = 1 if equals else 2
+    value = value if equals else "".join(words[at + 1 : at + 2])
+    rest = words[:at] + words[at + taken :]
+    if flag != "--diagnostics" or not rest or rest[0] not in SUBCOMMANDS or rest[0] in _OWN_FORMAT:
+        return words
+    choose_format(value)
+    return rest
 
 
 def _set_process_name() -> None:

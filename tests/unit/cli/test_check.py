@@ -76,6 +76,52 @@ def test_what_is_no_error_of_the_script_is_json_as_well(capsys: pytest.CaptureFi
     assert json.loads(line)["code"] == "file"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "--diagnostics", "json", "SCRIPT"],
+        ["--diagnostics=json", "check", "SCRIPT"],
+        ["fix", "--diagnostics=json", "SCRIPT"],
+        ["fix", "SCRIPT", "--diagnostics", "json"],
+    ],
+    ids=" ".join,
+)
+def test_subcommands_print_json_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    script = tmp_path / "x.bt"
+    script.write_text('begin { print(clear); printf("%d\\n", "a"); }')
+    main.main([str(script) if word == "SCRIPT" else word for word in words])
+    found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    severities = {d["code"]: d["severity"] for d in found}
+    assert severities["format-type"] == ("note" if "fix" in words else "error")
+    assert "error" in severities.values()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["capture", "--diagnostics=json", "ip_rcv", "-c", "-1"],
+        ["doctor", "--diagnostics", "json", "--nonsense"],
+        ["explain", "--helper", "--diagnostics=json"],
+    ],
+    ids=" ".join,
+)
+def test_errors_of_any_subcommand_are_json(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert main.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["code"] == "usage"
+
+
+def test_a_format_of_diagnostics_that_there_is_not_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.main(["check", "--diagnostics", "xml", "x.bt"]) == 1
+    assert 'Invalid format of diagnostics "xml"' in capsys.readouterr().err
+
+
 def test_a_good_script_passes_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "x.bt"
     script.write_text("interval:s:1 { @a = count(); }")
