@@ -19,7 +19,6 @@ from benchmarks.guest.peers import BPFTRACE_ROOT
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 #: How long a tracer may take to attach or to end, in seconds.
 PATIENCE = 400.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Tracer(NamedTuple):
@@ -162,10 +161,8 @@ class Run:
         return self.seconds
 
     def cpu(self) -> float:
-        """Seconds of CPU that it has taken so far, ended children included."""
-        with open(f"/proc/{self.pid}/stat", encoding="latin-1") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return sum(int(field) for field in fields[11:15]) / _TICKS
+        """Seconds of CPU that its threads have taken so far."""
+        return running_time(self.pid)
 
     def memory(self) -> int:
         """The largest resident size it has had, in KiB."""
@@ -212,8 +209,17 @@ def cpu_of(words: list[str]) -> float:
     :raises FailedError: it fails.
     """
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    seconds = running_time(process.pid)
+    if process.wait():
         raise FailedError(f"{words[0]}: exit status {process.returncode}")
-    return used.ru_utime + used.ru_stime
+    return seconds
+
+
+def running_time(pid: int) -> float:
+    """Seconds that a process's threads have run; exact, where times(2) counts ticks."""
+    nanoseconds = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+            nanoseconds += int(file.read().split()[0])
+    return nanoseconds / 1e9

@@ -112,7 +112,12 @@ class Machine:
         self._insns = [
             struct.unpack_from("<BBhi", program.insns, at) for at in range(0, len(program.insns), 8)
         ]
-        self._relocated = {each.insn: self._maps[each.symbol] for each in program.relocations}
+        self._relocated = {
+            each.insn: self.values[each.symbol] + each.addend
+            if each.kind == "map_value"
+            else self._maps[each.symbol]
+            for each in program.relocations
+        }
 
     def by_spec(self, maps: Sequence[MapSpec]) -> list[tuple[MapSpec, int]]:
         """The maps with their addresses."""

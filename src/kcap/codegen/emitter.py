@@ -256,5 +256,5 @@ class Emitter:
         events.emit(self, site, exprs)
 
     def count_lost(self, kind: str, subject: str, site: object = None) -> None:
-        """Add one to a loss counter, exactly (per-CPU); see :class:`LostCounter`."""
+        """Add one to a loss counter, exactly; see :class:`LostCounter`."""
         events.count_lost(self, LostCounter(kind, subject, site))

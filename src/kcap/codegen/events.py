@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kcap.codegen.function import implementation
-from kcap.codegen.module import EVENTS, EXITED, LOST, LostCounter
+from kcap.codegen.module import EVENTS, EXITED_AT, LOST_AT, LostCounter
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
@@ -66,35 +66,23 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(end)
 
 
-def exit_flag(gen: Emitter) -> Operand:
-    """A pointer to the u64 that tells whether ``exit()`` was called, or null."""
-    flag = gen.module.map(MapSpec(EXITED, uapi.BPF_MAP_TYPE_ARRAY, 4, 8, 1))
-    key = gen.alloc(4, 4)
-    gen.ir.store("i32", "0", key)
-    return gen.lookup(flag, key)
-
-
 def leave_after_exit(gen: Emitter) -> None:
     """Leave a program that starts after ``exit()`` was called; what user space itself starts
     (``end``, tests, benchmarks) runs even so."""
     if not gen.module.may_exit or gen.context.provider in ("end", "test", "bench"):
         return
-    flag = exit_flag(gen)
-    with gen.if_(gen.ir.compare("ne", "ptr", flag, "null")):
-        over = gen.ir.load("i64", flag, volatile=True)
-        with gen.if_(gen.ir.compare("ne", "i64", over, "0")):
-            gen.return_()
+    over = gen.ir.load("i64", gen.module.state(EXITED_AT), volatile=True)
+    with gen.if_(gen.ir.compare("ne", "i64", over, "0")):
+        gen.return_()
 
 
 def emit_exit(gen: Emitter, site: Site, code: tree.Expr) -> None:
     """Send the wish to exit; nothing runs after it, unless the ring had no room for it."""
     value = gen.value(code)
-    flag = exit_flag(gen)
 
     def fill(at: Operand) -> None:
         gen.ir.store(gen.llvm_type(code.type), value, at)
-        with gen.if_(gen.ir.compare("ne", "ptr", flag, "null")):
-            gen.ir.store("i64", "1", flag)
+        gen.ir.store("i64", "1", gen.module.state(EXITED_AT))
 
     send(gen, site, fill)
 
@@ -125,12 +113,6 @@ def _fill(
 
 
 def count_lost(gen: Emitter, counter: LostCounter) -> None:
-    """Add one to this CPU's part of a counter."""
-    slot = gen.module.lost_slot(counter)
-    lost = gen.module.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 1))
-    key = gen.alloc(4, 4)
-    gen.ir.store("i32", str(slot), key)
-    found = gen.lookup(lost, key)
-    with gen.if_(gen.ir.compare("ne", "ptr", found, "null")):
-        count = gen.ir.load("i64", found)
-        gen.ir.store("i64", gen.ir.op(f"add i64 {count}, 1"), found)
+    """Add one to a counter, atomically: all CPUs share it."""
+    counted = gen.module.state(LOST_AT + 8 * gen.module.lost_slot(counter))
+    gen.ir.op(f"atomicrmw add ptr {counted}, i64 1 monotonic")

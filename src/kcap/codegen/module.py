@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 EVENTS = "kcap_events"
 SCRATCH = "kcap_scratch"
-LOST = "kcap_lost"
 DEPTH = "kcap_depth"
-EXITED = "kcap_exited"
+#: One value that programs address directly (BPF_PSEUDO_MAP_VALUE, 5.2), without a look-up: whether
+#: ``exit()`` was called, then the loss counters, each a u64.
+STATE = "kcap_state"
+EXITED_AT, LOST_AT = 0, 8
 #: Maps that every loaded program gets for itself (see :mod:`kcap.codegen.scratch`).
 OWN_MAPS = (SCRATCH, DEPTH)
 PAGE = 4096
@@ -104,6 +106,7 @@ class ModuleBuilder:
         self.scratch_size = 0
         self.scratch_by_cpu = False
         self._callbacks = 0
+        self._has_state = False
 
     def map(self, spec: MapSpec) -> Operand:
         """Declare a map, once by name; the operand that helpers take for it."""
@@ -124,6 +127,15 @@ class ModuleBuilder:
         if item not in items:
             items.append(item)
         return items.index(item)
+
+    def state(self, offset: int) -> Operand:
+        """A pointer to the u64 at an offset of what all programs share (:data:`STATE`)."""
+        self._has_state = True
+        return f"getelementptr (i8, ptr @state, i64 {offset})"
+
+    @property
+    def _state_size(self) -> int:
+        return LOST_AT + 8 * len(self.lost)
 
     def lost_slot(self, counter: LostCounter) -> int:
         """The slot of a loss counter."""
@@ -147,13 +159,17 @@ class ModuleBuilder:
                 self.map(MapSpec(SCRATCH, kind, 4, self.scratch_size, levels))
             if levels > 1:
                 self.map(MapSpec(DEPTH, kind, 4, 8, 1))
-        if self.lost:
-            self.maps.pop(LOST, None)  # declared with its first use, of unknown size
-            self.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, len(self.lost)))
+        if self._has_state:
+            self.map(MapSpec(STATE, uapi.BPF_MAP_TYPE_ARRAY, 4, self._state_size, 1))
 
     def text(self) -> str:
         """The LLVM module."""
         maps = [f'@{name} = external global i8, section ".maps"' for name in self.maps]
+        if self._has_state:
+            size = self._state_size
+            maps[[*self.maps].index(STATE)] = (
+                f'@state = global [{size} x i8] zeroinitializer, section "{STATE}", align 8'
+            )
         return "\n".join(
             [
                 'target triple = "bpfel"',

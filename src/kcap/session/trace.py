@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
 from kcap.codegen.environment import Environment
-from kcap.codegen.module import EVENTS, LOST
+from kcap.codegen.module import EVENTS, LOST_AT, STATE
 from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.kernel.ringbuf import RingReader
@@ -316,12 +316,10 @@ class Trace(Closing):
 
     def _losses(self) -> Iterator[object]:
         """A report for each loss counter that has grown."""
-        lost = self._maps.get(LOST)
-        if lost is None:
+        if not self.compiled.lost:
             return
-        for slot, counter in enumerate(self.compiled.lost):
-            parts = lost.lookup_per_cpu(slot.to_bytes(4, "little")) or []
-            total = sum(int.from_bytes(part, "little") for part in parts)
+        counters = memoryview(self._maps[STATE].lookup(bytes(4)) or b"")[LOST_AT:].cast("Q")
+        for slot, (counter, total) in enumerate(zip(self.compiled.lost, counters, strict=True)):
             new = total - self._lost.get(slot, 0)
             if new:
                 self._lost[slot] = total

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kcap.codegen.module import LOST_AT, STATE
 from kcap.functions import skb_emit
 from kcap.functions import skb_record as layout
 from kcap.packet.frame import finish
@@ -139,8 +140,8 @@ def test_full_ring_is_counted() -> None:
     machine.full = True
     machine.run(SKB)
     assert machine.samples == []
-    lost = next(name for name in machine.values if "lost" in name)
-    assert machine.memory.read(machine.values[lost], 8) == (1).to_bytes(8, "little")
+    counter = machine.values[STATE] + LOST_AT
+    assert machine.memory.read(counter, 8) == (1).to_bytes(8, "little")
 
 
 def test_maps_are_those_that_user_space_looks_for() -> None:

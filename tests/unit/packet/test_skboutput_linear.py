@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from kcap.codegen.module import LOST_AT, STATE
 from kcap.functions import skb_record as layout
 from kcap.functions.registry import all_functions
 from kcap.functions.skb_emit import LINEAR_MAX
@@ -62,8 +63,8 @@ def test_a_full_ring_is_counted() -> None:
     machine = machine_for(s.received(UDP4), made=made)
     machine.full = True
     machine.run(SKB)
-    lost = next(name for name in machine.values if "lost" in name)
-    assert machine.memory.read(machine.values[lost], 8) == (1).to_bytes(8, "little")
+    counter = machine.values[STATE] + LOST_AT
+    assert machine.memory.read(counter, 8) == (1).to_bytes(8, "little")
 
 
 def test_it_calls_only_what_every_program_type_may_call() -> None:
