@@ -198,8 +198,9 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
             if arguments.dry_run:
                 return 0
             trace.on_tick = output.tick
-            if arguments.format == "text" and arguments.buffering != "none":
+            if arguments.buffering != "none":
                 trace.reader.on_text = output.write
+                trace.reader.wrap = renderer.printf
             for event in trace:
                 output.write(renderer.output(event))
                 if isinstance(event, AttachedProbes) and os.environ.get(NOTIFY):

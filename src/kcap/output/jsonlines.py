@@ -50,7 +50,7 @@ class JsonRenderer:
     def output(self, event: object) -> str:
         """The line of an event, '' if it has none."""
         if isinstance(event, Printf):
-            return _line("printf", json_string(event.text))
+            return self.printf(event.text)
         if isinstance(event, TextPrinted):
             text = event.text.removesuffix("\n") if event.kind == "join" else event.text
             return _line(event.kind, json_string(text))
@@ -72,6 +72,11 @@ class JsonRenderer:
         if isinstance(event, Benchmarks):
             return "".join(_benchmark(item) for item in event.results)
         return ""
+
+    @staticmethod
+    def printf(text: str) -> str:
+        """The line of a ``printf()``."""
+        return f'{{"type": "printf", "data": {json_string(text)}}}\n'
 
     def message(self, event: object) -> str:
         """The text for standard error, '' if it has none."""

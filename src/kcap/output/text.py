@@ -29,6 +29,8 @@ from kcap.output.sorting import ordered
 from kcap.output.tseries import series_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kcap.codegen.environment import Environment
     from kcap.lang.source import Span
 
@@ -41,6 +43,7 @@ class TextRenderer:
     :param environment: resolves symbols, times and the like.
     :param quiet: leave out messages about probes.
     :param warnings: print warnings.
+    :ivar printf: what makes a line of the text of a ``printf()``; None: it is printed as it is.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class TextRenderer:
         self.environment = environment
         self.quiet = quiet
         self.warnings = warnings
+        self.printf: Callable[[str], str] | None = None
 
     def output(self, event: object) -> str:
         """The text of an event for standard output; '' if it has none."""

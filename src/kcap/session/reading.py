@@ -23,6 +23,7 @@ class EventReader:
     :ivar on_text: takes the text of a ``printf()`` instead of an event for each of them: much
         quicker for those who only print it. Texts come in the order of the events: whatever stands
         before an event has been handed over before that event is yielded.
+    :ivar wrap: what makes the text that is handed over of a ``printf()``'s; None: it is that.
     """
 
     def __init__(self, sites: Sequence[Site], runtime: Runtime) -> None:
@@ -30,6 +31,7 @@ class EventReader:
         self._runtime = runtime
         self._formatters: dict[int, Callable[[Buffer_, int], str] | None] = {}
         self.on_text: Callable[[str], None] | None = None
+        self.wrap: Callable[[str], str] | None = None
 
     def read(self, records: Iterable[Buffer_]) -> Iterator[object]:
         """The events of some records; nothing that comes after ``exit()``.
@@ -57,6 +59,8 @@ class EventReader:
     def _formatter(self, number: int) -> Callable[[Buffer_, int], str] | None:
         """How a site's payload becomes text, or None if it is to become events."""
         found = self._sites[number].formatter(self._runtime) if self.on_text is not None else None
+        if found is not None and self.wrap is not None:
+            found = _wrapped(found, self.wrap)
         self._formatters[number] = found
         return found
 
@@ -65,3 +69,9 @@ class EventReader:
             text = "".join(texts)
             texts.clear()
             self.on_text(text)
+
+
+def _wrapped(
+    formatter: Callable[[Buffer_, int], str], wrap: Callable[[str], str]
+) -> Callable[[Buffer_, int], str]:
+    return lambda data, offset: wrap(formatter(data, offset))

@@ -7,6 +7,7 @@ from kcap.codegen.compile import generate
 from kcap.codegen.environment import Environment
 from kcap.codegen.module import Features
 from kcap.functions.events import Printf
+from kcap.output.jsonlines import JsonRenderer
 from kcap.output.text import TextRenderer
 from kcap.session import script
 from kcap.session.reading import EventReader
@@ -54,6 +55,19 @@ def test_nothing_comes_after_exit() -> None:
         reader, runtime, records = reader_of(SCRIPT)
         assert output(reader, runtime, records, text=text) == "a0 0\nb "
         assert runtime.exit_status == 0
+
+
+def test_texts_are_wrapped_as_json_has_them() -> None:
+    reader, runtime, records = reader_of(SCRIPT)
+    renderer = JsonRenderer(runtime.environment)
+    expected = "".join(renderer.output(event) for event in reader.read(records[:3]))
+    again, _, _ = reader_of(SCRIPT)
+    written: list[str] = []
+    again.on_text, again.wrap = written.append, renderer.printf
+    for event in again.read(records[:3]):
+        written.append(renderer.output(event))
+    assert "".join(written) == expected
+    assert expected.startswith('{"type": "printf", "data": "a0 "}\n{"type": "value"')
 
 
 def test_several_texts_are_handed_over_at_once() -> None:
