@@ -15,7 +15,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from support import frames
+from support import PATIENCE, frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +161,7 @@ class Network:
             sender = socket.socket(family, socket.SOCK_DGRAM)
         with receiver, sender:
             receiver.bind((target, port))
-            receiver.settimeout(30)
+            receiver.settimeout(PATIENCE)
             sender.sendto(payload, (target, port))
             return receiver.recv(65536)
 
@@ -176,8 +176,8 @@ class Network:
         with self.a.entered():
             client = socket.socket(family, socket.SOCK_STREAM)
         with listener, client:
-            listener.settimeout(30)
-            client.settimeout(30)
+            listener.settimeout(PATIENCE)
+            client.settimeout(PATIENCE)
             client.connect((target, port))
             server, _ = listener.accept()
             with server:
@@ -206,7 +206,7 @@ def received_packets(end: End) -> int:
     raise LookupError(end.device)
 
 
-def wait_until(condition: object, seconds: float = 60) -> None:
+def wait_until(condition: object, seconds: float = PATIENCE) -> None:
     """Wait until the function ``condition`` returns something true; a guest may be slow."""
     assert callable(condition)
     deadline = time.monotonic() + seconds

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from support import PATIENCE
 from support.net import End
 
 SOL_PACKET = 263
@@ -62,7 +63,9 @@ class Tap:
         """Return the frames that are wanted."""
         return [one.frame for one in self.read() if wanted(one)]
 
-    def wait(self, wanted: Callable[[Seen], bool], count: int, seconds: float = 60) -> list[bytes]:
+    def wait(
+        self, wanted: Callable[[Seen], bool], count: int, seconds: float = PATIENCE
+    ) -> list[bytes]:
         """Return the frames that are wanted, once there are ``count`` of them."""
         deadline = time.monotonic() + seconds
         while len(found := self.frames(wanted)) < count:

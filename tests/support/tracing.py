@@ -16,6 +16,7 @@ from types import TracebackType
 import kcap
 from kcap.functions import events
 from kcap.output.text import TextRenderer
+from support import PATIENCE
 
 #: The command line, as a process of this Python.
 KCAP = (sys.executable, "-m", "kcap")
@@ -64,12 +65,12 @@ class Running:
         """End the trace, take its last events, close it; raise what the thread met."""
         if self._thread.is_alive():
             self.trace.stop()
-        self._thread.join(120)
+        self._thread.join(PATIENCE)
         self.trace.close()
         if self.failure is not None:
             raise self.failure
 
-    def wait(self, seconds: float = 120) -> None:
+    def wait(self, seconds: float = PATIENCE) -> None:
         """Wait until the script has ended by itself."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), "the script did not end"
@@ -110,7 +111,7 @@ class Process:
                 [*KCAP, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory
             )
 
-    def wait_attached(self, seconds: float = 120) -> None:
+    def wait_attached(self, seconds: float = PATIENCE) -> None:
         """Wait until it says that its probes are attached."""
         deadline = time.monotonic() + seconds
         while "Attached" not in self.stdout:
@@ -118,7 +119,7 @@ class Process:
             assert time.monotonic() < deadline, f"not attached:\n{self.stderr}"
             time.sleep(0.05)
 
-    def end(self, number: signal.Signals | None = None, seconds: float = 120) -> int:
+    def end(self, number: signal.Signals | None = None, seconds: float = PATIENCE) -> int:
         """Send a signal if one is given, and wait for the exit status."""
         if number is not None:
             os.kill(self.process.pid, number)

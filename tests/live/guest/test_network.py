@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import frames
+from support import PATIENCE, frames
 from support.net import received_packets, wait_until
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def arrived(network: Network) -> socket.socket:
     with network.b.entered():
         tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     tap.bind((network.b.device, 3))
-    tap.settimeout(30)
+    tap.settimeout(PATIENCE)
     return tap
 
 
@@ -63,6 +63,6 @@ def test_checksums_are_those_of_the_kernel(network: Network) -> None:
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with receiver:
         receiver.bind((network.b.ipv4, 4321))
-        receiver.settimeout(30)
+        receiver.settimeout(PATIENCE)
         network.a.send(frame)
         assert receiver.recv(100) == b"checked by the kernel"

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from support import frames
+from support import PATIENCE, frames
 from support.net import VLAN, End, Network
 from support.taps import PACKET_VNET_HDR, SOL_PACKET
 
@@ -248,7 +248,7 @@ class TapDevice:
         """Let the interface receive a frame."""
         os.write(self.fd, vnet_header() + frame)
 
-    def wait(self, count: int, seconds: float = 60) -> list[bytes]:
+    def wait(self, count: int, seconds: float = PATIENCE) -> list[bytes]:
         """Return the marked frames that the interface sent, once there are ``count``."""
         deadline = time.monotonic() + seconds
         while len(self.given) < count:

@@ -17,6 +17,7 @@ from kcap.packet.decode import Packet
 from kcap.probes.system import System
 from kcap.session.capture import Capture, PlaceStats, Request
 from kcap.session.skb_functions import find_point
+from support import PATIENCE
 from support.net import Network, wait_until
 from support.taps import read_capture
 from support.tracing import KCAP
@@ -36,7 +37,7 @@ class Run:
 
     def end(self) -> None:
         self.capture.stop()
-        self.thread.join(120)
+        self.thread.join(PATIENCE)
         self.stats = self.capture.stats
         self.capture.close()
 

@@ -18,6 +18,7 @@ import kcap
 from kcap.codegen.compile import Compiled
 from kcap.session.script import Checked
 from kcap.session.trace import Trace
+from support import PATIENCE
 from support.bpf_objects import Objects, bpf_objects, left_behind
 from support.net import Network
 from support.taps import Read, read_capture
@@ -101,7 +102,7 @@ def ended(
     flood = threading.Thread(target=lambda: [ping(network, 1, 1400) for _ in iter(stop.is_set, 1)])
     flood.start()
     try:
-        size, deadline = path.stat().st_size, time.monotonic() + 60
+        size, deadline = path.stat().st_size, time.monotonic() + PATIENCE
         while path.stat().st_size < max(size, 24) + 20_000:
             assert time.monotonic() < deadline, "nothing is written"
             time.sleep(0.01)
