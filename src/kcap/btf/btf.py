@@ -34,6 +34,9 @@ _U32 = Packing("<I")
 
 T = TypeVar("T", bound=t.Type)
 
+#: Types that are looked up by searching the bytes (1 ms each) before an index of names is made.
+FEW = 40
+
 
 class Btf:
     """The types of a kernel, of a kernel module, or of a BPF object.
@@ -82,6 +85,8 @@ class Btf:
         self._enum_signs = found.enum_signs
         self.end_id = self.first_id + len(found.starts)
         self._parsed: dict[int, t.Type] = {}
+        self._searches = 0
+        self._indexes: dict[int, dict[str, list[int]]] = {}
 
     @classmethod
     def kernel(cls) -> Btf:
@@ -213,6 +218,13 @@ class Btf:
         :param kind: ``Struct``, ``Union``, ``Func``, ... A base class (``Composite``, ``Type``)
             takes all its kinds.
         """
+        self._searches += 1
+        if self._searches > FEW and kind.KIND > 0 and not kind.__subclasses__():
+            for type_id in self._ids_of(kind.KIND).get(name, ()):
+                found = self.type(type_id)
+                assert isinstance(found, kind)
+                yield found
+            return
         offset = self._string_offset(name)
         if offset <= 0:
             return
@@ -221,6 +233,15 @@ class Btf:
                 found = self.type(type_id)
                 if isinstance(found, kind):
                     yield found
+
+    def _ids_of(self, kind: int) -> dict[str, list[int]]:
+        """The ids of all types of a kind, by name."""
+        if kind not in self._indexes:
+            found: dict[str, list[int]] = {}
+            for type_id, name in self._named(kind):
+                found.setdefault(name, []).append(type_id)
+            self._indexes[kind] = found
+        return self._indexes[kind]
 
     def find(self, name: str, kind: builtins.type[T]) -> T | None:
         """The first type with a name and of a kind, this BTF's own before the base's, or None."""

@@ -260,7 +260,8 @@ def _matches(function: Pattern, module: Pattern, system: System) -> list[tuple[s
     """(function, module) of what kprobes can be placed in, sorted."""
     if system.functions is not None:
         found = system.functions.match(function, module)
-        return [item for item in found if item[0] not in system.blacklist]
+        blacklist = system.blacklist
+        return [item for item in found if item[0] not in blacklist]
     if system.btf is None or not module.matches(KERNEL):
         return []
     names = {name for _, name in system.btf.functions() if function.matches(name)}

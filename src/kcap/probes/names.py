@@ -38,6 +38,8 @@ class Pattern:
         """Whether the pattern stands for ``name``."""
         if self.exact:
             return name == self.text
+        if self.text == "*":
+            return True
         head, tail = self._head, self._tail
         if not (name.startswith(head) and name.endswith(tail)):
             return False

@@ -44,6 +44,7 @@ class TraceableFunctions:
     def __init__(self, text: str) -> None:
         self._text = f"\n{text}" if text.endswith("\n") else f"\n{text}\n"
         self._searches = 0
+        self._matched: dict[str, list[tuple[str, str]]] = {}
 
     @cached_property
     def _modules(self) -> dict[str, tuple[str, ...]]:
@@ -88,17 +89,22 @@ class TraceableFunctions:
 
         :param module: None takes every module.
         """
+        if name.text not in self._matched:
+            self._matched[name.text] = self._match(name)
+        found = self._matched[name.text]
+        if module is None or module.text == "*":
+            return found
+        return [item for item in found if module.matches(item[1])]
+
+    def _match(self, name: Pattern) -> list[tuple[str, str]]:
         import re
 
-        line = re.compile(rf"^(?=\S)({name.regex})(?: \[([^\]\n]+)\].*)?$", re.MULTILINE)
-        found = {
-            (function, owner or KERNEL)
-            for function, owner in line.findall(self._text)
-            if not is_unsafe(function)
-        }
-        if module is not None:
-            found = {item for item in found if module.matches(item[1])}
-        return sorted(found)
+        unsafe = "|".join([*UNSAFE_PREFIXES, *(rf"{other}\b" for other in UNSAFE_NAMES)])
+        line = re.compile(
+            rf"^(?=\S)(?!{unsafe})({name.regex})(?: \[([^\]\n]+)\].*)?$", re.MULTILINE
+        )
+        found = set(line.findall(self._text))
+        return sorted([(function, owner or KERNEL) for function, owner in found])
 
     def variants(self, name: str) -> list[str]:
         """Copies of a function that the compiler made: ``name.isra.0``, ``name.constprop.0``."""

@@ -290,3 +290,19 @@ def test_btf_for_func_info_is_small_and_names_the_functions() -> None:
         ("callback", 0),
     ]
     assert func_info([(0, 3), (12, 4)]).hex() == "00000000030000000c00000004000000"
+
+
+def test_types_are_found_alike_by_searching_and_by_the_index_of_many_searches() -> None:
+    w = BtfBuilder()
+    number = w.integer("int", 4, 1)
+    proto = w.func_proto(number, [])
+    for n in range(60):
+        w.func(f"f{n}", proto)
+        w.modifier(b.Typedef, number, f"f{n}")
+    blob = b.Btf(w.to_bytes())
+    searched = [blob.get(f"f{n}", b.Func).id for n in range(30)]
+    for n in range(60):
+        assert blob.get(f"f{n}", b.Typedef).id == blob.get(f"f{n}", b.Func).id + 1
+    assert [blob.get(f"f{n}", b.Func).id for n in range(30)] == searched
+    assert blob.find("f60", b.Func) is None
+    assert blob.find("f1", b.Struct) is None
