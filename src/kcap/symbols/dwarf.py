@@ -229,7 +229,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.builder = BtfBuilder()
-        self._ids: dict[int, int] = {}
+        self._ids: dict[tuple[Any, int], int] = {}  # by unit and offset in its file
         self._index = 0
         self._depth = 0
 
@@ -251,13 +251,13 @@ class _Writer:
         """The id of a type; 0 for void."""
         if die is None:
             return 0
-        known = self._ids.get(die.offset)
+        known = self._ids.get((die.cu, die.offset))
         if known is None:
             self._depth += 1
             known = self._write(die)
             self._depth -= 1
             if not (self._depth >= _DEEP and die.tag in _COMPOSITES):
-                self._ids[die.offset] = known
+                self._ids[die.cu, die.offset] = known
         return known
 
     def _write(self, die: Die) -> int:
@@ -298,7 +298,7 @@ class _Writer:
         name, union = _name(die), die.tag == "DW_TAG_union_type"
         if "DW_AT_declaration" in die.attributes or self._depth > _DEEP:
             return self.builder.forward(name, union)
-        self._ids[die.offset] = reserved = self.builder.reserve()
+        self._ids[die.cu, die.offset] = reserved = self.builder.reserve()
         members = [m for child in die.iter_children() if (m := self._member(child)) is not None]
         size = _attribute(die, "DW_AT_byte_size") or 0
         write = self.builder.union if union else self.builder.struct
