@@ -30,6 +30,13 @@ class UsageError(KcapError):
     """A command line that cannot be taken: an unknown option, a missing argument."""
 
 
+class NoProbesError(UsageError):
+    """Nothing of a script is left that could be attached."""
+
+    def __init__(self, *, hint: str | None = None) -> None:
+        super().__init__("No probes to attach", hint=hint)
+
+
 class UnknownOptionError(UsageError):
     """An option that there is not: the usage text helps."""
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from kcap.errors import FileError, KcapError, UsageError
+from kcap.errors import FileError, KcapError, NoProbesError, UsageError
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 
 _as_json = False
@@ -104,7 +104,9 @@ def print_error(error: KcapError, *, verbose: bool = False) -> None:
     path = error.path if isinstance(error, FileError) else ""
     text = str(error)
     where = f"{path}: " if path and path not in text else ""
-    print(f"ERROR: {where}{text}", file=sys.stderr)
+    # bpftrace says this without a mark, and programs that call it look for that line.
+    mark = "" if isinstance(error, NoProbesError) and as_bpftrace() else "ERROR: "
+    print(f"{mark}{where}{text}", file=sys.stderr)
     if error.hint:
         print(f"HINT: {error.hint}", file=sys.stderr)
     _print_log(error, verbose)

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         what the script's ``exit()`` asked for.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    _set_process_name()
+    if argv is None:
+        _set_process_name()
     try:
         words = _with_format_taken(words)
         if words and words[0] in SUBCOMMANDS:
@@ -78,10 +79,28 @@ def _with_format_taken(words: list[str]) -> list[str]:
 
 
 def _set_process_name() -> None:
-    """Be called what the user typed, not python3: pidof and ``comm`` go by it."""
+    """Be called what the user typed, not python3: ``comm``, ps, pkill and pidof go by it."""
     name = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "kcap"
+    name = "kcap" if name == "__main__.py" else name
     try:
         with open("/proc/self/comm", "w", encoding="utf-8", errors="surrogateescape") as comm:
-            comm.write("kcap" if name == "__main__.py" else name[:15])
+            comm.write(name[:15])
+        _set_command_line([name, *sys.argv[1:]])
     except OSError:
         pass  # a name only: no /proc, or not writable
+
+
+def _set_command_line(words: list[str]) -> None:
+    """Put other words where /proc/PID/cmdline reads them, as many as there is room for.
+
+    :raises OSError: the kernel does not let us.
+    """
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, see proc(5)
+    if not start:  # the kernel does not tell
+        return
+    text = b"\0".join(os.fsencode(word) for word in words)
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start)
+        memory.write(text[: end - start - 1].ljust(end - start, b"\0"))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kcap.sema.probe import ProbeContext
 
 USER_PROBES = frozenset({"uprobe", "uretprobe", "usdt"})
+#: The most arguments that a USDT probe has (<sys/sdt.h>).
+USDT_ARGUMENTS = 12
 RETURN_PROBES = frozenset({"kretprobe", "uretprobe"})
 #: Their context starts with the interrupted registers (struct bpf_perf_event_data).
 PERF_PROBES = frozenset({"profile", "interval", "software", "hardware"})
@@ -321,7 +323,7 @@ class Ncpus(Function):
 
 
 FUNCTIONS: tuple[type[Function], ...] = (
-    *_numbered(Argument, "arg", 10),
+    *_numbered(Argument, "arg", USDT_ARGUMENTS),
     *_numbered(StackArgument, "sarg", 10),
     Retval,
     Func,

@@ -45,7 +45,8 @@ KEYWORDS = frozenset({
 #: Builtins that scripts write as a bare name. Only asked whether ``(name) * x`` is a product or a
 #: cast, as language.md defines it; what builtins there are is defined elsewhere.
 BARE_BUILTINS = frozenset({
-    "arg0", "arg1", "arg2", "arg3", "arg4", "arg5", "arg6", "arg7", "arg8", "arg9", "args",
+    "arg0", "arg1", "arg2", "arg3", "arg4", "arg5", "arg6", "arg7", "arg8", "arg9", "arg10",
+    "arg11", "args",
     "cgroup", "comm", "cpid", "cpu", "ctx", "curtask", "elapsed", "func", "gid", "jiffies",
     "kstack", "ncpus", "nsecs", "numaid", "pcomm", "pid", "ppid", "probe", "probetype",
     "rand", "retval", "tid", "uid", "usermode", "username", "ustack",

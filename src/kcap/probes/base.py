@@ -113,6 +113,10 @@ class ProbeType(ABC):
     :cvar manual: attaches to nothing; the session runs its programs.
     :cvar programs_per_target: the kernel wants one loaded program a target.
     :cvar alone: can't share a script with other probes.
+    :cvar newest_first: of several programs at one place the kernel runs the one first that was
+        attached last, so the session attaches them from the script's end. (Lists of consumers in
+        kernel/events/uprobes.c, kernel/kprobes.c and kernel/bpf/trampoline.c that grow at their
+        head; those of tracepoints, perf events and kretprobes grow at the end.)
     """
 
     name: ClassVar[str]
@@ -122,6 +126,7 @@ class ProbeType(ABC):
     manual: ClassVar[bool] = False
     programs_per_target: ClassVar[bool] = False
     alone: ClassVar[bool] = False
+    newest_first: ClassVar[bool] = False
 
     @abstractmethod
     def resolve(

@@ -54,6 +54,7 @@ class Fentry(ProbeType):
     summary = "Entry of a kernel function, with typed arguments (needs BTF)"
     signatures = ("fentry[:module]:function",)
     programs_per_target = True
+    newest_first = True
 
     attach_type: ClassVar[int] = uapi.BPF_TRACE_FENTRY
     returns: ClassVar[bool] = False

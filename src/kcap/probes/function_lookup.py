@@ -18,6 +18,7 @@ from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
 
 if TYPE_CHECKING:
+    from kcap.lang.source import Span
     from kcap.probes.base import Part
     from kcap.probes.system import System
 
@@ -105,10 +106,6 @@ def not_traceable(wanted: Lookup, name: str, system: System) -> NoMatchError:
     """The error for a function that does not exist or can't be traced, with the reason."""
     near, notes, same = _instead(wanted, name, system)
     help_, edits = suggestion(wanted.function.span, near[:3], name, same=same)
-    reason = (
-        f'{name} is not traceable (either non-existing, inlined, or marked as "notrace"); '
-        "attaching to it will likely fail"
-    )
     return no_match(
         wanted.provider,
         wanted.rest,
@@ -117,8 +114,17 @@ def not_traceable(wanted: Lookup, name: str, system: System) -> NoMatchError:
         notes=[_why_not(wanted, name, system), *notes],
         help=help_,
         edits=edits,
-        warnings=[Diagnostic("not-traceable", "warning", reason, wanted.function.span)],
+        warnings=[untraced(name, wanted.function.span)],
     )
+
+
+def untraced(name: str, span: Span) -> Diagnostic:
+    """The warning that attaching to a function will hardly work."""
+    reason = (
+        f'{name} is not traceable (either non-existing, inlined, or marked as "notrace"); '
+        "attaching to it will likely fail"
+    )
+    return Diagnostic("not-traceable", "warning", reason, span)
 
 
 def _instead(wanted: Lookup, name: str, system: System) -> tuple[list[str], list[str], bool]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from kcap.kernel import uapi
 from kcap.probes.base import Load, Part, ProbeType, rest_of
-from kcap.probes.function_lookup import Lookup, check_module, traceable_modules
+from kcap.probes.function_lookup import Lookup, check_module, traceable_modules, untraced
 from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import problem
@@ -63,13 +63,15 @@ class Kprobe(ProbeType):
     )
 
     returns: ClassVar[bool] = False
+    newest_first = True
 
     def resolve(
         self, point: AttachPoint, uses: Collection[str], system: System
     ) -> list[ProbeContext]:
         parts = self.parts(point, system, 1, 2)
         if parts[-1].text[:1].isdigit() and len(parts) == 1:
-            return [self._context(parts, [self._address(parts[0], system)])]
+            target = self._address(parts[0], system)
+            return [self._context([Part(str(target.offset), parts[0].span)], [target])]
         function, offset = self._offset(parts[-1])
         module = parts[0] if len(parts) == 2 else None
         wanted = Lookup(self.name, rest_of(parts), module, Part(function, parts[-1].span))
@@ -142,6 +144,7 @@ class Kprobe(ProbeType):
         if system.unsafe:
             module = wanted.module.text if wanted.module is not None else KERNEL
             if system.functions is None or name not in system.functions:
+                system.warnings.append(untraced(name, wanted.function.span))
                 return KprobeTarget(name, module, offset)
         return KprobeTarget(name, traceable_modules(wanted, name, system)[0], offset)
 
@@ -166,7 +169,7 @@ class Kprobe(ProbeType):
                 raise
             raise AttachError(
                 "Possible attachment attempt in the middle of an instruction, try a different "
-                f"offset. ({context.name})",
+                "offset.",
                 errno.EILSEQ,
                 hint="see where instructions begin: objdump -d of the kernel image",
             ) from error
@@ -254,6 +257,7 @@ class Kretprobe(Kprobe):
     summary = "Return from a kernel function"
     signatures = ("kretprobe[:module]:function", "kretprobe:address")
     returns = True
+    newest_first = False
 
 
 def _matches(function: Pattern, module: Pattern, system: System) -> list[tuple[str, str]]:

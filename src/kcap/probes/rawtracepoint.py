@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.kernel import uapi
+from kcap.lang.diagnostic import Diagnostic
 from kcap.probes import args
 from kcap.probes.base import Load, ProbeType, rest_of
-from kcap.probes.function_lookup import Lookup, check_module
+from kcap.probes.function_lookup import Lookup
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
 from kcap.probes.traceable import KERNEL
@@ -60,7 +61,6 @@ class RawTracepoint(ProbeType):
         wanted = Lookup(self.name, rest_of(parts), parts[0] if len(parts) == 2 else None, parts[-1])
         if system.btf is None:
             return [self._untyped(wanted)]
-        check_module(wanted, system)
         module = Pattern(wanted.module.text if wanted.module else "*")
         targets = _matches(Pattern(wanted.function.text), module, system)
         if not targets and not has_wildcard(wanted.rest):
@@ -104,8 +104,13 @@ class RawTracepoint(ProbeType):
         )
 
     def _unknown(self, wanted: Lookup, system: System) -> NoMatchError:
+        if wanted.module is None:
+            return self._nowhere(wanted, system)
         elsewhere = _matches(Pattern(wanted.function.text), Pattern("*"), system)
         notes = [f"{wanted.function.text} is in {t.module}" for t in elsewhere]
+        known = {KERNEL, *(system.modules or ())}
+        if system.modules is not None and wanted.module.text.replace("-", "_") not in known:
+            notes.append(f"the module {wanted.module.text} is not loaded")
         near = nearest(wanted.function.text, _names(system, [KERNEL]))
         help_, edits = suggestion(wanted.function.span, [] if elsewhere else near)
         return no_match(
@@ -116,6 +121,25 @@ class RawTracepoint(ProbeType):
             notes=notes,
             help=help_,
             edits=edits,
+        )
+
+    def _nowhere(self, wanted: Lookup, system: System) -> NoMatchError:
+        """The error for a tracepoint of any module, which no module has."""
+        near = nearest(wanted.function.text, _names(system, [KERNEL]))
+        help_, edits = suggestion(wanted.function.span, near)
+        title = "Probe has no valid attach points."
+        return NoMatchError(
+            [
+                Diagnostic(
+                    "no-match",
+                    "error",
+                    title,
+                    wanted.function.span,
+                    "no such tracepoint",
+                    help=tuple(help_),
+                    edits=tuple(edits),
+                )
+            ]
         )
 
     def target_name(self, context: ProbeContext, target: RawTarget) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from kcap.kernel.errors import SyscallError
     from kcap.kernel.tracefs import EventFormat
+    from kcap.lang.diagnostic import Diagnostic
     from kcap.sema.kerneltypes import KernelTypes
 
 Missing = Literal["error", "warn", "ignore"]
@@ -91,6 +92,8 @@ class System:
         self._function_ids: dict[str, dict[str, int]] = {}
         self.skipped: list[SyscallError] = []
         """Targets of wildcards that the kernel refused to attach to."""
+        self.warnings: list[Diagnostic] = []
+        """What resolving attach points found that is worth saying, although they are taken."""
         self.programs: set[str] = set()
         """Files that the script's probes are in; casts may name their types."""
         self.progress: Callable[[str, int, int], None] = _nothing
@@ -171,13 +174,8 @@ class System:
         :raises FileError: the file that was asked for instead can't be read.
         """
         if self._traceable_file:
-            text = _read_text(self._traceable_file)
-            if not text:
-                raise FileError(
-                    "no traceable functions in the file that was given", self._traceable_file
-                )
-        else:
-            text = self._kernel_functions().decode("utf-8", "replace")
+            return TraceableFunctions(_given_functions(self._traceable_file))
+        text = self._kernel_functions().decode("utf-8", "replace")
         return TraceableFunctions(text) if text else None
 
     def _kernel_functions(self) -> bytes:
@@ -290,6 +288,18 @@ def _read_bytes(path: str) -> bytes:
             return file.readall()
     except OSError:
         return b""
+
+
+def _given_functions(path: str) -> str:
+    """A file that was given in place of available_filter_functions; it may be empty.
+
+    :raises FileError: it can't be read.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError as error:
+        raise FileError(f"can't read the traceable functions: {error.strerror}", path) from error
 
 
 def _read_text(path: str) -> str:

@@ -62,6 +62,7 @@ class Uprobe(ProbeType):
     )
 
     returns: ClassVar[bool] = False
+    newest_first = True
 
     def resolve(
         self, point: AttachPoint, uses: Collection[str], system: System

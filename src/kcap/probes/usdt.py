@@ -73,6 +73,7 @@ class Usdt(ProbeType):
     aliases = ("U",)
     summary = "A static probe of a program or library"
     signatures = ("usdt:binary:probe", "usdt:binary:namespace:probe")
+    newest_first = True
 
     def resolve(
         self, point: AttachPoint, uses: Collection[str], system: System

@@ -5,10 +5,12 @@ attach to nothing."""
 from __future__ import annotations
 
 import errno
+import os
+from errno import EILSEQ, errorcode
 from typing import TYPE_CHECKING
 
 from kcap.codegen.module import OWN_MAPS
-from kcap.errors import UsageError
+from kcap.errors import NoProbesError, UsageError
 from kcap.kernel.collection import Collection
 from kcap.kernel.errors import AttachError, SyscallError, VerifierError
 from kcap.kernel.maps import Map
@@ -152,7 +154,7 @@ class LoadedScript:
         :raises AttachError: a probe cannot be attached, and ``missing_probes`` wants all of them;
             the others stay until :meth:`detach`.
         """
-        for probe in self.probes:
+        for probe in _in_attaching_order(self.probes):
             context = probe.compiled.context
             if probe.kind.manual:
                 self.count += 1
@@ -162,7 +164,7 @@ class LoadedScript:
                 self.links.extend(probe.kind.attach(context, probe.programs, self._system))
             except AttachError as error:
                 if self._system.missing_probes == "error":
-                    raise
+                    raise _unattached(error, context.name) from error
                 self.missing.append((error, context.span))
                 continue
             refused = len(self._system.skipped) - refused
@@ -228,6 +230,23 @@ class LoadedScript:
         self._collection.close()
 
 
+def _unattached(error: AttachError, name: str) -> AttachError:
+    """The error for a probe that could not be attached, by the name that the script gives it."""
+    title = f"Unable to attach probe: {name}"
+    if error.errno == EILSEQ:  # its message says it all
+        text = f"{error}\n{title}"
+    else:
+        text = f"{title}: {os.strerror(error.errno)} ({errorcode.get(error.errno, error.errno)})"
+    return type(error)(text, error.errno, hint=error.hint)
+
+
+def _in_attaching_order(probes: Iterable[LoadedProbe]) -> list[LoadedProbe]:
+    """The probes so that those at one place run in the script's order."""
+    oldest_first = [probe for probe in probes if not probe.kind.newest_first]
+    newest_first = [probe for probe in probes if probe.kind.newest_first]
+    return [*oldest_first, *reversed(newest_first)]
+
+
 def _check_company(probes: Iterable[LoadedProbe]) -> None:
     """Iterators stand alone in a script.
 
@@ -235,7 +254,7 @@ def _check_company(probes: Iterable[LoadedProbe]) -> None:
     """
     kinds = [probe.kind for probe in probes]
     if not kinds:
-        raise UsageError("No probes to attach")
+        raise NoProbesError()
     alone = next((kind for kind in kinds if kind.alone), None)
     if alone is not None and len(kinds) > 1:
         raise UsageError(f"{alone.name} probes can't be mixed with any other probe")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kcap.errors import UsageError
+from kcap.errors import NoProbesError
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
@@ -213,8 +213,8 @@ def _check(
     except ScriptError as error:
         raise check_failed(error, syntax, source, system, functions, release, ask) from error
     if probes.all_filtered:
-        raise UsageError("No probes to attach", hint="--probe-filter matches none of the probes")
-    wrong = [*probes.warnings, *probes.unattached(syntax.probes)]
+        raise NoProbesError(hint="--probe-filter matches none of the probes")
+    wrong = [*system.warnings, *probes.warnings, *probes.unattached(syntax.probes)]
     wrong += check(script, syntax, source, system, functions, release, ask)
     if any(diagnostic.severity == "error" for diagnostic in wrong):
         raise ScriptError(wrong)

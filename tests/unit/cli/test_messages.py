@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+import kcap
 from kcap.cli.errors import print_diagnostics, print_error
 from kcap.cli.script import main
-from kcap.errors import FileError
+from kcap.errors import FileError, NoProbesError
 from kcap.lang.diagnostic import Diagnostic
 from kcap.lang.source import Source
 from kcap.version import BPFTRACE_VERSION, __version__
@@ -65,3 +71,35 @@ def test_a_file_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
         "ERROR: failed to open file 'a.bt': No such file or directory",
         "ERROR: a.pcap: No space left on device",
     ]
+
+
+def test_the_process_is_called_what_the_user_typed(tmp_path: Path) -> None:
+    program = tmp_path / "bpftrace"
+    program.write_text(
+        "import sys\nfrom pathlib import Path\nfrom kcap.cli.main import main\n"
+        "try:\n    main()\nfinally:\n"
+        "    words = Path('/proc/self/cmdline').read_bytes().rstrip(b'\\0').split(b'\\0')\n"
+        "    print(Path('/proc/self/comm').read_text().strip(), words)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(kcap.__file__).parents[1])}
+    command = [sys.executable, str(program), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "bpftrace [b'bpftrace', b'--version']"
+
+
+def test_bpftrace_says_without_a_mark_that_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_error(NoProbesError())
+    monkeypatch.setattr("sys.argv", ["/usr/local/bin/bpftrace"])
+    print_error(NoProbesError())
+    assert capsys.readouterr().err == "ERROR: No probes to attach\nNo probes to attach\n"
+
+
+def test_bpftrace_s_errors_of_attaching_name_no_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/local/bin/bpftrace"])
+    place, advice = SOURCE.span(11, 25), ("Use --unsafe to force attachment.",)
+    print_diagnostics([Diagnostic("unknown-boundary", "error", "No boundary.", place, help=advice)])
+    assert capsys.readouterr().err == "ERROR: No boundary.\nUse --unsafe to force attachment.\n"

@@ -68,7 +68,7 @@ REFUSED = {
     "unknown event": (
         f"tracepoint:net:nix {{ {SKB}; }}",
         "nix",
-        "tracepoint:net:nix can't be rewritten as rawtracepoint: no matches for rawtracepoint nix",
+        "tracepoint:net:nix can't be rewritten as rawtracepoint: Probe has no valid attach points",
     ),
     "with a kprobe": (
         f"tracepoint:skb:kfree_skb, kprobe:icmp_rcv {{ {SKB}; }}",

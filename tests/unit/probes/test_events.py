@@ -143,7 +143,8 @@ def test_rawtracepoint_without_btf_attaches_by_name(machine: dict[str, Any]) -> 
 
 def test_an_unknown_rawtracepoint_is_corrected(system: System) -> None:
     error = refused(system, "rawtracepoint:kfree_sbk")
-    assert error.title == "No matches for rawtracepoint kfree_sbk."
+    assert error.title == "Probe has no valid attach points."
+    assert error.label == "no such tracepoint"
     assert error.help == ("did you mean kfree_skb?",)
     assert refused(system, "rt:nf_tables:kfree_skb").notes == ("kfree_skb is in vmlinux",)
 
