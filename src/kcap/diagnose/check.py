@@ -78,4 +78,4 @@ def _with_fixes(
     from kcap.diagnose.helpertable import release_of
 
     known = release_of(release) if release else None
-    return with_fixes(found, fix(program, source, system, functions, known).probes)
+    return with_fixes(found, fix(program, source, system, functions, known).probes, functions)

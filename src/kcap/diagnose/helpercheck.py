@@ -202,11 +202,15 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[:1] in 'aeio' else 'a'} {noun}"
 
 
-def with_fixes(found: Iterable[Diagnostic], fixes: Iterable[ProbeFix]) -> list[Diagnostic]:
+def with_fixes(
+    found: Iterable[Diagnostic], fixes: Iterable[ProbeFix], functions: Mapping[str, Callable_]
+) -> list[Diagnostic]:
     """The diagnostics, each with the repair of its probe: edits where there is one, else the
-    reason why not. The first diagnostic of a probe gets the edits, which mend them all.
+    reason why not, and what else there is. The first diagnostic of a probe gets the edits, which
+    mend them all.
 
     :param fixes: ``fix.fix(…).probes``.
+    :param functions: builtins and functions by name.
     """
     from kcap.records import replace
 
@@ -221,7 +225,12 @@ def with_fixes(found: Iterable[Diagnostic], fixes: Iterable[ProbeFix]) -> list[D
                 if item.refusal is not None:
                     note = f"no safe rewrite: {item.refusal.title}"
                     extra = (note, *item.refusal.notes)
-                    diagnostic = replace(diagnostic, notes=(*diagnostic.notes, *extra))
+                    called = functions.get(diagnostic.span.text.partition("(")[0].strip())
+                    diagnostic = replace(
+                        diagnostic,
+                        notes=(*diagnostic.notes, *extra),
+                        help=(*diagnostic.help, *(called.instead if called is not None else ())),
+                    )
                 elif number not in mended:
                     mended[number] = True
                     diagnostic = replace(

@@ -33,6 +33,11 @@ class SkbOutput(Function):
     #: What could not be written is counted and reported, so nobody needs to look at the result.
     discardable = True
     helpers = frozenset({Helper.skb_output})
+    instead = (
+        "skboutput_linear() works in every probe: it writes the part of a packet that is not in "
+        "fragments",
+        "`kcap capture FUNCTION` captures packets at a function without a script",
+    )
     #: Only the part of the packet that is not in fragments is sent.
     linear: ClassVar[bool] = False
 

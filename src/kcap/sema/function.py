@@ -122,6 +122,7 @@ class Callable_(ABC):
     :cvar helpers: BPF helpers (numbers) that every use of it calls; see :meth:`needs`.
     :cvar unsafe: needs ``--unsafe``.
     :cvar unsafe_title: what is said where that is missing.
+    :cvar instead: what to do where no probe in which it may be used fits, each a sentence.
     :cvar discardable: no warning when its result is not used.
     """
 
@@ -133,6 +134,7 @@ class Callable_(ABC):
     helpers: ClassVar[frozenset[int]] = frozenset()
     unsafe: ClassVar[bool] = False
     unsafe_title: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
+    instead: ClassVar[tuple[str, ...]] = ()
     discardable: ClassVar[bool] = False
 
     @abstractmethod

@@ -128,6 +128,8 @@ def _no_fields(a: Analyzer, node: ast.FieldAccess, type_: Type) -> SemaError:
 
 
 def _unknown_field(a: Analyzer, node: ast.FieldAccess, type_: Struct) -> SemaError:
+    from kcap.sema.renamedfields import other_name
+
     name, fields = node.field.text, type_.all_fields()
     names = [item.name for item in fields]
     if type_.keyword == "args":
@@ -140,6 +142,9 @@ def _unknown_field(a: Analyzer, node: ast.FieldAccess, type_: Struct) -> SemaErr
         notes = [f"'{type_}' is only declared: its fields are not known"]
     elif len(names) <= 12:
         notes = [f"it has {', '.join(names)}"]
+    renamed = other_name(type_.name, name, names)
+    if renamed is not None:
+        near, notes = [renamed[0]], [renamed[1]]
     return a.fail(
         "unknown-field",
         node.field.span,

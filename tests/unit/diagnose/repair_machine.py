@@ -34,6 +34,7 @@ FUNCTIONS = {
     "alloc": ("sk_buff*", [("len", "unsigned int")]),
     "sleepy": ("void", [("skb", "sk_buff*")]),
     "filp_close": ("int", [("filp", "file*"), ("id", "void*")]),
+    "kernel_clone": ("int", [("args", "void*")]),
     "vfs_read": (
         "int",
         [("file", "file*"), ("buf", "void*"), ("count", "unsigned int"), ("pos", "void*")],
@@ -62,7 +63,7 @@ def kernel_btf(without: frozenset[str] = frozenset()) -> bytes:
     types["gro_node*"] = w.pointer(w.struct("gro_node", 8, [b.Member("bits", u32, 0)]))
     types["pair"] = w.struct("pair", 16, [b.Member("x", u32, 0), b.Member("y", u32, 64)])
     types["void*"] = w.pointer(0)
-    types["task_struct"] = w.struct("task_struct", 24, _task(w, u32))
+    types["task_struct"] = w.struct("task_struct", 28, _task(w, u32))
     types["file"] = w.struct("file", 16, [b.Member("f_path", w.struct("path", 16, []), 0)])
     types["file*"] = w.pointer(types["file"])
     for name, (returns, params) in FUNCTIONS.items():
@@ -79,7 +80,12 @@ def kernel_btf(without: frozenset[str] = frozenset()) -> bytes:
 
 def _task(w: BtfBuilder, u32: int) -> list[b.Member]:
     name = w.array(w.integer("char", 1, 1), u32, 16)
-    return [b.Member("pid", u32, 0), b.Member("tgid", u32, 32), b.Member("comm", name, 64)]
+    return [
+        b.Member("pid", u32, 0),
+        b.Member("tgid", u32, 32),
+        b.Member("comm", name, 64),
+        b.Member("__state", u32, 192),
+    ]
 
 
 WITHOUT_BTF = ("no_btf", "ftrace_only")

@@ -82,7 +82,7 @@ def named(points: list[Point], name: str) -> Point:
 def test_a_good_machine_can_capture(machine: System, root: str) -> None:
     points = looked_at(machine, root, Asked(True))
     assert capture_works(points) is True
-    assert named(points, "ftrace").found == "18 functions"
+    assert named(points, "ftrace").found == "19 functions"
     assert named(points, "BTF").found == "vmlinux and 0 modules"
 
 

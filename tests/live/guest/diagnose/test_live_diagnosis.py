@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from kcap.btf import Struct
+from kcap.btf.layout import find_member
 from kcap.cli import fix as command
 from kcap.diagnose.doctor import Doctor, capture_works
 from kcap.diagnose.fix import fix
@@ -19,6 +21,7 @@ from kcap.lang.diagnostic import ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.probes.system import System
+from kcap.sema.renamedfields import first_field, renamed_fields
 from kcap.session.script import compile as check
 
 CASE = """\
@@ -56,6 +59,22 @@ def test_the_table_of_helpers_is_what_the_kernel_answers() -> None:
             said = table().allowed(numbers[name], by_key[key], release)
             if said is not None and said != answer:
                 wrong.append((name, key, answer))
+    assert wrong == []
+
+
+def test_the_table_of_renamed_fields_is_what_this_kernel_has() -> None:
+    btf = System().btf
+    assert btf is not None
+    release = release_of(os.uname().release)
+    wrong = []
+    for row in renamed_fields():
+        struct = btf.find(row.struct, Struct)
+        assert struct is not None
+        old, new = (find_member(btf, struct, n) for n in (row.old, first_field(row.new)))
+        newer = release >= release_of(row.since)
+        # A way may begin with a field that was there before.
+        if (old is None) != newer or (newer and new is None):
+            wrong.append(row)
     assert wrong == []
 
 
