@@ -136,7 +136,7 @@ class Trace(Closing):
         """
         if self.probe_count:
             return self.probe_count
-        loaded = self._scripts()
+        loaded = self.loaded
         if self._packets is not None:
             self._packets.start()
         loaded.run("begin")
@@ -146,18 +146,20 @@ class Trace(Closing):
             self._child.start()
         return self.probe_count
 
-    def _scripts(self) -> LoadedScript:
+    @property
+    def loaded(self) -> LoadedScript:
+        """The script's maps, programs and links in the kernel."""
         assert self._loaded is not None, "a trace whose loading failed is closed"
         return self._loaded
 
     @property
     def signals(self) -> set[int]:
         """Signals that ``self:signal`` probes wait for; see :meth:`signalled`."""
-        return self._scripts().signals()
+        return self.loaded.signals()
 
     def signalled(self, number: int) -> None:
         """Run the ``self:signal`` probes of a signal that the process has received."""
-        self._scripts().run("self", number)
+        self.loaded.run("self", number)
 
     # --- running ---
 
@@ -170,13 +172,13 @@ class Trace(Closing):
             yield from self._run_by_hand()
         else:
             yield from self._follow()
-        missed = self._scripts().missed()
+        missed = self.loaded.missed()
         self.detach()
         if self.runtime.exit_status is not None:
             self._discard()
         else:
             yield from self._pending()
-        self._scripts().run("end")
+        self.loaded.run("end")
         yield from self._drain()
         yield from self._losses()
         yield from missed
@@ -203,7 +205,7 @@ class Trace(Closing):
     def _missing(self) -> Iterator[object]:
         """A warning for each probe that the kernel refused and the script can do without."""
         if self.system.missing_probes == "warn":
-            for error, span in self._scripts().missing:
+            for error, span in self.loaded.missing:
                 yield events.Message("warning", str(error), span)
 
     def _run_by_hand(self) -> Iterator[object]:
@@ -212,7 +214,7 @@ class Trace(Closing):
 
         self.reader.on_text = None  # what they print is not simply passed on
         run = byhand.run_tests if self.checked.options.mode == "test" else byhand.run_benchmarks
-        yield from run(self._scripts(), self._read, self.runtime)
+        yield from run(self.loaded, self._read, self.runtime)
 
     def _follow(self) -> Iterator[object]:
         self._start_iterators()
@@ -247,7 +249,7 @@ class Trace(Closing):
         from kcap.kernel.links import IteratorLink
         from kcap.probes.iterator import run_iterator
 
-        links = [link for link in self._scripts().links if isinstance(link, IteratorLink)]
+        links = [link for link in self.loaded.links if isinstance(link, IteratorLink)]
         if not links:
             return
         from threading import Thread
