@@ -15,8 +15,9 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from kcap.vm.apt import PrivateApt, unpack
+from kcap.vm.apt import PrivateApt
 from kcap.vm.cache import locked, subdirectory
+from kcap.vm.rootfs import unpack_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,14 +56,7 @@ def bpftrace(progress: Progress) -> Path:
 
 def _unpack_all(archives: list[Path], target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (temporary / "usr" / name).mkdir(parents=True)
-        (temporary / name).symlink_to(f"usr/{name}")
-    for archive in archives:
-        unpack(archive, temporary)
-    for name in _USELESS:
-        shutil.rmtree(temporary / name, ignore_errors=True)
+    unpack_tree(archives, temporary, _USELESS)
     for name in _MOUNT_POINTS:
         (temporary / name).mkdir(parents=True, exist_ok=True)
     temporary.rename(target)

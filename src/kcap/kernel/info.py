@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 from struct import pack, unpack_from
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from kcap.closing import Closing
 from kcap.kernel import uapi
 from kcap.kernel.errors import syscall_error
 from kcap.kernel.syscall import Buffer, bpf
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _PROGRAM_SIZE = 232
 _LINK_SIZE = 64
@@ -68,7 +66,7 @@ def _info(fd: int, size: int, what: str) -> bytes:
     return info.tobytes()
 
 
-class Statistics:
+class Statistics(Closing):
     """While this context lasts, the kernel counts runs and run time of all programs (5.8).
 
     :raises SyscallError: it can't (CAP_SYS_ADMIN).
@@ -80,13 +78,6 @@ class Statistics:
         except OSError as error:
             raise syscall_error("enable statistics of BPF programs", error) from error
 
-    def __enter__(self) -> Statistics:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Stop counting."""
         os.close(self._fd)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from kcap.closing import Closing
 from kcap.codegen.objects import ObjectSource
 from kcap.records import replace
 from kcap.session import script
@@ -14,13 +15,11 @@ from kcap.session.child import Child
 from kcap.session.trace import Trace
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from kcap.session.packets import PacketOptions
     from kcap.session.script import Checked, Options
 
 
-class Preparation:
+class Preparation(Closing):
     """From options to a trace. A context manager: what the trace did not take over is ended.
 
     :param options: what the script is to be run with.
@@ -60,15 +59,8 @@ class Preparation:
         child, self._child = self._child, None
         return Trace(checked, self.objects, child, packets=packets)
 
-    def __enter__(self) -> Preparation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the compiler's process and the command, unless a trace has taken them over."""
         if self.objects is not None:
             self.objects.close()
         if self._child is not None:

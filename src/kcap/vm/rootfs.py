@@ -19,6 +19,8 @@ from kcap.vm.apt import PrivateApt, this_release, unpack
 from kcap.vm.cache import key_of, locked, subdirectory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kcap.vm.kernels import Kernel, Progress
 
 #: Raise this when the way images are made changes.
@@ -96,16 +98,25 @@ def tree(progress: Progress) -> Path:
     return target
 
 
+def unpack_tree(archives: list[Path], root: Path, useless: Sequence[str]) -> None:
+    """Unpack packages into a new directory in which /bin and the like are links below /usr.
+
+    :param useless: paths below it that are removed again.
+    :raises FetchError: one of them can't be unpacked.
+    """
+    shutil.rmtree(root, ignore_errors=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for archive in archives:
+        unpack(archive, root)
+    for path in useless:
+        shutil.rmtree(root / path, ignore_errors=True)
+
+
 def _unpack_all(archives: list[Path], target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (temporary / "usr" / name).mkdir(parents=True, exist_ok=True)
-        (temporary / name).symlink_to(f"usr/{name}")
-    for archive in archives:
-        unpack(archive, temporary)
-    for trimmed in _TRIM:
-        shutil.rmtree(temporary / trimmed, ignore_errors=True)
+    unpack_tree(archives, temporary, _TRIM)
     for link, destination in _LINKS.items():
         if not os.path.lexists(temporary / link):
             (temporary / link).symlink_to(destination)
@@ -119,7 +130,7 @@ def image(progress: Progress) -> Path:
     """Return the image of the root file system, making it when it is not there.
 
     Its name is made from all that went in: packages, interpreter, distributions. Older ones are
-    removed, but for the three used last.
+    removed, but for the three used last and those used within a day.
     """
     base = tree(progress)
     chosen = python.runtime()
@@ -157,10 +168,13 @@ def _add_kcap(root: Path) -> None:
 
 
 def prune(directory: Path, pattern: str, *, keep: int) -> None:
-    """Remove the files that match ``pattern``, but for the ``keep`` most recently used."""
+    """Remove the files that match ``pattern``, but for the ``keep`` most recently used and those
+    used within a day: several checkouts may take turns."""
+    recent = time.time() - 24 * 3600
     files = sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files[keep:]:
-        path.unlink()
+        if path.stat().st_mtime < recent:
+            path.unlink()
 
 
 def modules_image(kernel: Kernel, progress: Progress) -> Path:

@@ -112,6 +112,13 @@ def test_images_used_longest_ago_are_removed(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["root-3.ext4", "root-4.ext4"]
 
 
+def test_images_used_within_a_day_stay(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"root-{number}.ext4").touch()
+    rootfs.prune(tmp_path, "root-*.ext4", keep=2)
+    assert len(os.listdir(tmp_path)) == 5
+
+
 def test_requirements_of_a_distribution_come_along() -> None:
     found = python.needed(["PyTest", "no-such-distribution"])
     assert {"pytest", "pluggy", "packaging", "iniconfig"} <= set(found)
