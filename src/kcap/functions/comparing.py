@@ -277,6 +277,12 @@ class Strcap(Strlen):
         return tree.Cast(call.span, INT64, super().check(call, sema))
 
 
+def with_nul(expr: tree.Expr) -> int:
+    """Bytes of a string with its NUL, for which a char array has no room of its own."""
+    is_array = isinstance(expr, tree.Cast) and isinstance(expr.operand.type, Array)
+    return expr.type.size + is_array
+
+
 class StrConcat(Function):
     name = "str_concat"
     signatures = ("string str_concat(string s1, string s2)",)
@@ -290,21 +296,21 @@ class StrConcat(Function):
         if known[0] is not None and known[1] is not None:
             joined = known[0] + known[1]
             return tree.StringLiteral(call.span, String(len(joined) + 1), joined)
-        size = min(first.type.size + second.type.size - 1, sema.config.max_strlen + 1)
+        size = min(with_nul(first) + with_nul(second) - 1, sema.config.max_strlen + 1)
         return made(self, call, String(size), first, second)
 
     def emit_into(self, call: tree.Call, gen: Emitter, dest: str) -> None:
         """The second string overwrites the first one's NUL."""
         first, second = (gen.ir.address(gen.address(arg)) for arg in call.args)
         size, ir = call.type.size, gen.ir
-        head = min(call.args[0].type.size, size)
+        head = min(with_nul(call.args[0]), size)
         ir.store("i8", "0", dest)
         got = gen.read_string(dest, head, first, "kernel")
         some = ir.compare("sgt", "i64", got, "0")
         length = ir.select(some, "i64", ir.op(f"sub i64 {got}, 1"), "0")
         at = emit_minimum(gen, length, head - 1)
         room = size - (head - 1)
-        gen.read_string(ir.offset(dest, at), min(room, call.args[1].type.size), second, "kernel")
+        gen.read_string(ir.offset(dest, at), min(room, with_nul(call.args[1])), second, "kernel")
 
 
 class Memcmp(Function):

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from kcap.cli.main import main
 from kcap.cli.options import OPTIONS, parse, usage
 from kcap.errors import UnsupportedError, UsageError
 
@@ -92,3 +95,20 @@ def test_the_help_names_every_option_that_is_built_and_no_other() -> None:
     for option in OPTIONS:
         left = ", ".join(option.flags)
         assert (f"    {left}" in text) == option.built
+
+
+def test_a_script_becomes_a_program_that_starts_kcap(tmp_path: Path) -> None:
+    script, made = tmp_path / "a.bt", tmp_path / "a"
+    script.write_text("#!/usr/bin/env bpftrace\nbegin { print($1); }\n")
+    assert main([str(script), "--aot", str(made)]) == 0
+    first, rest = made.read_text().split("\n", 1)
+    assert first.startswith("#!/")
+    assert "kcap" in first
+    assert rest.strip() == "begin { print($1); }"
+    assert made.stat().st_mode & 0o111 == 0o111
+
+
+def test_a_script_with_mistakes_becomes_no_program(tmp_path: Path) -> None:
+    made = tmp_path / "a"
+    assert main(["-e", "begin { print($x); }", "--aot", str(made)]) == 1
+    assert not made.exists()

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from kcap.codegen.module import Features
+import kcap
+from kcap.codegen.module import PERCPU_LIMIT, SCRATCH, Features
+from kcap.kernel import cpus
+from kcap.kernel.spec import MapType
 from kcap.lang.diagnostic import ScriptError
 from kcap.sema.config import Config
 from unit.codegen.script_machine import output, run
@@ -233,3 +236,37 @@ def test_nothing_runs_after_exit() -> None:
 def test_an_exit_that_finds_no_room_in_the_ring_does_not_stop_the_programs() -> None:
     outcome = run("begin { @x++; exit(); }", full=True, rounds=3)
     assert outcome.map("@x") == {None: 3}
+
+
+def test_scratch_memory_too_large_for_a_cpus_share_has_an_element_for_each_cpu() -> None:
+    text = "begin { @[str(1)] = str(1); for ($e : @) { print($e); } }"
+    checked = kcap.compile(f"config = {{ max_strlen = 9999 }} {text}")
+    for features, levels in ((Features(), 1), (Features(recursion_guard=False), 4)):
+        (spec,) = (m for m in checked.generate(features).maps if m.name == SCRATCH)
+        assert spec.type == MapType.ARRAY
+        assert spec.value_size > PERCPU_LIMIT
+        assert spec.max_entries == levels * (max(cpus.possible()) + 1)
+
+
+def test_a_char_array_without_a_nul_keeps_its_last_character() -> None:
+    script = """
+        struct word { char s[4]; }
+        begin {
+          $n = (uint32)0x64636261;
+          $w = (struct word *)&$n;
+          $t = $w.s;
+          @[$w.s] = $t;
+          printf("%s %s %s|", $w.s, $t, str_concat($w.s, "!"));
+          print(@["abcd"]);
+          print(($w.s, 1));
+        }
+    """
+    assert output(script) == "abcd abcd abcd!|abcd\n(abcd, 1)\n"
+
+
+def test_bitfields_have_no_sign() -> None:
+    script = """
+        struct bits { int a : 4; int b : 12; short c; }
+        begin { $n = (uint32)0xffff8ff9; $b = (struct bits *)&$n; print(($b.a, $b.b, $b.c)); }
+    """
+    assert output(script) == "(9, 2303, -1)\n"
