@@ -35,16 +35,18 @@ class Frame:
     """Where the variables of a program live when callbacks have to reach them.
 
     :param base: the pointer to the frame, valid in the function that is being emitted.
-    :param offsets: the place of each variable that lies in it.
+    :param offsets: the place of each variable that lies in it: those that several functions use.
+    :param own: the variables that only the callback of a loop uses; they live on its stack.
     :param starts: the place of the first value of each range that a callback walks.
     :param left: the place of the mark that the body left the program.
-    :param values: where what is no pointer begins: ``left``, ``starts``, most variables.
+    :param values: where that begins which callbacks change: ``left``, ``starts``, variables.
     :param size: bytes in all.
     :param in_callback: whether the function that is being emitted is a callback.
     """
 
     base: Operand
     offsets: dict[tree.Variable, int] = field(default_factory=dict)
+    own: dict[tree.Node, list[tree.Variable]] = field(default_factory=dict)
     starts: dict[tree.ForRange, int] = field(default_factory=dict)
     left: int = 0
     values: int = 0
@@ -64,33 +66,53 @@ class Loop:
 
 
 def open_frame(gen: Emitter) -> None:
-    """Reserve memory for every variable of the program."""
-    variables = _variables(gen.program.body)
+    """Reserve memory for every variable of the program.
+
+    What one function alone uses stays out of the frame: the verifier goes on following its value
+    (the counter of a ``while``) where it has to forget those in the frame.
+    """
+    users, changed = _users(gen)
     if not any(_needs_callback(gen, node) for node in tree.walk(gen.program.body)):
-        for variable_ in variables:
+        for variable_ in users:
             gen.variables[variable_] = gen.alloc(variable_.type.size, variable_.type.align)
         return
     frame = gen.frame = Frame("", size=_FIRST_VARIABLE)
-    small = [v for v in variables if v.type.size <= 32]
-    for variable_ in filter(_is_followed, small):
-        frame.offsets[variable_] = _take(frame, variable_.type.size)
-    frame.values = frame.left = _take(frame, 8)
-    for node in tree.walk(gen.program.body):
-        if isinstance(node, tree.ForRange):
-            frame.starts[node] = _take(frame, 8)
-    for variable_ in variables:
+    shared: list[tree.Variable] = []
+    for variable_, functions in users.items():
+        only = next(iter(functions))
         if variable_.type.size > 32:
             gen.scratch_variables[variable_] = gen.scratch_mark()
             gen.variables[variable_] = gen.alloc(variable_.type.size, 8)
-        elif variable_ not in frame.offsets:
-            frame.offsets[variable_] = _take(frame, variable_.type.size)
-    frame.base = gen.ir.alloca(frame.size, 8)
+        elif len(functions) > 1:
+            shared.append(variable_)
+        elif only is None:
+            gen.variables[variable_] = gen.ir.alloca(variable_.type.size, 8)
+        else:
+            frame.own.setdefault(only, []).append(variable_)
+    _lay_out(gen, frame, shared, changed)
     gen.ir.prologue_lines(
         [
             f"  store ptr %ctx, ptr {frame.base}",
             *_store_field(frame.base, frame.left, "i64", "0", "left"),
         ]
     )
+
+
+def _lay_out(
+    gen: Emitter, frame: Frame, shared: list[tree.Variable], changed: set[tree.Variable]
+) -> None:
+    """Places in the frame: what the verifier may go on following first."""
+    kept = [v for v in shared if v not in changed or _is_followed(v)]
+    for variable_ in kept:
+        frame.offsets[variable_] = _take(frame, variable_.type.size)
+    frame.values = frame.left = _take(frame, 8)
+    for node in tree.walk(gen.program.body):
+        if isinstance(node, tree.ForRange) and _needs_callback(gen, node):
+            frame.starts[node] = _take(frame, 8)
+    for variable_ in shared:
+        if variable_ not in frame.offsets:
+            frame.offsets[variable_] = _take(frame, variable_.type.size)
+    frame.base = gen.ir.alloca(frame.size, 8)
 
 
 def _take(frame: Frame, size: int) -> int:
@@ -124,12 +146,42 @@ def _store_field(base: Operand, offset: int, llvm: str, value: Operand, stem: st
     ]
 
 
-def _variables(body: list[tree.Stmt]) -> list[tree.Variable]:
-    found: dict[tree.Variable, None] = {}
-    for node in tree.walk(body):
+def _users(
+    gen: Emitter,
+) -> tuple[dict[tree.Variable, set[tree.Node | None]], set[tree.Variable]]:
+    """The program's variables, with the functions that use each (callbacks by their loop, the
+    program itself as None); and those that a callback may change."""
+    found: dict[tree.Variable, set[tree.Node | None]] = {}
+    changed: set[tree.Variable] = set()
+
+    def visit(node: object, function: tree.Node | None) -> None:
+        if isinstance(node, list):
+            for each in node:
+                visit(each, function)
+        if not isinstance(node, tree.Node):
+            return
+        inner = node if _needs_callback(gen, node) else function
         if isinstance(node, tree.AssignVariable | tree.ForRange | tree.ForMap | tree.VariableRef):
-            found.setdefault(node.variable)
-    return list(found)
+            found.setdefault(node.variable, set()).add(inner)
+        if inner is not None:
+            changed.update(_changed(node))
+        for name in type(node)._fields:
+            visit(getattr(node, name), inner if name == "body" else function)
+
+    visit(gen.program.body, None)
+    return found, changed
+
+
+def _changed(node: tree.Node) -> list[tree.Variable]:
+    """The variable that a node changes itself, or lets others change."""
+    if isinstance(node, tree.AssignVariable | tree.ForRange | tree.ForMap):
+        return [node.variable]
+    place: tree.Node | None = None
+    if isinstance(node, tree.IncDec):
+        place = node.target
+    elif isinstance(node, tree.AddressOf):
+        place = node.place
+    return [place.variable] if isinstance(place, tree.VariableRef) else []
 
 
 def variable(gen: Emitter, variable_: tree.Variable) -> Operand:
@@ -291,7 +343,7 @@ def _for_range(gen: Emitter, loop: tree.ForRange) -> None:
         gen.ir.store(llvm, gen.ir.resize(now, 64, int(llvm[1:]), False), where)
 
     _forget_values(gen)
-    name = _callback(gen, "i32 %index, ptr %frame", loop.body, enter)
+    name = _callback(gen, "i32 %index, ptr %frame", loop, enter)
     gen.helper(
         Helper.loop,
         f"i32 {gen.ir.resize(rounds, 64, 32, False)}",
@@ -335,7 +387,7 @@ def _for_map(gen: Emitter, loop: tree.ForMap) -> None:
         memory.copy(gen, gen.ir.offset(where, value_at), "%value", value_type.size)
 
     _forget_values(gen)
-    name = _callback(gen, "ptr %map, ptr %key, ptr %value, ptr %frame", loop.body, enter)
+    name = _callback(gen, "ptr %map, ptr %key, ptr %value, ptr %frame", loop, enter)
     gen.helper(
         Helper.for_each_map_elem,
         f"ptr {maps.operand(gen, loop.map)}",
@@ -347,7 +399,7 @@ def _for_map(gen: Emitter, loop: tree.ForMap) -> None:
 
 
 def _forget_values(gen: Emitter) -> None:
-    """Make the verifier forget what it knows of the values in the frame.
+    """Make the verifier forget what it knows of the values that callbacks change.
 
     Before 6.7 (commit ab5cfac139ab) it walks a callback only once, with the values that there are
     before the first round, and removes what cannot be reached with those as dead code: a ``break``
@@ -382,9 +434,9 @@ def _frame(gen: Emitter) -> Frame:
 
 
 def _callback(
-    gen: Emitter, signature: str, body: list[tree.Stmt], enter: Callable[[], None]
+    gen: Emitter, signature: str, loop: tree.ForRange | tree.ForMap, enter: Callable[[], None]
 ) -> str:
-    """Emit a function that runs a loop's body once; its symbol."""
+    """Emit a function that runs the loop's body once; its symbol."""
     outer_ir, outer_frame = gen.ir, _frame(gen)
     name = gen.module.callback_name()
     gen.ir = IRBuilder(name, signature, lines=gen.module.lines)
@@ -402,8 +454,10 @@ def _callback(
     )
     for variable_, offset in gen.scratch_variables.items():
         gen.variables[variable_] = gen.ir.offset("%scratch", offset)
+    for variable_ in outer_frame.own.get(loop, ()):
+        gen.variables[variable_] = gen.ir.alloca(variable_.type.size, 8)
     enter()
-    _loop_body(gen, body, Loop(None, None))
+    _loop_body(gen, loop.body, Loop(None, None))
     gen.ir.ret("0")
     gen.module.functions.append(gen.ir.text())
     gen.ir, gen.frame, gen.variables = outer_ir, outer_frame, outer_variables

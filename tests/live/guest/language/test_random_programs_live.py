@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verifier takes what the compiler emits: random well-typed programs load, run, and print what
+a plain evaluation of the same tree computes."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import kcap
+from kcap.errors import KcapError
+from kcap.output.text import TextRenderer
+from support.random_programs import Script, mismatches, script
+
+#: Programs a script; and for how long further scripts follow the first two, in seconds.
+PROGRAMS, LIMIT, LEAST = 12, 15.0, 2
+
+
+def problems(made: Script) -> list[str]:
+    """What the kernel refuses, or what is printed that should not be."""
+    try:
+        with kcap.trace(made.text) as trace:
+            renderer = TextRenderer(trace.runtime.environment, quiet=True)
+            return mismatches(made, "".join(renderer.output(event) for event in trace))
+    except KcapError as error:
+        return [f"{error}\n{made.text}"]
+
+
+def test_the_kernel_takes_random_programs_and_they_compute_what_they_should(
+    live_kernel: str,
+) -> None:
+    end = time.monotonic() + LIMIT
+    seed = 0
+    while seed < LEAST or time.monotonic() < end:
+        made = script(Random(seed), PROGRAMS, maps=live_kernel != "5.10")
+        assert problems(made) == [], f"seed {seed}"
+        seed += 1
