@@ -103,11 +103,12 @@ class Writer:
 
     def _forced_flat(self, node: ast.Expr) -> str | None:
         """The same, where blocks may have stood on several lines in the script."""
-        known, self._flat, self.forced = self._flat, {}, True
+        before = self._flat, self.forced
+        self._flat, self.forced = {}, True
         try:
             return self.flat(node)
         finally:
-            self._flat, self.forced = known, False
+            self._flat, self.forced = before
 
     # --- expressions on one line -----------------------------------------------------------------
 
@@ -233,7 +234,7 @@ class Writer:
         return f"{condition} ? {then} : {otherwise}"
 
     def _flat_if(self, node: ast.If) -> str | None:
-        if "\n" in node.span.text:
+        if "\n" in node.span.text and not self.forced:
             return None
         parts: list[str] = []
         branch: ast.If | ast.Block | None = node

@@ -184,3 +184,8 @@ def test_a_block_inside_sizeof_is_put_on_one_line_in_standard_form():
     once = format_script(Source("t", text))
     assert once == "begin {\n  print(sizeof({ $x = pid; (pid || pid) }));\n}\n"
     assert format_script(Source("t", once)) == once
+
+
+def test_an_if_expression_on_several_lines_inside_sizeof_becomes_one_line() -> None:
+    once = format_script(Source("t", "begin { $x = sizeof((if pid { 1 } else {\n2  })); }"))
+    assert once == "begin {\n  $x = sizeof((if pid { 1 } else { 2 }));\n}\n"
