@@ -86,25 +86,20 @@ def read_script(arguments: Arguments) -> tuple[str, str]:
     :raises FileError: it cannot be read.
     """
     if arguments.program is not None:
-        return "stdin", _included(arguments) + arguments.program
+        return "stdin", arguments.program
     if not arguments.file:
         raise UsageError(
             "no script given", hint="name a file, '-' for standard input, or use -e 'PROGRAM'"
         )
     if arguments.file == "-":
-        return "stdin", _included(arguments) + sys.stdin.read()
+        return "stdin", sys.stdin.read()
     try:
         with open(arguments.file, encoding="utf-8", errors="surrogateescape") as stream:
-            return arguments.file, _included(arguments) + stream.read()
+            return arguments.file, stream.read()
     except OSError as error:
         raise FileError(
             f"failed to open file '{arguments.file}': {error.strerror}", arguments.file
         ) from error
-
-
-def _included(arguments: Arguments) -> str:
-    """What ``--include`` puts before the script."""
-    return "".join(f"#include <{header}>\n" for header in arguments.includes)
 
 
 def _reformat(name: str, text: str) -> int:
@@ -123,6 +118,7 @@ def script_options(arguments: Arguments) -> Options:
         parameters=arguments.parameters,
         named=arguments.named,
         include_directories=arguments.include_dirs,
+        includes=arguments.includes,
         pid=arguments.pid_number,
         command=arguments.command,
         unsafe=arguments.unsafe,

@@ -19,6 +19,17 @@ from kcap.lang.source import Source, Span
 _SUFFIXES = (".bpf.c", ".bt", ".h")
 
 
+def inclusion(header: str, origin: str) -> ast.CDefinition:
+    """An ``#include`` that stands in no script.
+
+    :param header: the header with its quotes or angle brackets.
+    :param origin: where it comes from, for messages about it.
+    """
+    source = Source(origin, f"#include {header}")
+    value, span = Span(source, 9, len(source.text)), Span(source, 0, len(source.text))
+    return ast.CDefinition(span, "include", "", value.text, value)
+
+
 class _Refused(Exception):
     """Leaves one import after its diagnostic was recorded."""
 
@@ -116,19 +127,13 @@ class _Importer:
             )
         elif path.endswith(".h"):
             os.stat(path)
-            self._header(path, statement)
+            self.c_definitions.append(inclusion(f'"{path}"', path))
         else:
             self._refuse(
                 f"{statement.path.value} is of no kind that can be imported",
                 statement,
                 _what_can_be(),
             )
-
-    def _header(self, path: str, statement: ast.Import) -> None:
-        source = Source(path, f'#include "{path}"')
-        value = Span(source, 9, len(source.text))
-        span = Span(source, 0, len(source.text))
-        self.c_definitions.append(ast.CDefinition(span, "include", "", value.text, value))
 
     def _script(self, path: str, statement: ast.Import) -> None:
         with open(path, "rb") as file:

@@ -45,7 +45,7 @@ class Preparation(Closing):
         options = self.options
         known = (
             (os.uname().release, os.path.abspath(name), *options.parameters),
-            (*sorted(options.named.items()), *options.include_directories),
+            (*sorted(options.named.items()), *options.include_directories, *options.includes),
             (options.pid, options.unsafe, options.helper_errors, options.traceable_file),
         )
         return f"{known}\n{text}"

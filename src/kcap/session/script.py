@@ -33,6 +33,7 @@ class Options:
     :param parameters: positional parameters, ``$1`` first.
     :param named: named parameters, for ``getopt()``.
     :param include_directories: where C headers are looked for (``-I``).
+    :param includes: headers that are included before the script's own (``--include``).
     :param pid: trace this process only (``-p``), or None.
     :param command: a command to run while tracing (``-c``); the trace ends with it.
     :param child_pid: its process id, for ``cpid``; set by the session.
@@ -50,6 +51,7 @@ class Options:
     parameters: Sequence[str] = ()
     named: Mapping[str, str] = field(default_factory=dict)
     include_directories: Sequence[str] = ()
+    includes: Sequence[str] = ()
     pid: int | None = None
     command: str = ""
     child_pid: int = 0
@@ -143,7 +145,7 @@ def compile(
     timings = Timings()
     source = Source(name, text)
     with timings.phase("parse"):
-        syntax = _with_imports(_parse(source), name)
+        syntax = _with_includes(_with_imports(_parse(source), name), options.includes)
     with timings.phase("check"):
         script, system, found = _check(syntax, source, options, system, ask_kernel)
     return Checked(source, syntax, script, system, options, found, timings)
@@ -176,6 +178,16 @@ def _with_imports(syntax: ast.Program, name: str) -> ast.Program:
     syntax = resolve_imports(syntax, diagnostics, directory=directory)
     diagnostics.raise_if_errors()
     return syntax
+
+
+def _with_includes(syntax: ast.Program, headers: Sequence[str]) -> ast.Program:
+    """The script with the headers of ``--include`` before its own."""
+    if not headers:
+        return syntax
+    from kcap.lang.imports import inclusion
+
+    included = [inclusion(f"<{header}>", f"--include {header}") for header in headers]
+    return syntax.replace(c_definitions=[*included, *syntax.c_definitions])
 
 
 def _check(

@@ -115,3 +115,13 @@ def test_imports_of_a_file_are_found_beside_it(tmp_path: Path) -> None:
     script.write_text(text)
     checked = kcap.compile(text, name=str(script), options=Options())
     assert list(checked.script.maps) == ["@x"]
+
+
+def test_included_headers_do_not_shift_the_lines_of_the_script() -> None:
+    with pytest.raises(ScriptError) as raised:
+        kcap.compile(
+            "begin {\n  print(AF_INET + $x); }", options=Options(includes=("linux/socket.h",))
+        )
+    (found,) = raised.value.diagnostics
+    assert found.span is not None
+    assert (found.span.text, found.span.line) == ("$x", 2)
