@@ -13,7 +13,7 @@ from kcap.functions.events import TextPrinted
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import UINT64, VOID, OpaqueWord, Tuple
+from kcap.sema.types import UINT64, UNRESOLVED, VOID, OpaqueWord, Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -127,6 +127,7 @@ def format_time(format_: str, nanoseconds: int) -> str:
 class Strftime(Function):
     name = "strftime"
     signatures = ("timestamp strftime(const string fmt, uint64 timestamp_ns)",)
+    named_type = ("timestamp", UNRESOLVED)
     summary = "A time since boot as wall-clock time, formatted when it is printed."
     arity = (2, 2)
 

@@ -13,7 +13,7 @@ from kcap.functions.base import integer_argument, made
 from kcap.functions.strings import constant_integer
 from kcap.records import dataclass
 from kcap.sema import tree
-from kcap.sema.types import INT32, UINT64, Buffer_, Opaque, OpaqueWord, String
+from kcap.sema.types import INT32, UINT64, UNRESOLVED, Buffer_, Opaque, OpaqueWord, String
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -206,6 +206,7 @@ def find_cgroup(root: str, number: int) -> str | None:
 class CgroupPathFunction(Function):
     name = "cgroup_path"
     signatures = ("cgroup_path_t cgroup_path(int cgroupid [, string filter])",)
+    named_type = ("cgroup_path_t", UNRESOLVED)
     summary = "The path of a cgroup, looked up when it is printed."
     arity = (1, 2)
 

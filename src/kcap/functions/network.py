@@ -110,6 +110,7 @@ class Ntop(Function):
         "inet ntop([int64 af, ] char addr[4])",
         "inet ntop([int64 af, ] char addr[16])",
     )
+    named_type = ("inet", Inet())
     summary = "An IP address that prints as text."
     arity = (1, 2)
 
@@ -158,6 +159,7 @@ class Ntop(Function):
 class Macaddr(Function):
     name = "macaddr"
     signatures = ("macaddr_t macaddr(char [6] mac)",)
+    named_type = ("macaddr_t", MacAddress())
     summary = "A MAC address that prints as text."
     arity = (1, 1)
 

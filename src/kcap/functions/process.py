@@ -114,6 +114,7 @@ class UserName(OpaqueWord):
 class Username(Uid):
     name = "username"
     signatures = ("username_t username",)
+    named_type = ("username_t", UserName())
     summary = "Name of the current user, looked up when it is printed."
     result = UserName()
 

@@ -92,6 +92,7 @@ def address_argument(function: Function, sema: Sema, node: ast.Expr) -> tree.Exp
 class Ksym(Function):
     name = "ksym"
     signatures = ("ksym_t ksym(uint64 addr)",)
+    named_type = ("ksym_t", KernelSymbol())
     summary = "The kernel function that contains an address, looked up when it is printed."
     arity = (1, 1)
 
@@ -105,6 +106,7 @@ class Ksym(Function):
 class Usym(Function):
     name = "usym"
     signatures = ("usym_t usym(uint64 addr)",)
+    named_type = ("usym_t", UserSymbol())
     summary = "The user function that contains an address of the current process."
     arity = (1, 1)
     helpers = frozenset({Helper.get_current_pid_tgid})

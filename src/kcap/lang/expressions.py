@@ -316,8 +316,9 @@ class ExpressionRules(TypeRules):
             return self.if_expression()
         if word in ("sizeof", "typeof", "typeinfo", "offsetof"):
             return self._type_context(word)
-        if word == "config" and self.kind_at(1) == "(":
-            return self._call(word, self.span_at(self.advance()))
+        if word == "config":
+            span = self.span_at(self.advance())
+            return self._call(word, span) if self.kind == "(" else Identifier(span, word)
         return self.unexpected("an expression")
 
     def _type_context(self, word: str) -> Expr:

@@ -124,6 +124,8 @@ class Callable_(ABC):
     :cvar unsafe_title: what is said where that is missing.
     :cvar instead: what to do where no probe in which it may be used fits, each a sentence.
     :cvar discardable: no warning when its result is not used.
+    :cvar named_type: name and type of its result, where scripts may declare variables of it;
+        unresolved where each call has one of its own.
     """
 
     name: ClassVar[str]
@@ -136,6 +138,7 @@ class Callable_(ABC):
     unsafe_title: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
     instead: ClassVar[tuple[str, ...]] = ()
     discardable: ClassVar[bool] = False
+    named_type: ClassVar[tuple[str, Type] | None] = None
 
     @abstractmethod
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:

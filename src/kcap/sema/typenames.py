@@ -76,7 +76,7 @@ def _named(a: Analyzer, node: ast.NamedType) -> Type:
     if name in ("string", "buffer"):
         size = _length(a, node.size) if node.size is not None else 0
         return String(size) if name == "string" else Buffer(size)
-    found = a.types.named(name) or BASIC_TYPES.get(_c_words(name))
+    found = a.types.named(name) or BASIC_TYPES.get(_c_words(name)) or _of_functions(a, name)
     if found is not None:
         return found
     near = nearest(name, [*a.types.names(), "string", "buffer"])
@@ -87,6 +87,12 @@ def _named(a: Analyzer, node: ast.NamedType) -> Type:
         help=[f"did you mean {near[0]}?"] if near else (),
         edits=[Edit(node.span, near[0])] if near else (),
     )
+
+
+def _of_functions(a: Analyzer, name: str) -> Type | None:
+    """What a function returns that has a type of its own (``inet``)."""
+    named = (function.named_type for function in a.functions.values())
+    return next((found[1] for found in named if found is not None and found[0] == name), None)
 
 
 def _c_words(name: str) -> str:

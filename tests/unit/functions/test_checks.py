@@ -247,3 +247,27 @@ def test_numbers_have_their_documented_types():
 def test_has_key_wants_a_map_with_keys():
     found = error("@g = 2; if (has_key(@g, 2)) { }")
     assert found.title == "call to has_key() expects a map with explicit keys (non-scalar map)"
+
+
+@pytest.mark.parametrize(
+    ("type_", "text"),
+    [
+        ("inet", "ntop(1)"), ("ksym_t", "ksym(1)"), ("username_t", "username"),
+        ("macaddr_t", 'macaddr("abcdef")'), ("timestamp", 'strftime("%H", 1)'),
+        ("cgroup_path_t", "cgroup_path(1)"),
+    ],
+)  # fmt: skip
+def test_types_of_functions_can_be_declared(type_, text):
+    script = check(f"begin {{ let $x: {type_} = {text}; print($x); }}")
+    assert script.warnings == []
+
+
+def test_a_declared_type_of_a_function_takes_nothing_else():
+    assert "when variable already has a type 'inet'" in error("begin { let $x: inet = 5; }").title
+
+
+def test_the_configuration_is_read_with_and_without_parentheses():
+    bare, called = (
+        ir(f'begin {{ printf("%d", {c}.max_strlen); }}') for c in ("config", "config()")
+    )
+    assert bare == called
