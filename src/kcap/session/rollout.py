@@ -12,7 +12,7 @@ from kcap.lang.source import Source
 from kcap.records import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kcap.session.script import Options
     from kcap.vm.command import Result
@@ -108,31 +108,48 @@ def check_on(
 
 
 def _try(guest: Any, source: Source, words: Sequence[str]) -> tuple[Diagnostic, ...]:
-    path = f"{_DIRECTORY}/{os.path.basename(source.name)}"
+    from kcap.session.companions import companions
+
+    # Below one directory everything stands to each other as it does here.
+    path = _DIRECTORY + os.path.abspath(source.name)
+    others = companions(source.text, source.name)
     guest.put(source.text.encode("utf-8", "surrogateescape"), path)
+    for name, data in others.items():
+        guest.put(data, _DIRECTORY + name)
     options = [word for word in words if word.startswith("-")]
     rest = [word for word in words if not word.startswith("-")]
     argv = ["kcap", "--dry-run", "-q", "--diagnostics", "json", *options, path, *rest]
-    result = guest.run(argv, cwd=_DIRECTORY, timeout=_PATIENCE_S)
-    return read_result(result, source, path)
+    result = guest.run(argv, cwd=os.path.dirname(path), timeout=_PATIENCE_S)
+    sources = {_DIRECTORY + name: _source(name, data) for name, data in others.items()}
+    return read_result(result, source, path, sources)
 
 
-def read_result(result: Result, source: Source, path: str) -> tuple[Diagnostic, ...]:
+def _source(name: str, data: bytes) -> Source:
+    """A companion as diagnostics show it: by its path from here, where that is shorter."""
+    relative = os.path.relpath(name)
+    return Source(relative if len(relative) < len(name) else name, data.decode("utf-8", "replace"))
+
+
+def read_result(
+    result: Result, source: Source, path: str, others: Mapping[str, Source] | None = None
+) -> tuple[Diagnostic, ...]:
     """What ``kcap --dry-run --diagnostics json`` found.
 
     :param source: the script as it is called here.
     :param path: what it was called there.
+    :param others: the files that came along, by what they were called there.
     """
     import json
 
     from kcap.diagnose.report import from_json
 
+    sources = {path: source, os.path.basename(path): source, **(others or {})}
     found: list[Diagnostic] = []
     said: list[str] = []
     for line in result.stderr.decode("utf-8", "replace").splitlines():
         try:
             data = json.loads(line)
-            found.append(from_json(data, {path: source, os.path.basename(path): source}))
+            found.append(from_json(data, sources))
         except (ValueError, KeyError, TypeError):
             said.append(line)
     if result.status and not any(d.severity == "error" for d in found):
