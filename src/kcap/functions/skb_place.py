@@ -23,6 +23,9 @@ _SKB = (
     *("skb_iif", "queue_mapping", "sk", "dev"),
     *("vlan_tci", "vlan_proto", "vlan_present", "vlan_all"),
 )
+#: Bytes between two members that are still read with one call, and the most that one call reads:
+#: a call costs as much as copying some hundred bytes.
+_GAP, _RUN = 128, 256
 _DEVICE = ("ifindex", "type", "hard_header_len")
 
 
@@ -78,6 +81,20 @@ def _path(struct: Struct, *names: str) -> Field | None:
             struct = found.type
     assert found is not None
     return Field(found.name, offset, found.type, found.bit_shift, found.bit_size)
+
+
+def _runs(members: dict[str, Field]) -> list[dict[str, Field]]:
+    """Members that are to be read together: little is between them."""
+    runs: list[dict[str, Field]] = []
+    end = first = 0
+    for name, field in sorted(members.items(), key=lambda item: item[1].offset):
+        last = field.offset + field.type.size
+        if not runs or field.offset - end > _GAP or last - first > _RUN:
+            runs.append({})
+            first = field.offset
+        runs[-1][name] = field
+        end = max(end, last)
+    return runs
 
 
 class Placing:
@@ -145,12 +162,24 @@ class Placing:
         """The smaller of the two, unsigned."""
         return self.select(self.compare("ult", value, limit), value, limit)
 
-    def field(self, name: str) -> Operand:
-        """A member of the sk_buff, zero-extended; 0 where this kernel has none."""
-        found = self.fields.skb.get(name)
-        if found is None:
-            return "0"
-        return self._loaded(self.place, found)
+    def _members(self, place: memory.Place, members: dict[str, Field]) -> dict[str, Operand]:
+        """Members of a struct, zero-extended.
+
+        Where the verifier follows the pointer, each is a load. Elsewhere each would be a call of
+        a helper: those that are near to each other are read at once.
+        """
+        if place.tracked:
+            return {name: self._loaded(place, field) for name, field in members.items()}
+        values: dict[str, Operand] = {}
+        for run in _runs(members):
+            start = min(field.offset for field in run.values())
+            size = max(field.offset + field.type.size for field in run.values()) - start
+            copy = self.gen.alloc(size)
+            address = memory.address_of(self.gen, place.at(start))
+            self.gen.read(copy, size, address, place.space)
+            there = memory.Place(copy, "bpf", -start)
+            values |= {name: self._loaded(there, field) for name, field in run.items()}
+        return values
 
     def _loaded(self, place: memory.Place, field: Field) -> Operand:
         """A member. What it was read to, where it had to be read, is free again at once: some 20
@@ -169,8 +198,7 @@ class Placing:
     def read_members(self) -> None:
         """Step 2."""
         values = self.values
-        for name in _SKB:
-            values[name] = self.field(name)
+        values |= dict.fromkeys(_SKB, "0") | self._members(self.place, self.fields.skb)
         mac, network = values["mac_header"], values["network_header"]
         headroom = self.sub(values["data"], values["head"])
         values["H"] = headroom
@@ -187,9 +215,10 @@ class Placing:
         """Step 3: skb->dev may be NULL or something else altogether; what it says is checked."""
         values, fields = self.values, self.fields
         dev = memory.Place(values["dev"], "kernel", 0, self.place.tracked, True)
-        read = {name: self._member(dev, fields.device.get(name)) for name in _DEVICE}
-        net = memory.Place(self._member(dev, fields.net), "kernel", 0, dev.tracked, True)
-        inum = self._member(net, fields.inum)
+        wanted = fields.device if fields.net is None else {**fields.device, "net": fields.net}
+        read = dict.fromkeys((*_DEVICE, "net"), "0") | self._members(dev, wanted)
+        net = memory.Place(read.pop("net"), "kernel", 0, dev.tracked, True)
+        inum = self._loaded(net, fields.inum) if fields.inum is not None else "0"
         valid = self.all(
             self.compare("ne", values["dev"], 0),
             self.within(read["ifindex"], 1, 0x7FFFFFFF),
@@ -202,11 +231,6 @@ class Placing:
             self.not_(valid),
             self.one_of(values["type"], layout.ARPHRD_ETHER, layout.ARPHRD_LOOPBACK),
         )
-
-    def _member(self, place: memory.Place, field: Field | None) -> Operand:
-        if field is None:
-            return "0"
-        return self._loaded(place, field)
 
     def find_vlan(self) -> None:
         """Step 4."""
