@@ -40,8 +40,8 @@ DEFAULT_RING_PAGES = 1024
 class LostCounter:
     """What one slot of the counter map counts.
 
-    :param kind: 'event' (a full ring), 'packet' (a capture that the ring had no room for) or
-        'map' (an update that the map refused).
+    :param kind: 'event' (a full ring), 'packet' (a capture that the ring had no room for), 'map'
+        (an update that the map refused) or 'filter' (a packet that could not be judged).
     :param subject: the probe's or the map's name.
     :param site: what in particular, where that matters: the skboutput() call.
     """

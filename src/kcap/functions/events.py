@@ -101,12 +101,13 @@ class Lost:
     """Something was lost since the last report.
 
     :param count: how many.
-    :param kind: 'event', 'packet' or 'map' (an update that a full map refused).
+    :param kind: 'event', 'packet', 'map' (an update that a full map refused) or 'filter' (a packet
+        that skbfilter() could not judge, since it asks for bytes in fragments).
     :param subject: the probe or map concerned, or ''.
     """
 
     count: int
-    kind: Literal["event", "packet", "map"] = "event"
+    kind: Literal["event", "packet", "map", "filter"] = "event"
     subject: str = ""
 
 

@@ -5,7 +5,8 @@ The frame is the one that ``skboutput()`` writes: it starts with the MAC header 
 points, with a made Ethernet header (zero addresses) where the packet has none, and a VLAN tag that
 the driver took out of the data stands in it again. Its first bytes are copied to scratch memory;
 bytes behind those are read when they are asked for. Bytes in fragments cannot be read: the frame
-ends there, though its length counts them.
+ends there, though its length counts them. A load of theirs fails, and is remembered
+(:meth:`Frame.out_of_reach`).
 
 Layout of the scratch memory::
 
@@ -58,6 +59,8 @@ class Frame(Placing):
         self._at_mac = at_mac
         self._at = gen.alloc(SIZE)
         self._word = gen.alloc(4)
+        self._wanted = gen.ir.alloca(8)
+        gen.ir.store("i64", "0", self._wanted)
         self.length: Operand = "0"
         self._readable: Operand = "0"
         self._start: Operand = ""
@@ -171,6 +174,12 @@ class Frame(Placing):
         self._start = ir.offset(ir.offset(at, ROOM), inside)
         self._readable = ir.load("i64", ir.offset(at, _READABLE), volatile=True)
 
+    def out_of_reach(self) -> Operand:
+        """Whether a load failed only because its bytes are in fragments; an i1."""
+        wanted = self.ir.load("i64", self._wanted)
+        inside = self.compare("ule", wanted, self.length)
+        return self.all(self.compare("ne", wanted, 0), inside)
+
     # --- loads ---
 
     def load(self, offset: Operand | int, size: int, missing: str) -> Operand:
@@ -183,7 +192,11 @@ class Frame(Placing):
         result = ir.alloca(4, 4)
         there, end = ir.fresh("there"), ir.fresh("loaded")
         last = offset + size if isinstance(offset, int) else self.add(offset, size)
-        ir.branch(self.compare("ule", str(last), self._readable), there, missing)
+        beyond = ir.fresh("beyond")
+        ir.branch(self.compare("ule", str(last), self._readable), there, beyond)
+        ir.label(beyond)
+        ir.store("i64", str(last), self._wanted)
+        ir.jump(missing)
         ir.label(there)
         if isinstance(offset, int):
             near = offset + size <= WINDOW

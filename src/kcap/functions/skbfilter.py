@@ -84,6 +84,8 @@ class SkbFilter(Function):
             frame.build()
             matches = translate(gen, program, frame)
             ir.store("i8", ir.resize(matches, 1, 8, False), result)
+            with gen.if_(frame.out_of_reach()):
+                gen.count_lost("filter", gen.context.name)
         return ir.load("i8", result)
 
 

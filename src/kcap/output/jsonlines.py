@@ -59,6 +59,8 @@ class JsonRenderer:
         if isinstance(event, MapPrinted):
             return self._map(event)
         if isinstance(event, Lost):
+            if event.kind == "filter":
+                return ""
             return _line("lost_events", f'{{"events": {event.count}}}')
         if isinstance(event, HelperError):
             return _helper_error(event)
@@ -80,7 +82,8 @@ class JsonRenderer:
 
     def message(self, event: object) -> str:
         """The text for standard error, '' if it has none."""
-        return self._text.message(event) if isinstance(event, Message | Missed) else ""
+        unjudged = isinstance(event, Lost) and event.kind == "filter"
+        return self._text.message(event) if unjudged or isinstance(event, Message | Missed) else ""
 
     def _map(self, event: MapPrinted) -> str:
         value_type = event.map.value

@@ -141,6 +141,11 @@ class TextRenderer:
                 f"`let {event.subject} = hash(5000)`\n"
             )
         where = f" at {event.subject}" if event.subject else ""
+        if event.kind == "filter":
+            return (
+                f"WARNING: {event.count} packets{where} taken for no match: the filter asks for "
+                "bytes in fragments, which it cannot see\n"
+            )
         return f"Lost {event.count} {_LOST[event.kind]}{where}\n"
 
 
