@@ -58,10 +58,10 @@ class End(NamedTuple):
         """
         before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
-            _setns(f"/run/netns/{self.namespace}")
+            setns(f"/run/netns/{self.namespace}")
             yield
         finally:
-            _setns(f"/proc/self/fd/{before}")
+            setns(f"/proc/self/fd/{before}")
             os.close(before)
 
     def send(self, frame: bytes, *, vlan: bool = False) -> None:
@@ -216,7 +216,8 @@ def wait_until(condition: object, seconds: float = PATIENCE) -> None:
         time.sleep(0.02)
 
 
-def _setns(path: str) -> None:
+def setns(path: str) -> None:
+    """Be in the network namespace of a file."""
     # os.setns is there from Python 3.12 on.
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

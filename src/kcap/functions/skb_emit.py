@@ -14,9 +14,11 @@ from kcap.functions.skb_place import Placing, SkbFields
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
-from kcap.records import dataclass
+from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kcap.codegen.emitter import Emitter
     from kcap.codegen.ir import Operand
     from kcap.sema import tree
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 #: The perf event array that samples go through, and the clock offset that user space keeps.
 PACKETS_MAP = "kcap_packets"
 REALTIME_MAP = "kcap_realtime"
+#: What is lost, by interface (``skb_record.LOST_KEY``), for the statistics of pcapng files.
+LOST_MAP = "kcap_lost_packets"
+_LOST_ENTRIES = 1024
 
 #: Where code generation collects the sites of a script (``Compiled.collected``).
 PACKET_SITES = "packet sites"
@@ -45,6 +50,7 @@ class PacketSite:
     :param probe: the name of the probe that it stands in.
     :param fields: the members of sk_buff and of what it points to.
     :param linear: send what is not in fragments, as every program type can.
+    :param reasons: names of the numbers that the probe's argument ``reason`` can have.
     """
 
     path: str
@@ -52,15 +58,25 @@ class PacketSite:
     probe: str
     fields: SkbFields
     linear: bool = False
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 def emit(
-    gen: Emitter, site: PacketSite, skb: tree.Expr, length: tree.Expr, offset: tree.Expr
+    gen: Emitter,
+    site: PacketSite,
+    skb: tree.Expr,
+    length: tree.Expr,
+    offset: tree.Expr,
+    reason: tree.Expr | None = None,
 ) -> Operand:
-    """Emit a call; its result, an i64: 0, or a negative error."""
-    return _Record(gen, site, gen.value(skb), skb.type).emit(
-        gen.value64(length), gen.value64(offset)
-    )
+    """Emit a call; its result, an i64: 0, or a negative error.
+
+    :param reason: why the packet is dropped, where the probe is told.
+    """
+    record = _Record(gen, site, gen.value(skb), skb.type)
+    if reason is not None:
+        record.reason = gen.value64(reason)
+    return record.emit(gen.value64(length), gen.value64(offset))
 
 
 class _Record(Placing):
@@ -69,6 +85,7 @@ class _Record(Placing):
     def __init__(self, gen: Emitter, site: PacketSite, skb: Operand, type_: Type) -> None:
         super().__init__(gen, site.fields, skb, type_)
         self.site = site
+        self.reason: Operand = "0"
         self.at = gen.alloc(layout.METADATA_MAX + (LINEAR_MAX if site.linear else 0))
 
     def put(self, name: str, value: int | Operand) -> None:
@@ -134,7 +151,7 @@ class _Record(Placing):
         self.put("probe", gen.index)
         self.put("func", 0)
         self.put("reserved", 0)
-        self.put("reason", 0)
+        self.put("reason", self.reason)
         self.put("headroom", self.at_most(values["H"], layout.MAC_UNSET))
 
     def _device(self) -> None:
@@ -312,3 +329,33 @@ class _Record(Placing):
     def _count(self, status: Operand) -> None:
         with self.gen.if_(self.compare("ne", status, 0)):
             self.gen.count_lost("packet", self.gen.context.name, self.site)
+            if layout.is_pcapng(self.site.path):
+                self._count_by_interface()
+
+    def _count_by_interface(self) -> None:
+        """Step 11 for a pcapng: the fields of the record that are the key, and one more."""
+        gen, ir = self.gen, self.ir
+        size = sum(layout.FIELDS[name].size for name in layout.LOST_KEY)
+        # A hash of its own for every CPU: nobody else adds to what is found here.
+        spec = MapSpec(LOST_MAP, uapi.BPF_MAP_TYPE_PERCPU_HASH, size, 8, _LOST_ENTRIES)
+        map_ = gen.auxiliary_map(spec)
+        key, at = gen.alloc(size, 8), 0
+        for name in layout.LOST_KEY:
+            where = layout.FIELDS[name]
+            for part in range(0, where.size, 8):
+                bits = 8 * min(where.size, 8)
+                word = ir.load(f"i{bits}", ir.offset(self.at, where.offset + part))
+                ir.store(f"i{bits}", word, ir.offset(key, at))
+                at += bits // 8
+        found = gen.lookup(map_, key)
+        known, new, end = (ir.fresh(stem) for stem in ("known", "new", "counted"))
+        ir.branch(ir.compare("ne", "ptr", found, "null"), known, new)
+        ir.label(known)
+        ir.store("i64", self.add(ir.load("i64", found), 1), found)
+        ir.jump(end)
+        ir.label(new)
+        one = ir.alloca(8, 8)
+        ir.store("i64", "1", one)
+        # What the map cannot take is in the site's counter all the same.
+        gen.helper(Helper.map_update_elem, f"ptr {map_}", f"ptr {key}", f"ptr {one}", "i64 0")
+        ir.label(end)

@@ -98,7 +98,8 @@ they stand in memory (network order); FIELDS says which. Signed arithmetic, 64 b
     value is at most 32,768 bytes), bpf_probe_read_kernel(payload_len, data) behind the prefix,
     FLAG_LINEAR_ONLY, bpf_perf_event_output with BPF_F_CURRENT_CPU and the whole size.
 11. The helper's result is skboutput()'s. Not 0: add 1 to this site's counter of losses (-ENOSPC is
-    a full ring; PERF_RECORD_LOST tells of it only when a later record fits).
+    a full ring; PERF_RECORD_LOST tells of it only when a later record fits), and, for a pcapng
+    file, to the counter of its interface: LOST_KEY.
 
 Sources: include/linux/skbuff.h, net/core/dev.c, net/ethernet/eth.c, net/core/filter.c
 (bpf_skb_event_output), kernel/events/core.c (perf_output_sample), measurements on 5.10, 6.1, 6.12
@@ -195,6 +196,15 @@ ETH_HLEN: Final = 14
 ETH_P_802_3_MIN: Final = 0x0600
 #: Lengths of an Ethernet header with no tag, one and two tags in the data.
 MAC_LENGTHS: Final = (14, 18, 22)
+
+
+#: Fields of a record that are, in this order, the key of the map that counts losses by interface.
+LOST_KEY: Final = ("site", "dev_type", "hard_header_len", "ifindex", "netns", "dev_name")
+
+
+def is_pcapng(path: str) -> bool:
+    """Whether a capture file is a pcapng: its name ends so."""
+    return path.lower().endswith(".pcapng")
 
 
 class SkbState(NamedTuple):

@@ -11,13 +11,17 @@ from kcap.functions.base import integer_argument, made, type_name
 from kcap.functions.skb_place import SkbFields
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
+from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import INT64, UINT64, Pointer, Struct
+from kcap.sema.types import INT64, UINT64, Enum, Pointer, Struct
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.lang import ast
     from kcap.sema.function import CallSite, Sema
+
+
+#: The type that says why a packet is dropped (include/net/dropreason-core.h, since 5.17).
+_REASON = "skb_drop_reason"
 
 
 class SkbOutput(Function):
@@ -57,7 +61,21 @@ class SkbOutput(Function):
         assert isinstance(target.target, Struct)
         fields = SkbFields.of(target.target)
         site = skb_emit.PacketSite(path, fixed, sema.context.name, fields, self.linear)
-        return made(self, call, INT64, skb, length, offset, data=site)
+        reason = self._reason(call, sema)
+        if reason is None:
+            return made(self, call, INT64, skb, length, offset, data=site)
+        assert isinstance(reason.type, Enum)
+        site.reasons = reason.type.values
+        return made(self, call, INT64, skb, length, offset, reason, data=site)
+
+    def _reason(self, call: CallSite, sema: Sema) -> tree.Expr | None:
+        """``args.reason`` where the traced function or event is told why a packet is dropped."""
+        args = sema.context.args
+        found = args.find("reason") if args is not None else None
+        if found is None or not isinstance(found.type, Enum) or found.type.name != _REASON:
+            return None
+        args_node = ast.Identifier(call.span, "args")
+        return sema.expr(ast.FieldAccess(call.span, args_node, ast.Name(call.span, "reason")))
 
     def _skb(self, node: ast.Expr, sema: Sema) -> tree.Expr:
         skb = sema.expr(node)
@@ -93,8 +111,7 @@ class SkbOutput(Function):
         return skb
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        skb, length, offset = call.args
-        return skb_emit.emit(gen, call.data, skb, length, offset)
+        return skb_emit.emit(gen, call.data, *call.args)
 
 
 class SkbOutputLinear(SkbOutput):

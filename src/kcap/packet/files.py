@@ -16,8 +16,9 @@ Rules, and why:
 - flock() keeps two programs from writing to one file at once.
 
 A record is written whole or not at all: after a short write (a full disk, a limit, a signal) the
-file is cut back to its last whole record. Only a SIGKILL or a crash in the middle of the kernel's
-copying can leave a partial last record; readers take everything before it.
+file is cut back to its last whole record. A SIGKILL in the middle of the kernel's copying leaves a
+part of one, which ``Keeper`` cuts off; a crash of the machine may, too: readers take everything
+before it.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ class OutputFile(Closing):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        #: Bytes of whole records in the file.
+        #: Bytes of whole records in the file; and where to note them for a ``Keeper``.
         self.size = 0
+        self.whole: memoryview | None = None
         #: Whole records in the file.
         self.records = 0
         self._begun = False
@@ -79,6 +81,7 @@ class OutputFile(Closing):
             os.ftruncate(self.fd, 0)
         except OSError as error:
             raise _write_error(self.path, error) from error
+        self._grow(0, 0)
 
     def write(self, records: Sequence[Buffer]) -> None:
         """Append records, each buffer a whole one.
@@ -104,8 +107,7 @@ class OutputFile(Closing):
             if isinstance(error, OSError):
                 raise _write_error(self.path, error) from error
             raise
-        self.size += len(data)
-        self.records += count
+        self._grow(len(data), count)
 
     def overwrite(self, data: bytes, offset: int) -> None:
         """Change bytes that were written before (a header's field)."""
@@ -141,8 +143,14 @@ class OutputFile(Closing):
             if isinstance(error, OSError):
                 raise _write_error(self.path, error) from error
             raise
-        self.size += total
-        self.records += len(records)
+        self._grow(total, len(records))
+
+    def _grow(self, size: int, records: int) -> None:
+        """So much more is in the file."""
+        self.size += size
+        self.records += records
+        if self.whole is not None:
+            self.whole[0] = self.size
 
     def _cut_back(self, records: Sequence[Buffer], written: int) -> None:
         """Leave only whole records in the file, ``written`` bytes of this batch being there."""
@@ -150,8 +158,7 @@ class OutputFile(Closing):
             if written < len(record):
                 break
             written -= len(record)
-            self.size += len(record)
-            self.records += 1
+            self._grow(len(record), 1)
         os.ftruncate(self.fd, self.size)
         os.lseek(self.fd, self.size, os.SEEK_SET)
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from kcap.packet.files import OutputFile, RecordWriter
+from kcap.packet.files import Buffer, OutputFile, RecordWriter
 from kcap.packet.frame import Frame
 from kcap.packet.linktype import SNAPLEN
 from kcap.packet.record import PCAP_HEADER
@@ -52,11 +52,16 @@ class PcapWriter(RecordWriter):
         header = PCAP_HEADER.pack(sec, nsec, len(frame.data), frame.original_length)
         self.pending.append(header + frame.data)
 
+    @staticmethod
+    def record_length(head: Buffer) -> int:
+        """The length of a record, from its first 16 bytes."""
+        return PCAP_HEADER.size + int(PCAP_HEADER.unpack_from(head)[2])
+
     def split(self, data: memoryview) -> Iterator[memoryview]:
         """The records that stand one behind the other in ``data``."""
         at = 0
         while at < len(data):
-            length = PCAP_HEADER.size + PCAP_HEADER.unpack_from(data, at)[2]
+            length = self.record_length(data[at : at + PCAP_HEADER.size])
             yield data[at : at + length]
             at += length
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from kcap.functions import skb_record as layout
 from kcap.packet import linktype
-from kcap.packet.files import OutputFile, RecordWriter
+from kcap.packet.files import Buffer, OutputFile, RecordWriter
 from kcap.packet.frame import Frame
 from kcap.packet.linktype import SNAPLEN
 from kcap.packet.record import Names, Record, Sample, direction, text, unpack
@@ -36,6 +36,7 @@ _SHB_USERAPPL: Final = 4
 _IF_NAME: Final = 2
 _IF_DESCRIPTION: Final = 3
 _IF_TSRESOL: Final = 9
+_IF_HARDWARE: Final = 15
 _EPB_FLAGS: Final = 2
 _EPB_PACKETID: Final = 5
 _EPB_QUEUE: Final = 6
@@ -44,6 +45,13 @@ _ISB_ENDTIME: Final = 3
 _ISB_IFRECV: Final = 4
 _ISB_OSDROP: Final = 7
 _ISB_USRDELIV: Final = 8
+#: Device types by name: include/uapi/linux/if_arp.h.
+_HARDWARE: Final = {
+    1: "Ethernet", 32: "InfiniBand", 280: "CAN", 512: "PPP", 768: "IPIP tunnel",
+    769: "IPv6 tunnel", 772: "loopback", 776: "SIT tunnel", 778: "GRE over IPv4",
+    801: "IEEE 802.11", 823: "GRE over IPv6", 824: "netlink", 826: "vsock monitor",
+    65534: "no link layer",
+}  # fmt: skip
 _DIRECTIONS: Final = {"in": 1, "out": 2, "": 0}
 
 _EPB: Final = struct.Struct("<IIIIIII")
@@ -58,7 +66,11 @@ _COPY: Final = struct.Struct(f"<{_SKB}xQ{layout.PCAP_HEADER_OFFSET - _SKB - 8}xI
 #: The fields of a record that its interface, comment and options depend on.
 _SAME_HEAD: Final = slice(layout.FIELDS["flags"].offset, layout.FIELDS["reserved"].offset)
 _SAME_TAIL: Final = slice(layout.FIELDS["func"].offset, layout.FIXED_SIZE)
+_LOST: Final = struct.Struct("<IHHII16s")  # layout.LOST_KEY
 _CACHE_SIZE: Final = 4096
+
+#: What an interface is known by: netns, ifindex, dev_name, link type.
+_Key = tuple[int, int, bytes, int]
 
 
 @dataclass(slots=True)
@@ -69,6 +81,29 @@ class Interface:
     packets: int = 0
     first_ns: int = 0
     last_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Packets of one interface that could not be sent; the fields are those of a record."""
+
+    site: int
+    dev_type: int
+    ifindex: int
+    netns: int
+    dev_name: bytes
+    count: int
+
+    @classmethod
+    def of(cls, key: bytes, counts: Iterable[bytes]) -> Loss:
+        """From an entry of the map that counts losses.
+
+        :param key: the fields of ``skb_record.LOST_KEY``.
+        :param counts: what each CPU has counted.
+        """
+        site, dev_type, _, ifindex, netns, name = _LOST.unpack(key)
+        total = sum(int.from_bytes(count, "little") for count in counts)
+        return cls(site, dev_type, ifindex, netns, name, total)
 
 
 class PcapngWriter(RecordWriter):
@@ -87,8 +122,8 @@ class PcapngWriter(RecordWriter):
         self._names = names
         self._start_ns = start_ns
         self._comment = comment
-        self._interfaces: dict[tuple[int, int, bytes, int], Interface] = {}
-        self._comments: dict[tuple[int, int, bytes, int, int, int], bytes] = {}
+        self._interfaces: dict[_Key, Interface] = {}
+        self._comments: dict[tuple[object, ...], bytes] = {}
         self._same: dict[tuple[bytes, bytes], tuple[Interface, bytes, tuple[int, int]]] = {}
         #: A packet's identity must not tell kernel addresses to whoever gets the file.
         self.secret = int.from_bytes(os.urandom(8))
@@ -176,58 +211,92 @@ class PcapngWriter(RecordWriter):
         tail = _block_tail(numbers, skb ^ self.secret, total)
         self.pending.append(b"".join((head, data, padding, comment, tail)))
 
+    @staticmethod
+    def record_length(head: Buffer) -> int:
+        """The length of a block, from its first 8 bytes."""
+        return int.from_bytes(head[4:8], "little")
+
     def split(self, data: memoryview) -> Iterator[memoryview]:
         """The blocks that stand one behind the other in ``data``."""
         at = 0
         while at < len(data):
-            length = int.from_bytes(data[at + 4 : at + 8], "little")
+            length = self.record_length(data[at : at + 8])
             yield data[at : at + length]
             at += length
 
-    def close(self, end_ns: int = 0, lost: int = 0) -> None:
+    def close(self, end_ns: int = 0, lost: int = 0, losses: Sequence[Loss] = ()) -> None:
         """Write the statistics of every interface, and close.
 
         :param end_ns: when the trace ended, nanoseconds since 1970.
-        :param lost: packets that were captured but did not get here. Which interface they were
-            from is not known: the first one's statistics carry them, with a comment.
+        :param lost: packets that were captured but did not get here.
+        :param losses: the same by interface, as far as that is known: the statistics of the first
+            interface carry the rest, with a comment.
         """
+        unknown = lost - sum(loss.count for loss in losses)
         try:
+            by_interface = {id(interface): 0 for interface in self._interfaces.values()}
+            for loss in losses:
+                interface = self._interface_of(loss, end_ns)
+                by_interface[id(interface)] = by_interface.get(id(interface), 0) + loss.count
             for interface in self._interfaces.values():
-                self.pending.append(self._statistics(interface, end_ns, lost))
-                lost = 0
+                known = by_interface[id(interface)]
+                self.pending.append(self._statistics(interface, end_ns, known, unknown))
+                unknown = 0
             self.flush()
         finally:
             self.file.close()
+
+    def _interface_of(self, loss: Loss, time_ns: int) -> Interface:
+        """The interface that lost packets; described now, if it lost all that it had."""
+        place = (loss.netns, loss.ifindex, loss.dev_name)
+        for key, interface in self._interfaces.items():
+            if key[:3] == place:
+                return interface
+        return self._new_interface(
+            (*place, linktype.ETHERNET), _interface_description(loss, linktype.ETHERNET), time_ns
+        )
 
     def _interface(self, record: Record, link_type: int, time_ns: int) -> Interface:
         key = (record.netns, record.ifindex, record.dev_name, link_type)
         found = self._interfaces.get(key)
         if found is None:
-            found = Interface(len(self._interfaces), first_ns=time_ns, last_ns=time_ns)
-            self._interfaces[key] = found
-            self.link_types.add(link_type)
-            self.pending.append(_interface_description(record, link_type))
+            found = self._new_interface(key, _interface_description(record, link_type), time_ns)
         return found
 
+    def _new_interface(self, key: _Key, block: bytes, time_ns: int) -> Interface:
+        interface = Interface(len(self._interfaces), first_ns=time_ns, last_ns=time_ns)
+        self._interfaces[key] = interface
+        self.link_types.add(key[3])
+        self.pending.append(block)
+        return interface
+
     def _packet_comment(self, record: Record) -> bytes:
-        """The comment option: probe, process, CPU, mark. Most packets share theirs."""
-        key = (record.probe, record.func, record.comm, record.pid, record.cpu, record.mark)
+        """The comment option: probe, process, CPU, network namespace, mark, drop reason."""
+        key = (
+            record.probe, record.func, record.comm, record.pid, record.cpu, record.netns,
+            record.mark, record.reason,
+        )  # fmt: skip
         option = self._comments.get(key)
         if option is None:
             said = f"{self._names.probe(record)} {text(record.comm)}[{record.pid}] cpu {record.cpu}"
+            if record.netns:
+                said += f" netns {record.netns}"
             if record.mark:
                 said += f" mark {record.mark:#x}"
+            if reason := self._names.reason(record):
+                said += f" dropped {reason}"
             option = _option(_OPT_COMMENT, said.encode())
             if len(self._comments) >= _CACHE_SIZE:
                 self._comments.clear()
             self._comments[key] = option
         return option
 
-    def _statistics(self, interface: Interface, end_ns: int, lost: int) -> bytes:
+    def _statistics(self, interface: Interface, end_ns: int, known: int, unknown: int) -> bytes:
         end_ns = max(end_ns, interface.last_ns)
-        options = b""
-        if lost and len(self._interfaces) > 1:
-            options = _option(_OPT_COMMENT, b"lost packets of all interfaces are counted here")
+        lost, options = known + unknown, b""
+        if unknown and len(self._interfaces) > 1:
+            said = f"{unknown} of the lost packets may have been of other interfaces"
+            options = _option(_OPT_COMMENT, said.encode())
         options += (
             _option(_ISB_STARTTIME, _time(min(self._start_ns, interface.first_ns)))
             + _option(_ISB_ENDTIME, _time(end_ns))
@@ -253,18 +322,25 @@ def _numbers(record: Record) -> tuple[int, int]:
     return _DIRECTIONS[direction(record)], record.queue_mapping
 
 
-def _interface_description(record: Record, link_type: int) -> bytes:
+def _interface_description(record: Record | Loss, link_type: int) -> bytes:
     name = text(record.dev_name) or "no-device"
-    said = f"network namespace {record.netns}, ifindex {record.ifindex}, type {record.dev_type}"
+    said = f"network namespace {record.netns}, ifindex {record.ifindex}"
     if not record.ifindex:
         said = "skb->dev was not set"
     options = (
         _option(_IF_NAME, name.encode())
         + _option(_IF_DESCRIPTION, said.encode())
         + _option(_IF_TSRESOL, b"\x09")
+        + (_option(_IF_HARDWARE, hardware(record.dev_type).encode()) if record.ifindex else b"")
         + _option(0, b"")
     )
     return _block(_INTERFACE_DESCRIPTION, struct.pack("<HHI", link_type, 0, SNAPLEN) + options)
+
+
+def hardware(dev_type: int) -> str:
+    """What a device type (ARPHRD_*) is called."""
+    name = _HARDWARE.get(dev_type)
+    return f"{name} (ARPHRD type {dev_type})" if name else f"ARPHRD type {dev_type}"
 
 
 def _time(time_ns: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from kcap.errors import KcapError
 from kcap.functions import skb_record as layout
-from kcap.records import dataclass
+from kcap.records import dataclass, field
 
 _FORMATS: Final = {1: "B", 2: "H", 4: "I", 8: "Q", 16: "16s"}
 #: mono_ns, site, payload_len, prefix_len, flags, and caplen of the pcap header.
@@ -95,10 +95,19 @@ class Names:
 
     :param probes: probe id -> the attach point as the user would write it ("fentry:ip_rcv").
     :param symbol: kernel address -> function name, for probes that attach to many functions.
+    :param reasons: number of a drop reason -> its name, as the kernel spells it.
     """
 
     probes: Mapping[int, str]
     symbol: Callable[[int], str] | None = None
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+    def reason(self, record: Record) -> str:
+        """Why the packet is dropped, without SKB_DROP_REASON_; "" where nobody says."""
+        if not record.reason:
+            return ""
+        name = self.reasons.get(record.reason, str(record.reason))
+        return name.removeprefix("SKB_DROP_REASON_")
 
     def probe(self, record: Record) -> str:
         """The probe that made this record, with the function where one probe has many."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from kcap.closing import Closing
@@ -14,8 +15,9 @@ from kcap.packet import copy_loop, linktype
 from kcap.packet.copier import Copier, Outlet, Ring
 from kcap.packet.files import OutputFile
 from kcap.packet.frame import Frame, convert, finish
+from kcap.packet.keeper import Keeper, Kept
 from kcap.packet.pcap import PcapWriter
-from kcap.packet.pcapng import PcapngWriter
+from kcap.packet.pcapng import Loss, PcapngWriter
 from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
 from kcap.records import dataclass, field
 
@@ -111,6 +113,8 @@ class PacketSink(Closing):
         self._last_ns = 0
         self._started = self._closed = False
         self._copier: Copier | None = None
+        self._losses: Sequence[Loss] = ()
+        self._keeper: Keeper | None = None
         #: Site id -> what became of its packets.
         self.stats = {site.id: SiteStats() for site in sites}
         #: Samples that were no packet records.
@@ -168,6 +172,20 @@ class PacketSink(Closing):
         }
         self._copier = Copier(code, rings, sites, self._odd)
 
+    def keep(self) -> None:
+        """Let a process see to it that the files end with a whole packet if this one is killed.
+
+        To be called before anything is opened that must not outlive this process.
+        """
+        files = [
+            Kept(target.writer.file, target.writer.record_length)
+            for target in self._targets
+            if type(target.writer.file) is OutputFile
+        ]
+        if files:
+            with suppress(OSError):  # no more processes: the capture itself is not in danger
+                self._keeper = Keeper(files)
+
     def drain(self, drained_at_ns: int | None = None) -> int:
         """Write what the rings of :meth:`use` hold, but for what is too young to be in order yet.
 
@@ -213,6 +231,10 @@ class PacketSink(Closing):
         """Tell how many packets of a site the BPF program could not send, in all."""
         self.stats[site].lost = count
 
+    def set_losses(self, losses: Sequence[Loss]) -> None:
+        """Tell of which interfaces packets could not be sent, in all."""
+        self._losses = losses
+
     def close(self) -> None:
         """Write what was held back, end the files, close them. May be called twice.
 
@@ -237,6 +259,8 @@ class PacketSink(Closing):
                 self._close_target(target)
             except Exception as error:
                 failure = failure or error
+        if self._keeper is not None:
+            self._keeper.close()
         if failure is not None:
             raise failure
 
@@ -308,7 +332,7 @@ class PacketSink(Closing):
             return known
         file = self._files.get(path) or OutputFile(path)
         writer: PcapWriter | PcapngWriter
-        if path.lower().endswith(".pcapng"):
+        if layout.is_pcapng(path):
             writer = PcapngWriter(file, self._names, time.time_ns(), comment=comment)
         else:
             writer = PcapWriter(file, linktype.RAW)
@@ -427,7 +451,8 @@ class PacketSink(Closing):
             target.writer.file.close()
         elif isinstance(target.writer, PcapngWriter):
             lost = sum(self.stats[site].lost for site in target.sites)
-            target.writer.close(time.time_ns(), lost)
+            losses = [loss for loss in self._losses if loss.site in target.sites]
+            target.writer.close(time.time_ns(), lost, losses)
         else:
             target.writer.close()
 

@@ -32,6 +32,8 @@ STREAM, STREAM_PCAP, NOWHERE = "stdout.pcapng", "stdout.pcap", "nowhere.pcap"
 #: With a stream, the rings are looked at this often, in seconds: a packet waits for two looks at
 #: most, since the first one holds it back for packets of other CPUs.
 STREAM_TICK = 0.045
+#: With a file, where nobody waits for single packets: full rings wake the reader all the same.
+FILE_TICK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,8 @@ class Capture(Closing):
         self._trace = self._preparation.trace(self.checked, packets=options)
         if request.path in ("", "-"):
             self._trace.tick = STREAM_TICK
+        elif not request.immediate:
+            self._trace.tick = FILE_TICK
 
     def _script(self, system: System) -> str:
         return generate(self.points, self.request)

@@ -8,7 +8,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kcap.functions.skb_emit import PACKET_SITES, PACKETS_MAP, REALTIME_MAP, PacketSite
+from kcap.functions.skb_emit import (
+    LOST_MAP,
+    PACKET_SITES,
+    PACKETS_MAP,
+    REALTIME_MAP,
+    PacketSite,
+)
 from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -79,6 +85,7 @@ class PacketCapture:
         self._clock: RealtimeOffset | None = None
         self._sink: PacketSink | None = None
         self._drains = False
+        self._lost_map: Map | None = None
         self._decoder: PacketDecoder | None = None
         if self._sites:
             self._open_files(compiled, checked)
@@ -90,7 +97,8 @@ class PacketCapture:
 
         options = self._options
         probes = {index: p.context.name for index, p in enumerate(compiled.programs)}
-        names = Names(probes)
+        reasons = next((site.reasons for site in self._sites if site.reasons), {})
+        names = Names(probes, reasons=reasons)
         sites = [
             Site(number, site.path, 1 if site.offset is None else site.offset)
             for number, site in enumerate(self._sites)
@@ -103,6 +111,7 @@ class PacketCapture:
             limit=options.limit,
             files=options.files,
         )
+        self._sink.keep()
         if options.deliver:
             self._decoder = PacketDecoder(sites, names)
         elif options.native and os.environ.get("KCAP_NATIVE") != "0":
@@ -123,6 +132,7 @@ class PacketCapture:
         self._reader = PerfReader(maps[PACKETS_MAP], pages, watermark)
         self._use_native_loop()
         clock = maps[REALTIME_MAP]
+        self._lost_map = maps.get(LOST_MAP)
         self._clock = RealtimeOffset(
             lambda offset: clock.update(bytes(4), offset.to_bytes(8, "little", signed=True))
         )
@@ -183,6 +193,16 @@ class PacketCapture:
         """The last packets, once nothing is attached any more."""
         yield from self.read()
         self._write_rest()
+        self._read_losses()
+
+    def _read_losses(self) -> None:
+        """Tell the files which interfaces lost packets: nothing is attached any more."""
+        if self._lost_map is None or self._sink is None:
+            return
+        from kcap.packet.pcapng import Loss
+
+        map_ = self._lost_map
+        self._sink.set_losses([Loss.of(key, map_.split(value)) for key, value in map_.items()])
 
     def _write_rest(self) -> None:
         """Write also what was too young to be in order: nothing more will come."""

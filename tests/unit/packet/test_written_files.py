@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kcap.functions import skb_record as layout
 from kcap.packet import linktype
 from kcap.packet.files import OutputFile
 from kcap.packet.frame import Frame
 from kcap.packet.pcap import PcapWriter
-from kcap.packet.pcapng import PcapngWriter
+from kcap.packet.pcapng import Loss, PcapngWriter
 from kcap.packet.record import Names, Site, unpack
 from kcap.packet.sink import PacketSink
 from unit.packet import readers
@@ -213,22 +215,22 @@ class TestPcapng:
     def test_has_an_interface_for_each_device_of_each_namespace(self, path: Path) -> None:
         fields = ("frame.interface_id", "frame.interface_name", "frame.interface_description")
         packets = [tuple(each.values()) for each in readers.tshark(path, *fields)]
-        veth = "network namespace 4026531992, ifindex 7, type 1"
+        veth = "network namespace 4026531992, ifindex 7"
         assert packets == [
             ("0", "veth0", veth),
             ("0", "veth0", veth),
-            ("1", "lo", "network namespace 4026531992, ifindex 1, type 772"),
-            ("2", "tun0", "network namespace 4026531992, ifindex 9, type 65534"),
+            ("1", "lo", "network namespace 4026531992, ifindex 1"),
+            ("2", "tun0", "network namespace 4026531992, ifindex 9"),
             ("3", "no-device", "skb->dev was not set"),
-            ("4", "veth0", "network namespace 4026532000, ifindex 7, type 1"),
+            ("4", "veth0", "network namespace 4026532000, ifindex 7"),
         ]
 
     def test_has_comments_with_probe_process_cpu_and_mark(self, path: Path) -> None:
         comments = [each["frame.comment"] for each in readers.tshark(path, "frame.comment")]
         assert comments[:3] == [
-            "fentry:ip_rcv curl[4242] cpu 1 mark 0x20",
-            "fexit:veth:veth_xmit [0] cpu 0",
-            "fentry:ip_rcv curl[4242] cpu 0",
+            "fentry:ip_rcv curl[4242] cpu 1 netns 4026531992 mark 0x20",
+            "fexit:veth:veth_xmit [0] cpu 0 netns 4026531992",
+            "fentry:ip_rcv curl[4242] cpu 0 netns 4026531992",
         ]
 
     def test_tells_directions_and_queues(self, path: Path) -> None:
@@ -259,6 +261,54 @@ class TestPcapng:
         option = b"\x07\0\x08\0" + (42).to_bytes(8, "little") + b"\x08\0\x08\0"
         assert path.read_bytes().count(option + (2).to_bytes(8, "little")) == 1
 
+    def test_each_interface_counts_its_own_losses(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.pcapng"
+        with PacketSink([Site(1, str(path))], NAMES) as sink:
+            sink.consume([s.sample(s.received(UDP4)), s.sample(s.received(UDP4, dev=LO))], 1 << 62)
+            sink.set_lost(1, 100)
+            sink.set_losses(
+                [
+                    Loss(1, 1, 7, 4026531992, b"veth0".ljust(16, b"\0"), 60),
+                    Loss(1, 772, 1, 4026531992, b"lo".ljust(16, b"\0"), 30),
+                    Loss(1, 778, 3, 4026531992, b"gre0".ljust(16, b"\0"), 9),
+                    Loss(2, 1, 7, 4026531992, b"veth0".ljust(16, b"\0"), 5),
+                ]
+            )
+        # isb_ifrecv (4), isb_osdrop (7), isb_usrdeliv (8)
+        figures = re.findall(rb"\x04\0\x08\0(.{8})\x07\0\x08\0(.{8})\x08\0\x08\0(.{8})",
+                             path.read_bytes(), re.DOTALL)  # fmt: skip
+        assert [[int.from_bytes(each, "little") for each in one] for one in figures] == [
+            [62, 61, 1],
+            [31, 30, 1],
+            [9, 9, 0],
+        ]
+        said = subprocess.run(
+            ["capinfos", str(path)], capture_output=True, text=True, check=True
+        ).stdout
+        assert "Number of interfaces in file: 3" in said
+        for hardware in ("Ethernet (ARPHRD type 1)", "loopback", "GRE over IPv4"):
+            assert hardware in said
+        assert (
+            "1 of the lost packets may have been of other interfaces"
+            in path.read_bytes().decode("latin-1")
+        )
+
+    def test_says_why_a_packet_was_dropped(self, tmp_path: Path) -> None:
+        path = tmp_path / "d.pcapng"
+        names = Names({1: "rawtracepoint:kfree_skb"}, reasons={3: "SKB_DROP_REASON_NO_SOCKET"})
+        reason = layout.FIELDS["reason"].offset
+        samples = [bytearray(s.sample(s.received(UDP4), mono_ns=n)) for n in range(3)]
+        samples[1][reason] = 3
+        samples[2][reason : reason + 4] = (0x30001).to_bytes(4, "little")
+        with PacketSink([Site(1, str(path))], names) as sink:
+            sink.consume([bytes(one) for one in samples], 1 << 62)
+        comments = [each["frame.comment"] for each in readers.tshark(path, "frame.comment")]
+        assert [comment.partition(" dropped ")[2] for comment in comments] == [
+            "",
+            "NO_SOCKET",
+            str(0x30001),
+        ]
+
     def test_comments_stay_right_when_more_processes_come_than_are_remembered(
         self, tmp_path: Path
     ) -> None:
@@ -267,7 +317,9 @@ class TestPcapng:
         pids = [*range(1, 5000), *range(1, 10)]
         write(path, [s.sample(skb, pid=pid, mono_ns=i) for i, pid in enumerate(pids)])
         comments = [meta.comments for _, meta in readers.scapy_pcapng(path)]
-        assert comments == [[b"fentry:ip_rcv curl[%d] cpu 0" % pid] for pid in pids]
+        assert comments == [
+            [b"fentry:ip_rcv curl[%d] cpu 0 netns 4026531992" % pid] for pid in pids
+        ]
         assert {meta.ifname for _, meta in readers.scapy_pcapng(path)} == {b"veth0"}
 
     def test_packets_of_another_link_type_get_an_interface_and_are_told(
@@ -329,5 +381,5 @@ def test_pcapng_gives_scapy_back_what_was_written(
     assert [packet for packet, _ in read] == [
         readers.Read(time_ns, data, len(data) + cut) for time_ns, data, cut in packets
     ]
-    expected = f"{comment} curl[4242] cpu 0".encode()
+    expected = f"{comment} curl[4242] cpu 0 netns 4026531992".encode()
     assert all(meta.comments == [expected] for _, meta in read)
