@@ -120,3 +120,13 @@ class Site(ABC):
         """For a site whose events are nothing but text on standard output: what makes the text of
         the payload at ``data[offset:]``."""
         return None
+
+    def run_formatter(
+        self, runtime: Runtime, before: int, stride: int
+    ) -> Callable[[Buffer_], list[str]] | None:
+        """For the same sites: what makes the texts of events that stand one after the other.
+
+        :param before: bytes in front of each payload.
+        :param stride: bytes from one payload to the next.
+        """
+        return None

@@ -10,7 +10,7 @@ Formatting an event is one ``struct.Struct`` and one Python %-format wherever th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -196,13 +196,8 @@ class Format:
         if not self.conversions:
             constant = self.template % ()
             return lambda _data, _offset: constant
-        readers = [
-            _reader(c, t, at)
-            for c, t, at in zip(
-                self.conversions, self.payload.elements, self.payload.offsets, strict=True
-            )
-        ]
-        unpack = _struct(readers, self.payload.size).unpack_from
+        readers = self._readers()
+        unpack = _struct(readers, 0, self.payload.size).unpack_from
         template = self.template
         fixes = [(i, r.fix) for i, r in enumerate(readers) if r.fix is not None]
         if not fixes:
@@ -217,6 +212,54 @@ class Format:
             return template % tuple(values)
 
         return formatted
+
+    def compile_many(
+        self, environment: Environment, before: int, stride: int
+    ) -> Callable[[types.Buffer_], list[str]]:
+        """A function that formats payloads which stand one after the other: the texts.
+
+        :param before: bytes in front of each payload.
+        :param stride: bytes from one payload to the next.
+        """
+        template = self.template
+        if not self.conversions:
+            constant = template % ()
+            return lambda data: [constant] * (len(data) // stride)
+        readers = self._readers()
+        unpack = _struct(readers, before, stride).iter_unpack
+        fixes = [(i, r.fix) for i, r in enumerate(readers) if r.fix is not None]
+        if not fixes:
+            return lambda data: [template % values for values in unpack(data)]
+        known = [(i, _Known(fix, environment)) for i, fix in fixes]
+
+        def formatted(data: types.Buffer_) -> list[str]:
+            columns: list[Iterable[Any]] = list(zip(*unpack(data), strict=True))
+            for index, fixed in known:
+                columns[index] = fixed.all(columns[index])
+            return [template % values for values in zip(*columns, strict=True)]
+
+        return formatted
+
+    def _readers(self) -> list[_Reader]:
+        offsets = self.payload.offsets
+        parts = zip(self.conversions, self.payload.elements, offsets, strict=True)
+        return [_reader(*part) for part in parts]
+
+
+class _Known(dict[Any, Any]):
+    """What a fix makes of values, remembered while one run of records is formatted."""
+
+    def __init__(self, fix: Formatter, environment: Environment) -> None:
+        self._fix, self._environment = fix, environment
+
+    def __missing__(self, value: Any) -> Any:
+        found = self[value] = self._fix(value, self._environment)
+        return found
+
+    def all(self, values: Iterable[Any]) -> list[Any]:
+        """What it makes of each of the values."""
+        self.clear()
+        return list(map(self.__getitem__, values))
 
 
 def _string_formatter(
@@ -326,12 +369,16 @@ def _cut_nul(raw: bytes, environment: Environment) -> str:
     return environment.cut(text, len(raw))
 
 
-def _struct(readers: list[_Reader], size: int) -> Struct:
-    """One unpacker for all; values that are read in part leave a gap."""
-    code, at = "<", 0
+def _struct(readers: list[_Reader], before: int, size: int) -> Struct:
+    """One unpacker for all; values that are read in part leave a gap.
+
+    :param before: bytes to leave out first.
+    :param size: bytes of the whole.
+    """
+    code, at = f"<{before}x", 0
     for reader in readers:
         if reader.offset > at:
             code += f"{reader.offset - at}x"
         code += reader.code
         at = reader.offset + reader.size
-    return Struct(code)
+    return Struct(f"{code}{size - before - at}x")

@@ -78,6 +78,11 @@ class PrintfSite(FormatSite):
     def formatter(self, runtime: Runtime) -> Callable[[Buffer_, int], str] | None:
         return self.format.compile(runtime.environment)
 
+    def run_formatter(
+        self, runtime: Runtime, before: int, stride: int
+    ) -> Callable[[Buffer_], list[str]] | None:
+        return self.format.compile_many(runtime.environment, before, stride)
+
     def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
         raw = bytes(data[offset : offset + self.format.payload.size])
         return (Printf(text, self.format, raw),)

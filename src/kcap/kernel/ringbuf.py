@@ -71,8 +71,8 @@ class RingReader(Closing):
         producer = memoryview(self._producer_map)
         self._producer = producer[:PAGESIZE].cast("Q")
         self.data = producer[PAGESIZE:]
-        self._words = self.data.cast("I")
-        self._views = (self._words, self.data, self._producer, producer, self._consumer)
+        self.words = self.data.cast("I")
+        self._views = (self.words, self.data, self._producer, producer, self._consumer)
         self._next = self._consumer[0]
         self._poll = select.epoll()
         self._poll.register(fd, select.EPOLLIN)
@@ -98,8 +98,15 @@ class RingReader(Closing):
     def read(self) -> list[memoryview]:
         """The data of all finished records, as views valid until ``release``."""
         start, end = self.pending()
-        records, self._next = walk(self._words, self.data, start, end)
+        records, self._next = self.walk(start, end)
         return records
+
+    def walk(self, start: int, end: int) -> tuple[list[memoryview], int]:
+        """The finished records from one position on, and the position behind the last of them.
+
+        :param end: records that begin here or later are left out.
+        """
+        return walk(self.words, self.data, start, end)
 
     def release(self, position: int | None = None) -> None:
         """Give the space of the records read back.

@@ -6,13 +6,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcap.codegen.events import HEADER_SIZE
+from kcap.kernel import ringbuf
+from kcap.kernel.barrier import barrier
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kcap.codegen.function import Site
+    from kcap.kernel.ringbuf import RingReader
     from kcap.sema.types import Buffer_
     from kcap.session.runtime import Runtime
+
+#: How many records of one kind are formatted together: at least (fewer are not worth it), at most.
+FEWEST, MOST = 4, 512
+#: Bytes of other records that are read between two looks for such a run.
+PIECE = 4096
+
+
+@dataclass(slots=True)
+class _Run:
+    """How records of one site that follow each other become text.
+
+    :param length: what the ring's header says of each of them.
+    :param stride: bytes from one to the next.
+    :param texts: makes the texts.
+    """
+
+    length: int
+    stride: int
+    texts: Callable[[Buffer_], list[str]]
 
 
 class EventReader:
@@ -30,8 +53,68 @@ class EventReader:
         self._sites = sites
         self._runtime = runtime
         self._formatters: dict[int, Callable[[Buffer_, int], str] | None] = {}
+        self._runs: dict[int, _Run | None] = {}
         self.on_text: Callable[[str], None] | None = None
         self.wrap: Callable[[str], str] | None = None
+
+    def read_ring(self, ring: RingReader) -> Iterator[object]:
+        """The events that are in a ring now; their space is given back. Nothing comes after
+        ``exit()``, and what stands behind it is dropped."""
+        start, end = ring.pending()
+        while start < end:
+            position = self._read_run(ring, start, end)
+            if position == start:
+                records, position = ring.walk(start, min(start + PIECE, end))
+                yield from self.read(records)
+            if self._runtime.exit_status is not None:
+                position = ring.walk(position, end)[1]
+                end = position
+            elif position == start:
+                return  # the next record is still being written
+            ring.release(position)
+            start = position
+
+    def _read_run(self, ring: RingReader, start: int, end: int) -> int:
+        """Format the records of one printf() that begin at ``start``, if there are some in a row;
+        the position behind them, which is ``start`` when there are not."""
+        if self.on_text is None:
+            return start
+        at = start % ring.size
+        word = at >> 2
+        number = ring.words[word + 2]
+        run = self._runs[number] if number in self._runs else self._run(number)
+        if run is None or ring.words[word] != run.length:
+            return start
+        count = min((end - start) // run.stride, MOST)
+        step = run.stride >> 2
+        behind = word + count * step
+        lengths = ring.words[word:behind:step].tolist()
+        numbers = ring.words[word + 2 : behind : step].tolist()
+        if lengths.count(run.length) != count or numbers.count(number) != count:
+            heads = zip(lengths, numbers, strict=True)
+            wanted = (run.length, number)
+            count = next(index for index, head in enumerate(heads) if head != wanted)
+        if count < FEWEST:
+            return start
+        barrier()  # a header that says so comes before the data that it speaks of
+        texts = run.texts(ring.data[at : at + count * run.stride])
+        if self.wrap is not None:
+            texts = [self.wrap(text) for text in texts]
+        self.on_text("".join(texts))
+        return start + count * run.stride
+
+    def _run(self, number: int) -> _Run | None:
+        """How runs of a site's records become text; None if they are to become events."""
+        found = None
+        if number < len(self._sites):  # else the record is still being written
+            site = self._sites[number]
+            length = HEADER_SIZE + site.payload.size
+            before = ringbuf.HEADER_SIZE + HEADER_SIZE
+            stride = ringbuf.HEADER_SIZE + length + 7 & ~7
+            texts = site.run_formatter(self._runtime, before, stride)
+            found = None if texts is None else _Run(length, stride, texts)
+            self._runs[number] = found
+        return found
 
     def read(self, records: Iterable[Buffer_]) -> Iterator[object]:
         """The events of some records; nothing that comes after ``exit()``.

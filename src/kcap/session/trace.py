@@ -285,13 +285,8 @@ class Trace(Closing):
         """What is in the rings now; nothing that comes after ``exit()``."""
         if self._packets is not None:
             yield from self._packets.read()
-        if self._ring is None:
-            return
-        records = self._ring.read()
-        if not records:
-            return
-        yield from self.reader.read(records)
-        self._ring.release()
+        if self._ring is not None:
+            yield from self.reader.read_ring(self._ring)
 
     def _drain(self) -> Iterator[object]:
         """Everything that is left in the rings, once nothing writes to them any more."""
