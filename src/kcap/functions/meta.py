@@ -11,7 +11,19 @@ from kcap.codegen.function import Function
 from kcap.functions.format import Format, FormatError, accepts, parse
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import BOOL, INT64, UINT64, VOID, Array, Integer, Pointer, String, Tuple, Type
+from kcap.sema.types import (
+    BOOL,
+    INT32,
+    INT64,
+    UINT64,
+    VOID,
+    Array,
+    Integer,
+    Pointer,
+    String,
+    Tuple,
+    Type,
+)
 
 if TYPE_CHECKING:
     from kcap.sema.config import Config
@@ -238,6 +250,16 @@ class Getopt(Function):
         )
 
 
+class AlwaysTrue(Function):
+    name = "__always_true"
+    signatures = ("int32 __always_true()",)
+    summary = "1: what stdlib/test has, to try imports of the standard library with."
+    arity = (0, 0)
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        return tree.IntegerLiteral(call.span, INT32, 1)
+
+
 class KfuncExist(Function):
     name = "kfunc_exist"
     signatures = ("bool kfunc_exist(const string kfunc)",)
@@ -274,6 +296,7 @@ FUNCTIONS: tuple[type[Function], ...] = (
     ConfigBuiltin,
     DefaultStrLength,
     Getopt,
+    AlwaysTrue,
     KfuncExist,
     KfuncAllowed,
 )

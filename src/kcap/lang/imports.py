@@ -2,7 +2,8 @@
 """``import "path";`` at the top of a script (language.md, "Imports").
 
 An imported script's definitions, macros, map declarations and probes come before those of the
-script that imports it; a C header becomes an ``#include``. Every file is imported once.
+script that imports it; a C header becomes an ``#include``. Every file is imported once. Parts of
+bpftrace's standard library (``stdlib/…``) are there without being imported.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class _Importer:
         name = statement.path.value
         if not name or "\0" in name:
             self._refuse("this is no path", statement)
+        if name.split("/")[0] == "stdlib":
+            return  # kcap has bpftrace's standard library built in
         path = os.path.realpath(os.path.join(directory, name))
         try:
             if not os.path.isdir(path):

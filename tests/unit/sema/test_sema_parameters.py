@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of the command line: ``$1`` as a probe, ``getopt()``, and what leaves a block."""
+"""Parameters of the command line: ``$1`` as a probe, ``getopt()``; imports; what leaves a block."""
 
 from __future__ import annotations
 
@@ -100,3 +100,7 @@ def test_what_stands_behind_a_branch_that_exits_is_reached() -> None:
     checked = compiled("interval:s:1 { if (pid) { exit(); } @++ }")
     assert not checked.warnings
     assert len(checked.script.programs[0].body) == 2
+
+
+def test_parts_of_the_standard_library_are_there_when_they_are_imported() -> None:
+    assert returned('import "stdlib/test"; begin { return __always_true() }') == 1
