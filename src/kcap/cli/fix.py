@@ -14,13 +14,13 @@ from kcap.lang.diagnostic import ScriptError
 from kcap.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kcap.diagnose.repair import Repair
     from kcap.lang.diagnostic import Diagnostic
 
 USAGE = """\
-usage: kcap fix [-i | --diff] FILE [PARAMETER...]
+usage: kcap fix [-i | --diff] [--modern] FILE [PARAMETER...]
 
 Prints FILE ('-': standard input) with its errors repaired where an error comes with an edit: a
 kprobe that calls what only fentry may call becomes fentry, with its arguments by name; misspelt
@@ -29,6 +29,7 @@ running kernel. Exit status: 0, or 1 if errors are left (they are printed).
 
   -i, --in-place   write the file instead of printing it
   --diff           print what changes, as a unified diff
+  --modern         also replace old spellings that are no errors (args->x, BEGIN, kfunc)
   -h, --help       print this
 
 With --diagnostics json what was repaired is printed as notes, what is left as errors.
@@ -42,6 +43,7 @@ class _Arguments:
     file: str = ""
     in_place: bool = False
     diff: bool = False
+    modern: bool = False
     help: bool = False
     parameters: tuple[str, ...] = ()
 
@@ -59,6 +61,8 @@ def _parse(argv: Sequence[str]) -> _Arguments:
             found.in_place = True
         elif word == "--diff":
             found.diff = True
+        elif word == "--modern":
+            found.modern = True
         elif word in ("-h", "--help"):
             found.help = True
         elif word == "--" and words:
@@ -88,7 +92,8 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     name, data = _read(arguments.file)
-    found = repair(name, data.decode("utf-8", "surrogateescape"), arguments.parameters)
+    text = data.decode("utf-8", "surrogateescape")
+    found = repair(name, text, arguments.parameters, modern=arguments.modern)
     _report(found)
     fixed = found.text.encode("utf-8", "surrogateescape")
     if arguments.in_place:
@@ -101,11 +106,12 @@ def main(argv: Sequence[str]) -> int:
     return 1 if found.left else 0
 
 
-def repair(name: str, text: str, parameters: Sequence[str] = ()) -> Repair:
+def repair(name: str, text: str, parameters: Sequence[str] = (), *, modern: bool = False) -> Repair:
     """What can be repaired in a script for the machine that this runs on.
 
     :param name: what messages call the script.
     :param parameters: its positional parameters.
+    :param modern: also replace old spellings.
     """
     from kcap.diagnose import repair as diagnose
     from kcap.session.script import Options
@@ -120,7 +126,21 @@ def repair(name: str, text: str, parameters: Sequence[str] = ()) -> Repair:
             return list(error.diagnostics)
         return []
 
-    return diagnose.repair(name, text, check)
+    return diagnose.repair(name, text, check, _old_spellings(name) if modern else None)
+
+
+def _old_spellings(name: str) -> Callable[[str], list[Diagnostic]]:
+    def find(text: str) -> list[Diagnostic]:
+        from kcap.diagnose.spellings import old_spellings
+        from kcap.lang.parser import parse
+        from kcap.lang.source import Source
+
+        try:
+            return old_spellings(parse(Source(name, text)))
+        except ScriptError:  # its errors are reported already
+            return []
+
+    return find
 
 
 def fixed_text(name: str, text: str, parameters: Sequence[str] = ()) -> str:

@@ -42,12 +42,28 @@ class Repair:
         return unified_diff(Source(self.name, self.original), self.text)
 
 
-def repair(name: str, text: str, check: Callable[[str], list[Diagnostic]]) -> Repair:
+def repair(
+    name: str,
+    text: str,
+    check: Callable[[str], list[Diagnostic]],
+    wishes: Callable[[str], list[Diagnostic]] | None = None,
+) -> Repair:
     """Apply the edits of a script's errors, several at once where they don't overlap.
 
     :param name: what messages call the script.
     :param check: every error of a text, found in a source that has this text.
+    :param wishes: what is to be changed as well, though it is no error, when no error can be
+        mended any more.
     """
+    done = _mended(name, text, check)
+    wanted = wishes(done.text) if wishes is not None else []
+    if not wanted:
+        return done
+    fixed, made = fix(_source_of(wanted, name, done.text), wanted)
+    return Repair(name, text, fixed, (*done.applied, *made), done.left)
+
+
+def _mended(name: str, text: str, check: Callable[[str], list[Diagnostic]]) -> Repair:
     applied: list[Diagnostic] = []
     seen: set[str] = set()
     now = text

@@ -12,8 +12,12 @@ import pytest
 import repair_machine as frozen
 
 from kcap.cli import fix
+from kcap.diagnose.repair import repair as mended
+from kcap.diagnose.spellings import old_spellings
 from kcap.errors import FileError, UsageError
 from kcap.lang.diagnostic import ScriptError
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
 
 CASE = b'kprobe:icmp_rcv {  // caf\xe9\n  skboutput("a", (struct sk_buff *)arg0, 1, 0);\n}\n'
 FIXED = b'fentry:icmp_rcv {  // caf\xe9\n  skboutput("a", args.skb, 1, 0);\n}\n'
@@ -178,3 +182,26 @@ def test_fixed_text_raises_what_can_not_be_repaired() -> None:
     with pytest.raises(ScriptError) as caught:
         fix.fixed_text("-e", 'kprobe:icmp_rcv+4 { skboutput("a", (struct sk_buff *)arg0, 1, 0); }')
     assert [d.code for d in caught.value.diagnostics] == ["helper-not-allowed"]
+
+
+def test_old_spellings_are_only_replaced_when_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "old.bt"
+    old = "BEGIN { print(1); } // BEGIN args->x\nEND { print(2); }\n"
+    path.write_text(old)
+    fix.main([str(path)])
+    assert capsys.readouterr().out == old
+    assert fix.main(["--modern", "--diff", str(path)]) == 0
+    captured = capsys.readouterr()
+    assert "-BEGIN { print(1); } // BEGIN args->x\n" in captured.out
+    assert "+begin { print(1); } // BEGIN args->x\n" in captured.out
+    assert "fixed: BEGIN is written begin today" in captured.err
+
+
+def test_an_arrow_behind_args_is_written_as_a_dot() -> None:
+    text = "kfunc:f, k:g /args->a > 1/ { @ = args -> b; print(args->c->d); print($x->y); }"
+    fixed = mended("x.bt", text, lambda _: [], lambda t: old_spellings(parse(Source("x.bt", t))))
+    assert fixed.text == (
+        "fentry:f, k:g /args.a > 1/ { @ = args -> b; print(args.c->d); print($x->y); }"
+    )
