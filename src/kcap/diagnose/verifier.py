@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
 from kcap.diagnose.families import FAMILIES, HELPER_PATTERNS, Family
-from kcap.diagnose.helpertable import table
+from kcap.diagnose.helpertable import release_of, table
 from kcap.diagnose.known import functions_that_need
 from kcap.diagnose.places import place
 from kcap.kernel import helpers
@@ -241,6 +242,8 @@ def _helper_refused(number: int, program: tree.Program | None) -> Diagnostic:
     from kcap.diagnose.helpercheck import HelperRules
 
     name = helpers.name(number)
+    if program is not None and (withheld := _withheld(number, program)) is not None:
+        return withheld
     if number not in helpers.NAMES:
         return Diagnostic(
             "helper-not-allowed",
@@ -270,6 +273,33 @@ def _helper_refused(number: int, program: tree.Program | None) -> Diagnostic:
         f"this needs {name}",
         notes=tuple(notes),
         help=(advice,),
+    )
+
+
+def _withheld(number: int, program: tree.Program) -> Diagnostic | None:
+    """The answer for a helper that kernels of this release do let such programs call: lockdown
+    takes it away (bpf_tracing_func_proto in kernel/trace/bpf_trace.c)."""
+    from kcap.diagnose.programkinds import kind_of
+    from kcap.kernel import permissions
+
+    kind = kind_of(program.context.program_type, program.context.attach_type)
+    if kind is None or not table().allowed(number, kind, release_of(os.uname().release)):
+        return None
+    mode = permissions.lockdown()
+    if mode == "none":
+        return None
+    name = helpers.name(number)
+    notes = [f"kernels of this release let such programs call {name}"]
+    if mode:
+        notes.append("lockdown forbids programs to read (confidentiality) or write memory")
+    return Diagnostic(
+        "verifier-permission",
+        "error",
+        f"lockdown{f' ({mode})' if mode else ', as it seems,'} keeps programs from calling {name}",
+        _place(number, program),
+        f"this needs {name}",
+        notes=tuple(notes),
+        help=("boot without lockdown, or with lockdown=integrity; kcap doctor tells the mode",),
     )
 
 

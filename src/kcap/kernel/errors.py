@@ -98,7 +98,8 @@ def _is_accounting(line: str) -> bool:
 def _is_reason(line: str) -> bool:
     """Whether a line is text rather than an instruction ("12: (85) call ...") or a state."""
     first = line.split(":", 1)[0].strip()
-    return not first.isdigit() and not line.startswith((";", "from ", "func#", "last_idx", "R"))
+    other = (CUT, ";", "from ", "func#", "last_idx", "R")
+    return not first.isdigit() and not line.startswith(other)
 
 
 class AttachError(SyscallError):

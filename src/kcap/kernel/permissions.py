@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import os
+
 from kcap.records import dataclass
+
+UNPRIVILEGED = "/proc/sys/kernel/unprivileged_bpf_disabled"
 
 CAP_NET_ADMIN = 12
 CAP_SYS_ADMIN = 21
@@ -96,7 +100,7 @@ def explain() -> str | None:
     for check in checks():
         if check.ok is False:
             return check.hint
-    return None
+    return _memlock_hint()
 
 
 def in_initial_user_namespace(path: str = "/proc/self/uid_map") -> bool | None:
@@ -128,9 +132,28 @@ def raise_memlock_limit() -> bool:
     return True
 
 
+def _memlock_hint() -> str | None:
+    """What to do about RLIMIT_MEMLOCK where BPF counts against it: before 5.11, which can't be
+    asked of the kernel."""
+    import resource
+
+    major, minor = os.uname().release.split(".")[:2]
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    if (int(major), int(minor)) >= (5, 11) or limit == resource.RLIM_INFINITY:
+        return None
+    return (
+        f"raise the limit of locked memory, {limit >> 10} KiB (ulimit -l unlimited): before Linux "
+        "5.11 maps and programs count against it; CAP_SYS_RESOURCE lets kcap do that itself"
+    )
+
+
 def _capability_hint(missing: tuple[str, ...]) -> str:
     names = " and ".join(missing or ("CAP_BPF", "CAP_PERFMON"))
-    return f"run as root (sudo), or give the process {names} (CAP_SYS_ADMIN before Linux 5.8)"
+    hint = f"run as root (sudo), or give the process {names} (CAP_SYS_ADMIN before Linux 5.8)"
+    value = _read(UNPRIVILEGED).strip()
+    if "CAP_BPF" in missing and value not in ("", "0"):
+        hint += f"; kernel.unprivileged_bpf_disabled is {value}: bpf(2) is for those who have them"
+    return hint
 
 
 def _read(path: str) -> str:

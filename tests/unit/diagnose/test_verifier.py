@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,8 +12,9 @@ from kcap.diagnose.verifier import explain, explain_log, refused
 from kcap.kernel.errors import VerifierError
 from kcap.lang.diagnostic import ScriptError
 from kcap.lang.render import render
+from kcap.lang.source import Source
 from kcap.sema.probe import ProbeContext
-from kcap.sema.tree import Script
+from kcap.sema.tree import Program, Script
 
 LOGS = Path(__file__).parent / "logs"
 KERNELS = ("5.10", "6.1", "6.12", "7.2")
@@ -245,3 +247,19 @@ def test_a_refused_program_is_an_error_with_diagnostic_and_log() -> None:
     assert isinstance(found, ScriptError)
     assert found.log == log
     assert [d.code for d in found.diagnostics] == ["verifier-uninitialized"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"), [("confidentiality", "verifier-permission"), ("none", "helper-not-allowed")]
+)
+def test_a_helper_that_lockdown_takes_away(
+    monkeypatch: pytest.MonkeyPatch, mode: str, code: str
+) -> None:
+    monkeypatch.setattr("kcap.kernel.permissions.lockdown", lambda: mode)
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(release="6.12.107"))
+    words = "program of this type cannot use helper bpf_probe_read_kernel#113"
+    span = Source("x.bt", "kprobe:f { }").span(0, 8)
+    program = Program(span, ProbeContext("kprobe", "kprobe:f", 2), None, [])
+    found = explain_log(("0: (85) call bpf_probe_read_kernel#113", words), program)
+    assert found.code == code
+    assert ("lockdown" in found.title) is (mode != "none")

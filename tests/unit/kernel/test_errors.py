@@ -8,6 +8,7 @@ import errno
 import pytest
 
 from kcap.kernel.errors import (
+    CUT,
     AttachError,
     PermissionDeniedError,
     SyscallError,
@@ -85,8 +86,16 @@ def test_eperm_without_capabilities_names_them(monkeypatch: pytest.MonkeyPatch) 
     from kcap.kernel import permissions
 
     monkeypatch.setattr(permissions, "effective_capabilities", lambda: 1 << 38)
+    monkeypatch.setattr(permissions, "UNPRIVILEGED", "/nonexistent")
     error = syscall_error("load program x", OSError(errno.EPERM, ""))
     assert isinstance(error, PermissionDeniedError)
     assert error.hint == (
         "run as root (sudo), or give the process CAP_BPF (CAP_SYS_ADMIN before Linux 5.8)"
+    )
+
+
+def test_what_stands_in_place_of_missing_lines_is_no_reason() -> None:
+    assert summarize(("0: (b7) r0 = 0", CUT, "R3 !read_ok", "processed 9 insns")) == (
+        "R3 !read_ok",
+        3,
     )

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,3 +66,35 @@ def test_lockdown_explains_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert permissions.explain() == "boot with lockdown=integrity, or without lockdown"
     monkeypatch.setattr(permissions, "lockdown", lambda: "integrity")
     assert permissions.explain() is None
+
+
+@pytest.mark.parametrize(("setting", "said"), [("0", False), ("1", True), ("2", True)])
+def test_who_may_call_bpf_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, said: bool
+) -> None:
+    (tmp_path / "setting").write_text(setting + "\n")
+    monkeypatch.setattr(permissions, "UNPRIVILEGED", str(tmp_path / "setting"))
+    monkeypatch.setattr(permissions, "effective_capabilities", lambda: 0)
+    hint = permissions.explain()
+    assert hint is not None
+    assert hint.startswith("run as root (sudo), or give the process CAP_BPF and CAP_PERFMON")
+    assert (f"kernel.unprivileged_bpf_disabled is {setting}" in hint) is said
+
+
+@pytest.mark.parametrize(
+    ("release", "limit", "said"),
+    [
+        ("5.10.0-30-amd64", 8 << 20, True),
+        ("5.10.0-30-amd64", resource.RLIM_INFINITY, False),
+        ("6.1.0", 8 << 20, False),
+    ],
+)
+def test_the_limit_of_locked_memory_counts_before_5_11(
+    monkeypatch: pytest.MonkeyPatch, release: str, limit: int, said: bool
+) -> None:
+    monkeypatch.setattr(permissions, "checks", tuple)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    hint = permissions.explain()
+    assert (hint is not None) is said
+    assert not said or "8192 KiB (ulimit -l unlimited)" in str(hint)
