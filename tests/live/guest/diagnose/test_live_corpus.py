@@ -23,7 +23,12 @@ FIXED = Path(__file__).parents[3] / "unit/diagnose/corpus/fixed"
 SCRIPTS = sorted(FIXED.glob("*.bt"))
 
 #: What older kernels lack, by the code of the diagnostic that says so.
-LACKING = {"5.10": {"no-map-loops": "bpf_for_each_map_elem, 5.13"}}
+LACKING = {
+    "5.10": {
+        "no-map-loops": "bpf_for_each_map_elem, 5.13",
+        "unknown-field": "task_struct.__state, 5.14",
+    },
+}
 #: Probes that nothing is done for, so that their programs need not have run.
 QUIET = ("begin", "end", "interval")
 
@@ -34,7 +39,11 @@ def _loopback() -> None:
 
 
 def something_happens(path: Path) -> None:
-    """Open, read and close a file; ICMP echoes to this machine."""
+    """Open, read and close a file; ICMP echoes to this machine; a process is born."""
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
     with open(path, "rb", buffering=0) as file, open(path, "rb", buffering=0) as other:
         file.read(200)
         os.dup2(file.fileno(), other.fileno())  # close(2) does without filp_close from 6.6 on
