@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kcap.cli.options import OPTIONS
 from kcap.codegen.function import Function
-from kcap.functions.registry import FAMILIES
+from kcap.functions.registry import FAMILIES, family
 from kcap.probes.registry import probe_types
 from kcap.sema.config import Config
 
@@ -46,8 +46,8 @@ def function_table() -> Iterator[str]:
     """The builtins and functions, family by family."""
     yield _row(("function", "what it does"))
     yield "|---|---|"
-    for family in FAMILIES:
-        for function in family.FUNCTIONS:
+    for name in FAMILIES:
+        for function in family(name).FUNCTIONS:
             row = _function_row(function)
             if row:
                 yield row
