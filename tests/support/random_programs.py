@@ -17,8 +17,9 @@ MASK = (1 << 64) - 1
 INPUTS = 8
 EDGES = (0, 1, -1, 2, 7, 255, 256, -128, 65535, 2**31 - 1, -(2**31), 2**40, 2**63 - 1, -(2**63))
 WORDS = ("", "a", "abc", "abd", "kcap", "a longer text of thirty-three chars")
-#: How many rounds a loop takes at most, and how deep loops may nest.
-ROUNDS, NESTING = 5, 2
+#: Up to which value a loop counts, and how deep loops may nest: with bpf_loop and
+#: bpf_for_each_map_elem, and without, where the verifier walks through every round.
+LOOPS, PLAIN_LOOPS = (5, 2), (3, 1)
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
@@ -115,11 +116,14 @@ class Generator:
 
     :param random: where the choices come from.
     :param number: the program's number: its maps are called after it.
+    :param helpers: use what takes BPF helpers that loop.
     """
 
-    def __init__(self, random: Random, number: int) -> None:
+    def __init__(self, random: Random, number: int, *, helpers: bool) -> None:
         self.random = random
         self.number = number
+        self.helpers = helpers
+        self.rounds, self.nesting = LOOPS if helpers else PLAIN_LOOPS
         self._names = 0
         #: Variables in scope: (name, type) with the type as in :class:`Expr`; strings are 's'.
         self._scopes: list[list[tuple[str, str]]] = [[]]
@@ -439,13 +443,13 @@ class Generator:
         return body
 
     def _for(self, depth: int) -> Stmt:
-        if self._loops >= NESTING:
+        if self._loops >= self.nesting:
             return self._if(depth)
-        name, start, end = self._new_name(), self.random.randrange(-2, 2), self._key()
+        name, start, end = self._new_name(), self.random.randrange(-2, 2), self._end()
         body = self._loop(name, depth)
 
         def do(s: State) -> None:
-            for value in range(start, min(end.value(s), ROUNDS)):
+            for value in range(start, end.value(s)):
                 s.variables[name] = value
                 try:
                     body.do(s)
@@ -454,13 +458,24 @@ class Generator:
                 except _Break:
                     break
 
-        last = f"({end.text} < {ROUNDS} ? {end.text} : (int64){ROUNDS})"
-        return Stmt(f"for {name} : ((int64){start})..{last} {{ {body.text} }}", do)
+        return Stmt(f"for {name} : ((int64){start})..{end.text} {{ {body.text} }}", do)
+
+    def _end(self) -> Expr:
+        """Where a range ends; known when compiling if the verifier has to walk through it."""
+        if not self.helpers:
+            last = self.random.randrange(self.rounds + 1)
+            return Expr(f"(int64){last}", "i", lambda s: last)
+        inner, most = self._key(), self.rounds
+        return Expr(
+            f"({inner.text} < {most} ? {inner.text} : (int64){most})",
+            "i",
+            lambda s: min(inner.value(s), most),
+        )
 
     def _while(self, depth: int) -> Stmt:
-        if self._loops >= NESTING:
+        if self._loops >= self.nesting:
             return self._if(depth)
-        name, rounds = self._new_name(), self.random.randrange(1, ROUNDS)
+        name, rounds = self._new_name(), self.random.randrange(1, self.rounds)
         body = self._loop(name, depth)
 
         def do(s: State) -> None:
@@ -490,6 +505,8 @@ class Generator:
 
     def _each(self, depth: int) -> Stmt:
         """Over a map, whose order is nobody's business: a sum."""
+        if not self.helpers:
+            return self._if(depth)
         name, total, pair = self._maps[0], self._new_name(), self._new_name()
         self._scopes[-1].append((total, "i"))
 
@@ -524,19 +541,17 @@ class Script:
     expected: list[list[str]]
 
 
-def script(random: Random, count: int, *, maps: bool = True) -> Script:
+def script(random: Random, count: int, *, helpers: bool = True) -> Script:
     """A random script of ``count`` programs.
 
-    :param maps: loop over maps, which 5.10 cannot.
+    :param helpers: for a kernel with bpf_loop and bpf_for_each_map_elem (5.17).
     """
     inputs = [random.choice((*EDGES, random.randrange(-(2**63), 2**63))) for _ in range(INPUTS)]
     inputs = [max(value, 1 - 2**63) for value in inputs]
     setup = "".join(f"@in[{key}] = (int64)({value}); " for key, value in enumerate(inputs))
     programs, expected = [], []
     for number in range(count):
-        generator = Generator(random, number)
-        if not maps:
-            generator._each = generator._if  # type: ignore[method-assign]
+        generator = Generator(random, number, helpers=helpers)
         setup += f'@m{number}[(int64)0] = (int64)1; @s{number}[0] = "abc"; '
         body, last = generator.statements(6, 3), generator._print(0)
         state = State({"@in": dict(enumerate(inputs)), f"@m{number}": {0: 1}})

@@ -460,6 +460,10 @@ class Macro(Node):
     body: Block
 
 
+class FunctionMacro(Macro):
+    """What :mod:`kcap.lang.functions` makes of a :class:`Subprog`: a macro that sees all maps."""
+
+
 class Parameter(Node):
     """``$a : type`` of a function."""
 

@@ -82,12 +82,17 @@ def expand_macros(
         items: list[ast.Item] = []
         for item in program.items:
             if isinstance(item, ast.Macro):
-                expander.check(item)
+                if not isinstance(item, ast.FunctionMacro):
+                    expander.check(item)
             else:
                 expanded = expander.item(item)
                 if expanded is not None:
                     items.append(expanded)
     return program.replace(items=items)
+
+
+def _kind(macro: ast.Macro) -> str:
+    return "function" if isinstance(macro, ast.FunctionMacro) else "macro"
 
 
 class _Expander:
@@ -300,9 +305,9 @@ class _Expander:
             chain.append(outer.macro.name.text)
             if outer.macro is macro:
                 self._fail(
-                    f"the macro {macro.name.text} calls itself",
+                    f"the {_kind(macro)} {macro.name.text} calls itself",
                     span,
-                    labels=(Label(macro.name.span, "the macro"),),
+                    labels=(Label(macro.name.span, f"the {_kind(macro)}"),),
                     notes=("the calls are " + " → ".join(reversed(chain)),),
                 )
             outer = outer.outer
@@ -313,7 +318,9 @@ class _Expander:
         counts = sorted({len(macro.parameters) for macro in variants})
         if len(arguments) not in counts:
             wanted = " or ".join(map(str, counts))
-            title = f"the macro {name} takes {wanted} arguments, not {len(arguments)}"
+            title = (
+                f"the {_kind(variants[0])} {name} takes {wanted} arguments, not {len(arguments)}"
+            )
             self._fail(title, span, labels=labels)
         for macro in variants:
             for parameter, argument in zip(macro.parameters, arguments, strict=False):
@@ -330,7 +337,7 @@ class _Expander:
 
     @staticmethod
     def _signature(macro: ast.Macro) -> str:
-        inside = ", ".join(parameter.name for parameter in macro.parameters)
+        inside = ", ".join(parameter.name.split()[0] for parameter in macro.parameters)
         return f"{macro.name.text}({inside})"
 
     def _statement(self, node: ast.ExprStatement, scope: _Scope | None) -> ast.Node:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kcap.lang import ast
 from kcap.lang.depth import recursion_room
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
+from kcap.lang.functions import as_macros
 from kcap.lang.macros import expand_macros
 from kcap.records import dataclass
 from kcap.sema import tree
@@ -90,14 +91,8 @@ def _analyze(
     include_directories: Sequence[str],
 ) -> tree.Script:
     diagnostics, config = shared.diagnostics, shared.config
+    program = as_macros(program, diagnostics)
     program = expand_macros(program, diagnostics, builtins=shared.functions)
-    for function in program.subprogs:
-        diagnostics.error(
-            "unsupported",
-            "functions (fn) are not supported yet",
-            function.name.span,
-            help=["write a macro instead"],
-        )
     apply_block(config, program.config, diagnostics)
     maps = shared.maps = MapTable(config.max_map_keys)
     maps.declare(program.map_declarations, diagnostics)

@@ -25,5 +25,5 @@ def test_programs_print_what_their_tree_evaluates_to(random: Random) -> None:
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False))
 def test_they_print_the_same_without_the_loop_helpers(random: Random) -> None:
-    made = script(random, 4, maps=False)
+    made = script(random, 4, helpers=False)
     assert mismatches(made, output(made.text, OLD)) == []

@@ -182,11 +182,6 @@ def test_messages_call_a_macros_variable_as_the_macro_does() -> None:
     assert found.title.startswith("Type mismatch for $y: ")
 
 
-def test_functions_are_refused_with_a_way_out() -> None:
-    found = error("fn f($a : int64) : int64 { return $a; } begin { }")
-    assert (found.code, where(found)) == ("unsupported", "f")
-
-
 def test_kernel_types_without_btf_still_have_the_basic_names() -> None:
     types = KernelTypes()
     assert str(types.named("__be16")) == "uint16"

@@ -32,6 +32,6 @@ def test_the_kernel_takes_random_programs_and_they_compute_what_they_should(
     end = time.monotonic() + LIMIT
     seed = 0
     while seed < LEAST or time.monotonic() < end:
-        made = script(Random(seed), PROGRAMS, maps=live_kernel != "5.10")
+        made = script(Random(seed), PROGRAMS, helpers=live_kernel != "5.10")
         assert problems(made) == [], f"seed {seed}"
         seed += 1
