@@ -103,7 +103,7 @@ def inside(arguments: argparse.Namespace) -> int:
         "start": lambda: start.rows(ways, rounds),
         "event": lambda: events.rows(cached, rounds),
         "reader": lambda: reading.rows(cached, rounds),
-        "scale": lambda: scale.rows(ways, few, most),
+        "scale": lambda: scale.rows(cached, few, most),
     }
     facts = {
         "kernel": os.uname().release,

@@ -13,7 +13,7 @@ from benchmarks.guest.tracers import Run, Tracer, cpu_of
 
 GROUP = "event"
 #: dd reads a byte and writes a byte, this many times.
-READS = 10_000
+READS = 6_000
 SCRIPTS = {
     "`@ = count()`, fentry": "fentry:vfs_read { @ = count(); }",
     "`@ = count()`, kprobe": "kprobe:vfs_read { @ = count(); }",

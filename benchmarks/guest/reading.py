@@ -11,7 +11,7 @@ from benchmarks.guest.rows import Figures, Row, in_turn
 from benchmarks.guest.tracers import Run, Tracer, cpu_of
 
 GROUP = "reader"
-EVENTS = 40_000
+EVENTS = 20_000
 SCRIPTS = {
     "`%d`": 'fentry:vfs_read /comm == "dd"/ { printf("%d\\n", pid); }',
     "`%d %s %lld %x`": (
@@ -40,7 +40,7 @@ def printing(tracer: Tracer, script: str, *options: str) -> Figures:
         printed = run.text().count(b"\n")
         return {
             ("CPU an event", "ns"): 1e9 * spent / max(printed, 1),
-            ("printed", "of 40k"): min(printed, EVENTS),
+            ("printed", "of 20k"): min(printed, EVENTS),
             ("until the last", "s"): last - started,
         }
 

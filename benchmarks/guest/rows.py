@@ -49,7 +49,7 @@ def in_turn(
 
     :param work: does it once, given a tracer and ``arguments``; a tracer whose work fails is left
         out of the rounds that follow.
-    :param warm_up: do it once before the rounds, unmeasured.
+    :param warm_up: let those that learn do it once before the rounds, unmeasured.
     """
     if not wanted(case):
         return
@@ -57,7 +57,7 @@ def in_turn(
     missing: dict[str, str] = {}
     for turn in range(-1 if warm_up else 0, rounds):
         for tracer in tracers:
-            if tracer.name in missing:
+            if tracer.name in missing or (turn < 0 and not tracer.learns):
                 continue
             try:
                 figures = work(tracer, *arguments)

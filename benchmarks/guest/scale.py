@@ -100,7 +100,7 @@ def rows(tracers: Sequence[Tracer], rounds: int, most: dict[str, int]) -> Iterat
     :param most: how many functions to attach to at most, by kind of probe.
     """
     for kind in ("kprobe", "fentry"):
-        for wanted in (100, 500, 1000):
+        for wanted in (100, 1000):
             if wanted > most[kind]:
                 continue
             case, chosen = f"{wanted} functions, {kind}", functions(wanted)

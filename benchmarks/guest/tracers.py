@@ -27,11 +27,13 @@ class Tracer(NamedTuple):
     :ivar name: what tables call it.
     :ivar command: the words that a script follows (``-e SCRIPT``).
     :ivar root: the root directory it runs in, or ''.
+    :ivar learns: it keeps something from the first run of a script for those that follow.
     """
 
     name: str
     command: tuple[str, ...]
     root: str = ""
+    learns: bool = False
 
 
 class Usage(NamedTuple):
@@ -53,7 +55,7 @@ def kcap(name: str = "kcap", *options: str) -> Tracer:
     """This kcap, as it is installed."""
     installed = shutil.which("kcap")
     command = (installed,) if installed else (sys.executable, "-m", "kcap")
-    return Tracer(name, (*command, *options))
+    return Tracer(name, (*command, *options), learns=not options)
 
 
 def bpftrace() -> Tracer:
