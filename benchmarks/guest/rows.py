@@ -82,12 +82,14 @@ def ratio(row: Row, tracer: str, peer: str) -> float | None:
 
 
 def lines(rows: Iterable[Row], tracers: Sequence[str], peer: str) -> Iterator[str]:
-    """A Markdown table as the rows come: medians (least to most), ratios to the peer.
+    """A Markdown table as the rows come: medians (least to most), ratios to the peer; then
+    why what is missing is missing.
 
     :param tracers: the columns; the peer among them is the one without a ratio.
     """
     heads = [name if name == peer else f"{name} | ÷ {peer}" for name in tracers]
     cells = sum(1 if name == peer else 2 for name in tracers)
+    notes: dict[str, None] = {}
     yield f"| | {' | '.join(heads)} |"
     yield "|---|" + "---|" * cells
     for row in rows:
@@ -100,7 +102,10 @@ def lines(rows: Iterable[Row], tracers: Sequence[str], peer: str) -> Iterator[st
         label = ", ".join(part for part in (row.case, row.measure) if part)
         yield f"| {row.group}: {label} | {' | '.join(shown)} |".replace("||", "\\|\\|")
         for name, reason in row.missing.items():
-            yield f"<!-- {row.group}: {row.case}: {name}: {reason} -->"
+            notes[f"- {name} has no {row.group}: {row.case}: {reason}"] = None
+    if notes:
+        yield ""
+        yield from notes
 
 
 def _cell(row: Row, tracer: str) -> str:
