@@ -23,7 +23,7 @@ from kcap.btf.errors import BtfError, BtfNotFoundError
 from kcap.btf.index import Index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     Buffer = bytes | memoryview | mmap
 
@@ -87,6 +87,7 @@ class Btf:
         self._parsed: dict[int, t.Type] = {}
         self._searches = 0
         self._indexes: dict[int, dict[str, list[int]]] = {}
+        self._pointers: dict[str, tuple[frozenset[int], frozenset[int]]] = {}
 
     @classmethod
     def kernel(cls) -> Btf:
@@ -279,16 +280,17 @@ class Btf:
 
     def functions(self) -> Iterator[tuple[int, str]]:
         """(id, name) of every function of this BTF (not the base's), in the order of ids."""
-        return self._named(t.Func.KIND)
+        return self.named(t.Func)
 
-    def _named(self, kind: int) -> Iterator[tuple[int, str]]:
+    def named(self, kind: builtins.type[t.Type]) -> Iterator[tuple[int, str]]:
+        """(id, name) of every own type of one kind, in the order of ids."""
         words = array("I", self._records)
         strings, first = self._strings, self._first_string
         find = strings.find
         found = [
             (type_id, words[pos])
             for type_id, pos in enumerate(self._starts, self.first_id)
-            if words[pos + 1] >> 24 & 0x1F == kind
+            if words[pos + 1] >> 24 & 0x1F == kind.KIND
         ]
         for type_id, offset in found:
             at = offset - first
@@ -297,9 +299,59 @@ class Btf:
             else:
                 yield type_id, self.string(offset)
 
+    def prototypes_taking(self, struct: str) -> dict[int, int]:
+        """Prototypes with a parameter that points to a struct (const, typedefs looked through).
+
+        :return: the number of the first such parameter, by the prototype's id; the base's, too.
+        """
+        found = self.base.prototypes_taking(struct) if self.base is not None else {}
+        for pointer in self._pointers_to(struct)[1]:
+            for type_id, word in self._uses(pointer):
+                # behind the three words of the record: name and type of each parameter
+                if word >= 4 and not word % 2 and self.kind(type_id) == t.FuncProto.KIND:
+                    index = (word - 4) // 2
+                    found[type_id] = min(index, found.get(type_id, index))
+        return found
+
+    def functions_with(self, prototypes: Container[int]) -> Iterator[tuple[str, int]]:
+        """(name, prototype's id) of every own function that has one of some prototypes."""
+        words = array("I", self._records)
+        for pos in self._starts:
+            if words[pos + 1] >> 24 & 0x1F == t.Func.KIND and words[pos + 2] in prototypes:
+                yield self.string(words[pos]), words[pos + 2]
+
+    def _pointers_to(self, struct: str) -> tuple[frozenset[int], frozenset[int]]:
+        """Ids of a struct, with const and the like, and ids of pointers to it; the base's, too."""
+        found = self._pointers.get(struct)
+        if found is None:
+            of_base = self.base._pointers_to(struct) if self.base is not None else ((), ())
+            targets = {*of_base[0], *(each.id for each in self.find_all(struct, t.Struct))}
+            targets = self._through_modifiers(targets)
+            pointers = self._referring(targets, (t.Ptr.KIND,))
+            pointers = self._through_modifiers({*of_base[1], *pointers})
+            found = self._pointers[struct] = frozenset(targets), frozenset(pointers)
+        return found
+
+    def _through_modifiers(self, ids: set[int]) -> set[int]:
+        """Types, and what is made of them with const, volatile, typedef."""
+        new = found = ids
+        while new:
+            new = self._referring(new, (t.Const.KIND, t.Volatile.KIND, t.Typedef.KIND)) - found
+            found = found | new
+        return found
+
+    def _referring(self, ids: set[int], kinds: Container[int]) -> set[int]:
+        """Own types of some kinds that refer to one of some types."""
+        return {
+            type_id
+            for wanted in ids
+            for type_id, word in self._uses(wanted)
+            if word == 2 and self.kind(type_id) in kinds
+        }
+
     def names(self, kind: builtins.type[t.Type]) -> Iterator[str]:
         """The names of all types of one kind, unnamed ones left out, this BTF's own."""
-        return (name for _, name in self._named(kind.KIND) if name)
+        return (name for _, name in self.named(kind) if name)
 
     def prototype(self, function: t.Func) -> t.FuncProto:
         """The prototype of a function.

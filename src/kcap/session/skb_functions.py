@@ -13,7 +13,7 @@ from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from kcap.btf import Btf
     from kcap.probes.system import System
@@ -146,47 +146,62 @@ def list_points(pattern: str, system: System) -> Iterator[SkbPoint]:
 
     :param pattern: for the name, with ``*``.
     """
+    yield from list_functions(pattern, system)
+    wanted = Pattern(pattern or "*")
+    for module, btf in _all_btf(system):
+        for name in _events(btf, btf.prototypes_taking("sk_buff")):
+            proto = tracepoint_prototype(btf, name) if wanted.matches(name) else None
+            parameter = _skb_parameter(btf, proto) if proto is not None else None
+            if parameter is not None:
+                yield SkbPoint("rawtracepoint", name, parameter[1], parameter[0], module)
+
+
+def list_functions(pattern: str, system: System) -> Iterator[SkbPoint]:
+    """Every traceable function that takes a packet, those of the kernel itself first.
+
+    :param pattern: for the name, with ``*``.
+    """
     wanted = Pattern(pattern or "*")
     functions = system.functions
-    for module in (KERNEL, *system.btf_modules):
-        btf = system.module_btf(module)
-        if btf is None:
-            continue
-        known: dict[int, bool] = {}
-        for type_id, name in btf.functions():
+    for module, btf in _all_btf(system):
+        taking = btf.prototypes_taking("sk_buff")
+        for name, proto in btf.functions_with(taking):
             if not wanted.matches(name) or name.startswith(("__traceiter_", "__probestub_")):
                 continue
-            function = btf.type(type_id)
-            assert isinstance(function, b.Func)
-            found = _skb_parameter(btf, btf.prototype(function), known)
-            if found is not None and (functions is None or name in functions):
-                yield SkbPoint("fentry", name, found[1], found[0], module)
+            if functions is None or name in functions:
+                yield SkbPoint("fentry", name, *_parameter(btf, proto, taking[proto]), module)
+
+
+def _all_btf(system: System) -> Iterator[tuple[str, Btf]]:
+    """The types of the kernel and of its modules, by name."""
     for module in (KERNEL, *system.btf_modules):
         btf = system.module_btf(module)
-        for full in btf.names(b.Typedef) if btf is not None else ():
-            name = full.removeprefix(_PREFIX)
-            if name == full or not wanted.matches(name):
-                continue
-            assert btf is not None
-            proto = tracepoint_prototype(btf, name)
-            found = _skb_parameter(btf, proto) if proto is not None else None
-            if found is not None:
-                yield SkbPoint("rawtracepoint", name, found[1], found[0], module)
+        if btf is not None:
+            yield module, btf
 
 
-def _skb_parameter(
-    btf: Btf, proto: b.FuncProto, known: dict[int, bool] | None = None
-) -> tuple[int, str] | None:
-    """The first parameter that is a pointer to an sk_buff: its number and its name.
+def _parameter(btf: Btf, proto: int, index: int) -> tuple[str, int]:
+    """Name and number of a parameter, as SkbPoint has them."""
+    found = btf.type(proto)
+    assert isinstance(found, b.FuncProto)
+    return found.params[index].name or f"arg{index}", index
 
-    :param known: what has been found out about types, by id.
-    """
-    known = {} if known is None else known
+
+def _events(btf: Btf, taking: Container[int]) -> Iterator[str]:
+    """The names of tracepoints whose prototypes are among some."""
+    for type_id, full in btf.named(b.Typedef):
+        if full.startswith(_PREFIX):
+            typedef = btf.type(type_id)
+            assert isinstance(typedef, b.Typedef)
+            pointer = btf.type(typedef.type_id)
+            if isinstance(pointer, b.Ptr) and pointer.type_id in taking:
+                yield full.removeprefix(_PREFIX)
+
+
+def _skb_parameter(btf: Btf, proto: b.FuncProto) -> tuple[int, str] | None:
+    """The first parameter that is a pointer to an sk_buff: its number and its name."""
     for index, param in enumerate(proto.params):
-        is_skb = known.get(param.type_id)
-        if is_skb is None:
-            is_skb = known[param.type_id] = _is_skb(btf, param.type_id)
-        if is_skb:
+        if _is_skb(btf, param.type_id):
             return index, param.name or f"arg{index}"
     return None
 

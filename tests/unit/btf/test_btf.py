@@ -306,3 +306,20 @@ def test_types_are_found_alike_by_searching_and_by_the_index_of_many_searches() 
     assert [blob.get(f"f{n}", b.Func).id for n in range(30)] == searched
     assert blob.find("f60", b.Func) is None
     assert blob.find("f1", b.Struct) is None
+
+
+def test_functions_are_found_by_what_they_take() -> None:
+    w = BtfBuilder()
+    number = w.integer("int", 4)
+    skb = w.struct("sk_buff", 8, [])
+    alias = w.modifier(b.Typedef, w.pointer(w.modifier(b.Const, skb)), "packet_t")
+    second = w.func_proto(number, [b.Param("n", number), b.Param("skb", w.pointer(skb))])
+    named = w.func_proto(number, [b.Param("p", alias), b.Param("q", w.pointer(skb))])
+    other = w.func_proto(number, [b.Param("skb", w.pointer(w.pointer(skb)))])
+    for name, proto in (("second", second), ("named", named), ("other", other)):
+        w.func(name, proto)
+    small = b.Btf.from_bytes(w.to_bytes(), name="small")
+    taking = small.prototypes_taking("sk_buff")
+    assert taking == {second: 1, named: 0}
+    assert list(small.functions_with(taking)) == [("second", second), ("named", named)]
+    assert small.prototypes_taking("no_such_struct") == {}
