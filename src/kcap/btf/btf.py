@@ -284,13 +284,16 @@ class Btf:
 
     def named(self, kind: builtins.type[t.Type]) -> Iterator[tuple[int, str]]:
         """(id, name) of every own type of one kind, in the order of ids."""
+        return self._named(kind.KIND)
+
+    def _named(self, kind: int) -> Iterator[tuple[int, str]]:
         words = array("I", self._records)
         strings, first = self._strings, self._first_string
         find = strings.find
         found = [
             (type_id, words[pos])
             for type_id, pos in enumerate(self._starts, self.first_id)
-            if words[pos + 1] >> 24 & 0x1F == kind.KIND
+            if words[pos + 1] >> 24 & 0x1F == kind
         ]
         for type_id, offset in found:
             at = offset - first

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcap.functions import registers
 from kcap.functions import skb_record as layout
+from kcap.functions.probe_builtins import load_register
 from kcap.functions.skb_place import Placing, SkbFields
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
@@ -149,7 +151,9 @@ class _Record(Placing):
         gen.helper(Helper.get_current_comm, f"ptr {comm}", "i32 16")
         self.put("site", gen.module.collect(PACKET_SITES, self.site))
         self.put("probe", gen.index)
-        self.put("func", 0)
+        # Only kprobes have one program for several functions.
+        several = gen.context.arguments == "registers" and len(gen.context.targets) > 1
+        self.put("func", load_register(gen, registers.current().pc) if several else 0)
         self.put("reserved", 0)
         self.put("reason", self.reason)
         self.put("headroom", self.at_most(values["H"], layout.MAC_UNSET))

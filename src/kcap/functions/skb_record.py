@@ -138,7 +138,7 @@ FIELDS: Final[dict[str, Field]] = {
     "skb": Field(24, 8, "address of the sk_buff"),
     "skb_len": Field(32, 4, "skb->len"),
     "data_len": Field(36, 4, "skb->data_len: bytes in fragments"),
-    "func": Field(40, 8, "address of the probed function, 0 when not known"),
+    "func": Field(40, 8, "address in the probed function if the probe has several, else 0"),
     "probe": Field(48, 4, "which probe of the script (attach point)"),
     "arg_offset": Field(52, 4, "the offset argument of skboutput()"),
     "mark": Field(56, 4, "skb->mark"),

@@ -26,6 +26,7 @@ class Packet:
     :param vlan: the tag that was kept outside the data, (protocol, TCI), or None.
     :param made_header: the Ethernet header is not the packet's own.
     :param linear_only: bytes in fragments could not be reached.
+    :param address: an address in the probed function where a probe has several, else 0.
     """
 
     time_ns: int
@@ -52,6 +53,7 @@ class Packet:
     cpu: int
     made_header: bool
     linear_only: bool
+    address: int = 0
 
 
 class PacketDecoder:
@@ -99,4 +101,5 @@ class PacketDecoder:
             cpu=r.cpu,
             made_header=bool(r.flags & layout.FLAG_MADE_HEADER),
             linear_only=bool(r.flags & layout.FLAG_LINEAR_ONLY),
+            address=r.func,
         )

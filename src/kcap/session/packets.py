@@ -18,7 +18,7 @@ from kcap.functions.skb_emit import (
 from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kcap.codegen.compile import Compiled
     from kcap.codegen.objects import NativeObject
@@ -63,11 +63,19 @@ class PacketCapture:
     :param compiled: the script's programs and sites.
     :param checked: the script.
     :param options: what becomes of the packets.
+    :param symbol: the function that an address is in, for probes that have several.
     :raises FileError: a capture file cannot be written; nothing has been changed then.
     """
 
-    def __init__(self, compiled: Compiled, checked: Checked, options: PacketOptions) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        checked: Checked,
+        options: PacketOptions,
+        symbol: Callable[[int], str],
+    ) -> None:
         self._options = options
+        self._symbol = symbol
         self._undelivered = options.limit or 1 << 62
         self._sites = [
             site
@@ -98,7 +106,7 @@ class PacketCapture:
         options = self._options
         probes = {index: p.context.name for index, p in enumerate(compiled.programs)}
         reasons = next((site.reasons for site in self._sites if site.reasons), {})
-        names = Names(probes, reasons=reasons)
+        names = Names(probes, self._symbol, reasons)
         sites = [
             Site(number, site.path, 1 if site.offset is None else site.offset)
             for number, site in enumerate(self._sites)

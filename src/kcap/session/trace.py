@@ -98,7 +98,9 @@ class Trace(Closing):
         if options.pid is not None:
             self._followed = _open_process(options.pid)
         self.compiled: Compiled = self.checked.generate(features, objects)
-        self._packets = PacketCapture(self.compiled, self.checked, self._packet_options)
+        self._packets = PacketCapture(
+            self.compiled, self.checked, self._packet_options, self._kernel_symbol
+        )
         with self.timings.phase("load"):
             self._loaded = LoadedScript(
                 self.compiled, self.system, lambda: self.checked.generate(features, lines=True)
@@ -119,6 +121,10 @@ class Trace(Closing):
             user=LazyUserSymbols(self._traced_files()),
             stacks=StoredStacks(self._maps),
         )
+
+    def _kernel_symbol(self, address: int) -> str:
+        """The name of the kernel's function that an address is in."""
+        return self.runtime.environment.kernel_symbol(address)
 
     def _traced_files(self) -> list[str]:
         """The paths of programs and libraries that probes are in."""
