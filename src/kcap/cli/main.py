@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "drops": "drops",
     "explain": "explain",
     "fix": "fix",
+    "follow": "follow",
     "run": "script",
     "vm": "vm",
 }

@@ -112,6 +112,16 @@ class Lost:
 
 
 @dataclass(slots=True)
+class Looked:
+    """The rings were looked at: what they held has been yielded.
+
+    :param mono_ns: when that began, CLOCK_MONOTONIC.
+    """
+
+    mono_ns: int
+
+
+@dataclass(slots=True)
 class AttachedProbes:
     """All probes are attached, the trace runs.
 

@@ -108,19 +108,22 @@ def generate(
     """
     probes = ["config = { print_maps_on_exit = 0 }"]
     for number, point in enumerate(points):
-        conditions = " && ".join(_conditions(point, request))
+        wanted = " && ".join(conditions(point, request))
         function = "skboutput_linear" if point.provider == "kprobe" else "skboutput"
         length = request.snaplen or WHOLE
         take = f"@matched_{number} = count(); {extra}"
         if output:
             take += f"{function}({quote(request.script_path)}, {point.skb}, {length}, 0);"
-        body = f"if ({conditions}) {{ {take} }}" if conditions else take
+        body = f"if ({wanted}) {{ {take} }}" if wanted else take
         probes.append(f"{point.probe} {{ @seen_{number} = count(); {body} }}")
     return "\n".join(probes) + "\n"
 
 
-def _conditions(point: SkbPoint, request: Request) -> Iterator[str]:
-    """The filters, the cheapest first."""
+def conditions(point: SkbPoint, request: Request) -> Iterator[str]:
+    """A request's filters for a place, the cheapest first, as a script writes them.
+
+    :raises UsageError: one cannot be taken.
+    """
     skb = point.skb
     if request.pid:
         yield f"pid == {request.pid}"
@@ -180,8 +183,6 @@ class Capture(Closing):
     :raises KcapError: the kernel refuses it, or the file cannot be written.
     """
 
-    _deliver = True
-
     def __init__(self, request: Request) -> None:
         self.request = request
         self._preparation = Preparation(Options())
@@ -200,18 +201,18 @@ class Capture(Closing):
 
         request = self.request
         system = System()
-        points: dict[SkbPoint, None] = {find_point(place, system): None for place in request.places}
-        self.points = list(points)
+        self.points = self._places(system)
         self.script = self._script(system)
         self.checked: Checked = self._preparation.check(self.script, "kcap capture")
+        self._prepare()
         files: dict[str, OutputFile] = {}
         if request.path == "-":
             files[request.script_path] = StreamFile(1, request.script_path)
         elif not request.path:
             files[NOWHERE] = Discarded(NOWHERE)
         options = PacketOptions(
-            deliver=self._deliver and not request.path,
-            limit=request.count,
+            deliver=self._delivers,
+            limit=self._limit,
             immediate=request.immediate,
             files=files,
         )
@@ -221,8 +222,27 @@ class Capture(Closing):
         elif not request.immediate:
             self._trace.tick = FILE_TICK
 
+    # What derived classes do in another way
+
+    def _places(self, system: System) -> list[SkbPoint]:
+        """Where to look at packets."""
+        return list({find_point(place, system): None for place in self.request.places})
+
     def _script(self, system: System) -> str:
         return generate(self.points, self.request)
+
+    def _prepare(self) -> None:
+        """Complete what was checked, before it is compiled."""
+
+    @property
+    def _delivers(self) -> bool:
+        """Whether packets are yielded."""
+        return not self.request.path
+
+    @property
+    def _limit(self) -> int:
+        """The trace ends after so many records of packets; 0 for any number."""
+        return self.request.count
 
     @property
     def trace(self) -> Trace:

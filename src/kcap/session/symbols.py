@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from kcap.kernel.maps import Map
     from kcap.symbols.frames import SourceFrame
-    from kcap.symbols.kallsyms import Kallsyms
+    from kcap.symbols.kallsyms import Kallsyms, Symbol
     from kcap.symbols.process import ProcessSymbols
 
 
@@ -22,12 +22,16 @@ class LazyKernelSymbols:
 
     def symbolize(self, address: int) -> tuple[str, int] | None:
         """Name and offset of what holds ``address``, or None."""
+        found = self.find(address)
+        return None if found is None else (found.name, found.offset)
+
+    def find(self, address: int) -> Symbol | None:
+        """The symbol that holds ``address``, or None."""
         if self._table is None:
             from kcap.symbols.kallsyms import Kallsyms
 
             self._table = Kallsyms.kernel()
-        found = self._table.find(address)
-        return None if found is None else (found.name, found.offset)
+        return self._table.find(address)
 
 
 class LazyUserSymbols:

@@ -80,6 +80,8 @@ class Trace(Closing):
         self._closed = False
         #: Called after every look at the rings, at least every 100 ms.
         self.on_tick: Callable[[], None] = _nothing
+        #: Yield :class:`~kcap.functions.events.Looked` after every look, too.
+        self.tell_looks = False
         #: How long to wait for records before looking at the rings all the same, in seconds.
         self.tick = TICK
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -115,9 +117,10 @@ class Trace(Closing):
     def _environment(self) -> Environment:
         from kcap.session.symbols import LazyKernelSymbols, LazyUserSymbols, StoredStacks
 
+        self.kernel_symbols = LazyKernelSymbols()
         return Environment(
             self.checked.script.config,
-            kernel=LazyKernelSymbols(),
+            kernel=self.kernel_symbols,
             user=LazyUserSymbols(self._traced_files()),
             stacks=StoredStacks(self._maps),
         )
@@ -233,7 +236,10 @@ class Trace(Closing):
             while not (self._stopping or ended or self._complete()):
                 ready = {fd for fd, _ in poll.poll(self.tick if waits else 0)}
                 ended = self._ended(ready) or not waits
+                looked = time.monotonic_ns()
                 yield from self._read()
+                if self.tell_looks:
+                    yield events.Looked(looked)
                 self.on_tick()
                 if self.runtime.exit_status is not None:
                     return

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``kcap follow``: packets' ways through the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kcap.cli.capture import signals
+from kcap.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from kcap.session.follow import Follow, FollowRequest
+    from kcap.session.journey import Journey
+
+_EPILOG = """\
+A packet is followed from the first function at which EXPR matches until it is freed, whatever
+becomes of its headers meanwhile, and so are its copies. Where the kernel has kprobe_multi (Linux
+5.18 with CONFIG_FPROBE), all functions that tell of the way are looked at, elsewhere the main ones.
+
+examples:
+  kcap follow -f 'icmp and host 10.0.0.2'
+  kcap follow -f 'tcp port 80' -c 20 --html way.html
+  kcap follow -f 'udp port 53' --json | jq .end.text
+  kcap follow -f 'tcp[tcpflags] & tcp-syn != 0' -F 'ip_*' -F 'nf_*' -F 'tcp_*'
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="kcap follow",
+        description="Show the way of packets through the kernel: functions, times, what changed.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
+    add("-c", "--count", type=int, default=0, metavar="COUNT",
+        help="follow COUNT packets (and their copies), then end")  # fmt: skip
+    add("-d", "--duration", type=float, default=0, metavar="SECONDS", help="end after so long")
+    add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
+    add("--netns", default="", metavar="NETNS",
+        help="only packets in this network namespace: its name, inode number or path")  # fmt: skip
+    add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
+    add("-F", "--function", action="append", default=[], metavar="PATTERN",
+        help="look at these functions, with *; may be repeated")  # fmt: skip
+    add("--no-copies", action="store_true", help="don't follow copies")
+    add("--json", action="store_true", help="print a line of JSON for each packet")
+    add("--html", default="", metavar="FILE", help="write a page with a timeline to FILE")
+    add("-w", "--write", default="", metavar="FILE",
+        help="write the packet as it is at every function to FILE, too")  # fmt: skip
+    add("-q", "--quiet", action="store_true", help="print no ways")
+    add("-v", "--verbose", action="store_true", help="print the script, too")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Follow packets; the exit status.
+
+    :raises KcapError: what went wrong; nothing is left attached then.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(list(argv))
+    if arguments.write == "-":
+        parser.error("-w needs a file")
+    if arguments.count < 0:
+        raise UsageError("-c takes a number that is not negative")
+    if not (arguments.filter or arguments.interface or arguments.netns or arguments.mark):
+        print("without -f, -i, --netns or --mark all packets are followed", file=sys.stderr)
+    return _run(_request(arguments), arguments)
+
+
+def _request(arguments: argparse.Namespace) -> FollowRequest:
+    from kcap.session.capture import Request
+    from kcap.session.follow import FollowRequest
+
+    capture = Request(
+        places=(),
+        expression=arguments.filter,
+        path=arguments.write,
+        count=arguments.count,
+        interface=arguments.interface,
+        netns=arguments.netns,
+        mark=arguments.mark,
+    )
+    return FollowRequest(capture, tuple(arguments.function), not arguments.no_copies)
+
+
+def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:
+    from kcap.session.follow import Follow
+
+    kept: list[Journey] = []
+    show = _shower(arguments)
+    page = contextlib.ExitStack()
+    with page, Follow(request) as follow, signals(follow):
+        if arguments.verbose:
+            print(follow.script, end="", file=sys.stderr)
+        if arguments.html:  # what cannot be written is to be said before, not after
+            file = page.enter_context(_opened(arguments.html))
+        follow.attach()
+        print(
+            f"following packets through {follow.functions} functions; Ctrl-C ends",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        if arguments.duration:
+            follow.trace.on_tick = _Until(follow, time.monotonic() + arguments.duration)
+        for journey in follow.journeys():
+            show(journey)
+            if arguments.html:
+                kept.append(journey)
+        if arguments.html:
+            from kcap.session.follow_page import page_of
+
+            file.write(page_of(kept, arguments.filter))
+        lost = follow.losses
+    if lost:
+        print(f"{lost} sights of packets were lost: the rings were full", file=sys.stderr)
+    return 0
+
+
+def _opened(path: str) -> TextIO:
+    try:
+        return open(path, "w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error.strerror}") from error
+
+
+class _Until:
+    """Ends a trace at a time."""
+
+    def __init__(self, follow: Follow, end: float) -> None:
+        self._follow, self._end = follow, end
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._end:
+            self._follow.stop()
+
+
+def _shower(arguments: argparse.Namespace) -> Callable[[Journey], None]:
+    """What prints a way."""
+    from kcap.session.follow_text import TextWays, as_json
+
+    if arguments.quiet:
+        return lambda journey: None
+    if arguments.json:
+        from json import dumps
+
+        return lambda journey: print(dumps(as_json(journey)), flush=True)
+    ways = TextWays(colours=sys.stdout.isatty())
+    return lambda journey: print(*ways.lines(journey), "", sep="\n", flush=True)

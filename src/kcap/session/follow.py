@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Following packets through the kernel: ``kcap follow``.
+
+What is asked for becomes a script, as for ``kcap capture``: one kprobe for all functions that have
+the sk_buff as the same argument, which sends the start of the packet; tracepoints and functions
+that free it; functions that copy it. A packet that passes the filter at the first function is
+remembered by the address of its sk_buff, and seen everywhere until it is freed, whatever becomes of
+its headers; so are its copies. :mod:`kcap.session.journey` puts together what comes out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+from kcap.errors import UsageError
+from kcap.probes.kprobe import KprobeTarget
+from kcap.probes.traceable import KERNEL
+from kcap.records import dataclass
+from kcap.session import drops
+from kcap.session.capture import WHOLE, Capture, Request, conditions, quote
+from kcap.session.follow_places import COPYING, FREEING, choose
+from kcap.session.journey import Copied, Freed, Function, Journey, Tracker
+from kcap.session.skb_functions import SkbPoint, list_functions
+
+if TYPE_CHECKING:
+    from kcap.probes.system import System
+
+#: Bytes from skb->data on that are enough for all headers.
+HEADERS = 256
+#: Packets on their way at one time; beyond, the oldest is forgotten.
+MAX_TRACKED = 16384
+#: A record is in its ring at most so long after its time was taken, in nanoseconds.
+SETTLED_NS = 2_000_000
+#: Bytes that events of a kind have in common: see :func:`_event`.
+_FREED, _DROPPED, _CONSUMED, _COPIED = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class FollowRequest:
+    """What to follow.
+
+    :param capture: filters, and where the packets go as they are seen (its places are not looked
+        at). Its ``count`` is of packets, not of sights.
+    :param functions: patterns for the functions to look at, with ``*``; empty for those that tell
+        of the way (:mod:`kcap.session.follow_places`).
+    :param copies: follow copies, too.
+    """
+
+    capture: Request
+    functions: Sequence[str] = ()
+    copies: bool = True
+
+
+class Follow(Capture):
+    """A trace of packets' ways. Iterate over :meth:`journeys`.
+
+    :param request: what to follow.
+    :raises UsageError: no function is left, or a filter is wrong.
+    :raises ScriptError: the expression is wrong.
+    :raises KcapError: the kernel refuses it.
+    """
+
+    def __init__(self, request: FollowRequest) -> None:
+        self.follow = request
+        self._groups: dict[str, list[SkbPoint]] = {}
+        self._freeing: list[SkbPoint] = []
+        self._copying: list[SkbPoint] = []
+        self._reasons = drops.Reasons()
+        self._known: dict[int, tuple[Function, int]] = {}
+        self._waiting: list[tuple[int, int, object]] = []
+        self._order = count()
+        self.tracker = Tracker(self._function)
+        super().__init__(request.capture)
+
+    @property
+    def functions(self) -> int:
+        """At how many functions packets are seen."""
+        return sum(len(group) for group in self._groups.values())
+
+    @property
+    def losses(self) -> int:
+        """How many sights of packets found the rings full."""
+        from kcap.functions.events import Lost
+
+        return sum(event.count for event in self._messages if isinstance(event, Lost))
+
+    # --- the script ---
+
+    def _places(self, system: System) -> list[SkbPoint]:
+        """One function for each argument that is the packet; the others are added later."""
+        found = list(list_functions("*", system))
+        several = system.has("kprobe_multi")
+        chosen = list(choose(found, self.follow.functions, several=several))
+        if not chosen:
+            raise UsageError(
+                f"no function that takes a packet is called {', '.join(self.follow.functions)}",
+                hint="kcap capture --list shows what there is",
+            )
+        for point in chosen:
+            first = self._groups.setdefault(f"kprobe:{_first(chosen, point.index).name}", [])
+            first.append(point)
+        by_name = {point.name: point for point in found}
+        self._freeing = [by_name[name] for name in FREEING if name in by_name]
+        self._copying = [by_name[name] for name in COPYING if name in by_name]
+        return [
+            SkbPoint("kprobe", group[0].name, group[0].argument, group[0].index)
+            for group in self._groups.values()
+        ]
+
+    def _script(self, system: System) -> str:
+        self._reasons = drops.Reasons.of(system.btf)
+        parts = [
+            "config = { print_maps_on_exit = 0 }",
+            f"let @followed = lruhash({MAX_TRACKED});",
+        ]
+        parts += [self._sight(point) for point in self.points]
+        parts += self._frees()
+        if self.follow.copies:
+            parts += [_copy(point.name) for point in self._copying]
+        return "\n".join(parts) + "\n"
+
+    def _sight(self, point: SkbPoint) -> str:
+        """The probe that sees packets at all functions with the same argument."""
+        request = self.request
+        wanted = " && ".join(conditions(point, request)) or f"{point.skb}.protocol != 0"
+        full = begun = ""
+        if request.count:
+            full = f"if (@started >= {request.count}) {{ return; }} "
+            begun = "@started += 1; "
+        path = quote(request.script_path)
+        length = (request.snaplen or WHOLE) if request.path else HEADERS
+        return (
+            f"{point.probe} {{ $skb = {point.skb}; if (!has_key(@followed, (uint64)$skb)) {{ "
+            f"{full}if (!({wanted})) {{ return; }} {begun}@followed[(uint64)$skb] = 1; }} "
+            f"skboutput_linear({path}, $skb, {length}, 0); }}"
+        )
+
+    def _frees(self) -> Iterator[str]:
+        reason = "(uint64)args.reason" if self._reasons.known else "0"
+        place = "(uint64)args.location"
+        yield f"rawtracepoint:kfree_skb {{ {_event(_DROPPED, 'args.skb', reason, place)} }}"
+        place = place if self._reasons.consumed_where else "0"
+        yield f"rawtracepoint:consume_skb {{ {_event(_CONSUMED, 'args.skb', '0', place)} }}"
+        for point in self._freeing:
+            skb = f"((struct sk_buff *)arg{point.index})"
+            yield f"kprobe:{point.name} {{ {_event(_FREED, skb, '0', '0')} }}"
+
+    def _prepare(self) -> None:
+        """Let each probe have all the functions of its group."""
+        for program in self.checked.script.programs:
+            context = program.context
+            group = self._groups.get(context.name)
+            if group is not None:
+                context.targets = tuple(KprobeTarget(point.name, point.module) for point in group)
+                context.function = ""
+                context.extra["expanded"] = True
+
+    @property
+    def _delivers(self) -> bool:
+        return True
+
+    @property
+    def _limit(self) -> int:
+        return 0
+
+    # --- what comes out ---
+
+    def journeys(self) -> Iterator[Journey]:
+        """Every packet's way when it has ended; at the end those that have not."""
+        from kcap.functions.events import Looked
+        from kcap.packet.decode import Packet
+
+        trace = self.trace
+        trace.tell_looks = True
+        wanted = self.request.count or 1 << 62
+        ended = 0
+        for event in trace:
+            if isinstance(event, Packet):
+                self._wait(event.mono_ns, event)
+            elif (found := self._decoded(event)) is not None:
+                self._wait(found.mono_ns, found)
+            elif isinstance(event, Looked):
+                for journey in self._settle(event.mono_ns - SETTLED_NS):
+                    yield journey
+                    ended += not journey.copy_of
+                if ended >= wanted:
+                    self.stop()
+            else:
+                self._messages.append(event)
+        yield from self._settle(1 << 63)
+        yield from self.tracker.rest()
+
+    def _wait(self, mono_ns: int, event: object) -> None:
+        heapq.heappush(self._waiting, (mono_ns, next(self._order), event))
+
+    def _decoded(self, event: object) -> Freed | Copied | None:
+        from kcap.functions.events import Printf
+
+        if not isinstance(event, Printf):
+            return None
+        kind, mono_ns, skb, first, place = event.values
+        if kind == _COPIED:
+            return Copied(mono_ns, skb, first)
+        if kind == _DROPPED:
+            return Freed(mono_ns, skb, "dropped", self._reasons.name(first), place)
+        return Freed(mono_ns, skb, "consumed" if kind == _CONSUMED else "freed", "", place)
+
+    def _settle(self, until_ns: int) -> Iterator[Journey]:
+        """Take what happened before a time, in the order of time."""
+        waiting, tracker = self._waiting, self.tracker
+        while waiting and waiting[0][0] < until_ns:
+            event = heapq.heappop(waiting)[2]
+            if isinstance(event, Freed):
+                journey = tracker.freed(event)
+                if journey is not None:
+                    yield journey
+            elif isinstance(event, Copied):
+                tracker.copied(event)
+            else:
+                tracker.seen(event)  # type: ignore[arg-type]
+
+    def _function(self, address: int) -> tuple[Function, int]:
+        found = self._known.get(address)
+        if found is None:
+            symbol = self.trace.kernel_symbols.find(address)
+            if symbol is None:
+                found = Function(f"{address:#x}", ""), 0
+            else:
+                found = Function(symbol.name, symbol.module), symbol.offset
+            self._known[address] = found
+        return found
+
+
+def _first(points: Sequence[SkbPoint], index: int) -> SkbPoint:
+    """The first function of the kernel itself that has the packet as this argument."""
+    same = [point for point in points if point.index == index]
+    return next((point for point in same if point.module == KERNEL), same[0])
+
+
+def _event(kind: int, skb: str, first: str, place: str, *, after: str = "") -> str:
+    """A statement that tells what became of a packet that is followed, and forgets it."""
+    after = after or f"delete(@followed, (uint64){skb});"
+    return (
+        f"if (has_key(@followed, (uint64){skb})) {{ "
+        f'printf("%d %d %d %d %d\\n", (uint64){kind}, (uint64)nsecs(monotonic), (uint64){skb}, '
+        f"(uint64){first}, (uint64){place}); {after} }}"
+    )
+
+
+def _copy(name: str) -> str:
+    """The probe of a function that makes a copy: (new, old) are its arguments."""
+    return (
+        f"kprobe:{name} {{ {_event(_COPIED, 'arg1', 'arg0', '0', after='@followed[arg0] = 1;')} }}"
+    )

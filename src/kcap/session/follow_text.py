@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets' ways as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kcap.session.journey import Journey, Step
+
+#: Colours by what is coloured (SGR parameters).
+_COLOURS = {
+    "head": "1", "module": "36", "time": "2", "place": "2", "change": "33", "copy": "35",
+    "dropped": "1;31", "consumed": "32", "socket": "1;32", "freed": "2", "": "2",
+}  # fmt: skip
+
+
+def clock(time_ns: int) -> str:
+    """A time of day with microseconds, in the local time zone."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    whole = time.strftime("%H:%M:%S", time.localtime(seconds))
+    return f"{whole}.{nanoseconds // 1000:06}"
+
+
+def duration(nanoseconds: int) -> str:
+    """A time span in a unit that suits it."""
+    if nanoseconds < 10_000_000:
+        return f"{nanoseconds / 1000:.1f} us"
+    if nanoseconds < 10_000_000_000:
+        return f"{nanoseconds / 1_000_000:.1f} ms"
+    return f"{nanoseconds / 1_000_000_000:.1f} s"
+
+
+class TextWays:
+    """Writes ways as text, a block of lines for each.
+
+    :param colours: with colours, for a terminal.
+    """
+
+    def __init__(self, *, colours: bool = False) -> None:
+        self._colours = colours
+
+    def _paint(self, kind: str, text: str) -> str:
+        return f"\x1b[{_COLOURS[kind]}m{text}\x1b[0m" if self._colours and text else text
+
+    def lines(self, journey: Journey) -> Iterator[str]:
+        """One packet's way."""
+        head = f"packet {journey.id}"
+        if journey.copy_of:
+            head += f" (a copy of packet {journey.copy_of})"
+        what = self._paint("head", f"{head}: {journey.what or 'never seen'}")
+        yield f"{what}  {self._paint('time', clock(journey.time_ns))}"
+        names = [_name(step) for step in journey.steps if not step.copy]
+        width = min(max(map(len, names), default=0), 48)
+        before, place = 0, ("", 0, 0, "", 0)
+        for step in journey.steps:
+            when = f"{duration(step.delta_ns):>10}  +{duration(step.delta_ns - before):<9}"
+            before = step.delta_ns
+            if step.copy:
+                yield f"  {self._paint('time', when)}  " + self._paint(
+                    "copy", f"copied: the copy is packet {step.copy}"
+                )
+                continue
+            line = f"  {self._paint('time', when)}  {self._painted_name(step, width)}"
+            here = (step.interface, step.netns, step.cpu, step.comm, step.pid)
+            if here != place:  # only where something is new
+                line += f"  {self._paint('place', _where(step))}"
+                place = here
+            yield line.rstrip()
+            for change in step.changes:
+                yield f"  {'':22}    {self._paint('change', f'~ {change}')}"
+        when = f"{duration(journey.end.delta_ns):>10}" if journey.end.kind else f"{'':10}"
+        yield f"  {self._paint('time', when)}{'':14}" + self._paint(
+            journey.end.kind, f"= {journey.end}"
+        )
+
+    def _painted_name(self, step: Step, width: int) -> str:
+        padding = " " * max(width - len(_name(step)), 0)
+        module = f" [{step.function.module}]" if step.function.module else ""
+        return step.function.name + self._paint("module", module) + padding
+
+
+def _name(step: Step) -> str:
+    module = f" [{step.function.module}]" if step.function.module else ""
+    return step.function.name + module
+
+
+def _where(step: Step) -> str:
+    netns = f" netns {step.netns}" if step.netns else ""
+    return f"{step.interface or '-'}{netns} cpu {step.cpu} {step.comm}[{step.pid}]"
+
+
+def as_json(journey: Journey) -> dict[str, Any]:
+    """A packet's way as what json.dumps() takes. Times are nanoseconds."""
+    end = journey.end
+    return {
+        "packet": journey.id,
+        "copy_of": journey.copy_of or None,
+        "skb": f"{journey.skb:#x}",
+        "time": journey.time_ns,
+        "what": journey.what,
+        "steps": [_step(step) for step in journey.steps],
+        "end": {
+            "kind": end.kind or "on its way",
+            "reason": end.reason or None,
+            "place": end.place or None,
+            "delta": end.delta_ns,
+            "text": str(end),
+        },
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    if step.copy:
+        return {"delta": step.delta_ns, "copy": step.copy}
+    return {
+        "delta": step.delta_ns,
+        "function": step.function.name,
+        "module": step.function.module or None,
+        "interface": step.interface or None,
+        "netns": step.netns or None,
+        "mark": step.mark,
+        "length": step.length,
+        "cpu": step.cpu,
+        "pid": step.pid,
+        "comm": step.comm,
+        "changes": [
+            {"field": change.field, "before": change.before or None, "after": change.after or None}
+            for change in step.changes
+        ],
+    }
