@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways of packets are put together from sights of them."""
+
+from __future__ import annotations
+
+from scapy.layers.inet import IP, UDP
+
+from kcap.packet import linktype
+from kcap.packet.decode import Packet
+from kcap.session.follow_text import TextWays, as_json, duration
+from kcap.session.journey import Copied, Freed, Function, Tracker
+
+NAMES = {1: ("ip_rcv", ""), 2: ("nf_nat_packet", "nf_nat"), 3: ("__udp_enqueue_schedule_skb", "")}
+REALTIME = 1_700_000_000_000_000_000
+
+
+def symbol(address: int) -> tuple[Function, int]:
+    name, module = NAMES.get(address & 0xFF, ("free_it", ""))
+    return Function(name, module), address >> 8
+
+
+def sight(at: int, where: int, skb: int = 0x10, source: str = "10.0.0.1", mark: int = 0) -> Packet:
+    data = bytes(IP(src=source, dst="10.0.0.2", id=1) / UDP(sport=1, dport=2))
+    return Packet(
+        time_ns=REALTIME + at, mono_ns=at, site=0, path="", probe="", function="first",
+        link_type=linktype.RAW, data=data, original_length=len(data), interface="eth0", ifindex=2,
+        netns=40, direction="in", protocol=0x800, vlan=None, mark=mark, queue=0, skb=skb, pid=7,
+        tid=7, comm="ping", cpu=1, made_header=False, linear_only=True, address=where,
+    )  # fmt: skip
+
+
+def test_way_has_functions_times_and_changes() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 1))
+    tracker.seen(sight(3000, 2, source="192.0.2.1", mark=5))
+    journey = tracker.freed(Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
+    assert journey is not None
+    assert [(step.delta_ns, step.function, list(map(str, step.changes)))
+            for step in journey.steps] == [
+        (0, ("ip_rcv", ""), []),
+        (2000, ("nf_nat_packet", "nf_nat"), ["ip.src 10.0.0.1 -> 192.0.2.1", "mark 0x0 -> 0x5"]),
+    ]  # fmt: skip
+    assert str(journey.end) == "dropped: NO_SOCKET at free_it+31"
+    assert journey.what == "IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0"
+    assert tracker.active == {}
+
+
+def test_queued_packet_was_handed_to_a_socket_whoever_frees_it() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 3))
+    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 4))
+    assert journey is not None
+    assert str(journey.end) == "handed to a socket by __udp_enqueue_schedule_skb"
+
+
+def test_copy_has_a_way_of_its_own() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 1))
+    tracker.copied(Copied(2000, 0x10, 0x20))
+    tracker.seen(sight(3000, 2, skb=0x20))
+    copy = tracker.freed(Freed(3500, 0x20, "consumed"))
+    assert copy is not None
+    assert (copy.id, copy.copy_of, copy.sights, copy.what) == (
+        2, 1, 1, "IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0",
+    )  # fmt: skip
+    (rest,) = tracker.rest()
+    assert [step.copy for step in rest.steps] == [0, 2]
+    assert str(rest.end) == "still on its way"
+
+
+def test_address_is_another_packets_once_it_was_freed() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 1))
+    tracker.freed(Freed(1500, 0x10, "freed"))
+    tracker.seen(sight(2000, 1))
+    assert [journey.id for journey in tracker.rest()] == [2]
+    assert tracker.freed(Freed(2500, 0x99, "dropped")) is None
+
+
+def test_text_is_a_block_a_packet() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 1))
+    tracker.seen(sight(3500, 2, source="192.0.2.1"))
+    journey = tracker.freed(Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
+    assert journey is not None
+    head, *lines = TextWays().lines(journey)
+    assert head.startswith("packet 1: IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0  ")
+    assert [line.split() for line in lines] == [
+        ["0.0", "us", "+0.0", "us", "ip_rcv", "eth0", "netns", "40", "cpu", "1", "ping[7]"],
+        ["2.5", "us", "+2.5", "us", "nf_nat_packet", "[nf_nat]"],
+        ["~", "ip.src", "10.0.0.1", "->", "192.0.2.1"],
+        ["3.5", "us", "=", "dropped:", "NO_SOCKET", "at", "free_it+31"],
+    ]
+    assert "\x1b" not in "".join(lines)
+    assert "\x1b[1;31m= dropped" in "".join(TextWays(colours=True).lines(journey))
+
+
+def test_json_says_the_same() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 1))
+    journey = tracker.freed(Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
+    assert journey is not None
+    said = as_json(journey)
+    assert said["end"] == {
+        "kind": "dropped", "reason": "NO_SOCKET", "place": "free_it+31", "delta": 3500,
+        "text": "dropped: NO_SOCKET at free_it+31",
+    }  # fmt: skip
+    assert said["steps"][0] == {
+        "delta": 0, "function": "ip_rcv", "module": None, "interface": "eth0", "netns": 40,
+        "mark": 0, "length": 28, "cpu": 1, "pid": 7, "comm": "ping", "changes": [],
+    }  # fmt: skip
+    assert (said["packet"], said["copy_of"], said["skb"]) == (1, None, "0x10")
+
+
+def test_spans_have_units_that_suit_them() -> None:
+    assert [duration(n) for n in (150, 2_500_000, 25_000_000, 12_000_000_000)] == [
+        "0.1 us", "2500.0 us", "25.0 ms", "12.0 s",
+    ]  # fmt: skip
