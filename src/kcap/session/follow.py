@@ -66,6 +66,8 @@ class Follow(Capture):
     def __init__(self, request: FollowRequest) -> None:
         self.follow = request
         self._groups: dict[str, list[SkbPoint]] = {}
+        #: At how many functions packets are seen.
+        self.functions = 0
         self._freeing: list[SkbPoint] = []
         self._copying: list[SkbPoint] = []
         self._reasons = drops.Reasons()
@@ -74,11 +76,6 @@ class Follow(Capture):
         self._order = count()
         self.tracker = Tracker(self._function)
         super().__init__(request.capture)
-
-    @property
-    def functions(self) -> int:
-        """At how many functions packets are seen."""
-        return sum(len(group) for group in self._groups.values())
 
     @property
     def losses(self) -> int:
@@ -102,13 +99,17 @@ class Follow(Capture):
         for point in chosen:
             first = self._groups.setdefault(f"kprobe:{_first(chosen, point.index).name}", [])
             first.append(point)
+        places = [
+            SkbPoint("kprobe", name.partition(":")[2], group[0].argument, group[0].index)
+            for name, group in self._groups.items()
+        ]
+        self.functions = len(chosen)
         by_name = {point.name: point for point in found}
         self._freeing = [by_name[name] for name in FREEING if name in by_name]
+        if self._freeing:
+            self._groups[f"kprobe:{self._freeing[0].name}"] = self._freeing
         self._copying = [by_name[name] for name in COPYING if name in by_name]
-        return [
-            SkbPoint("kprobe", group[0].name, group[0].argument, group[0].index)
-            for group in self._groups.values()
-        ]
+        return places
 
     def _script(self, system: System) -> str:
         self._reasons = drops.Reasons.of(system.btf)
@@ -144,9 +145,8 @@ class Follow(Capture):
         yield f"rawtracepoint:kfree_skb {{ {_event(_DROPPED, 'args.skb', reason, place)} }}"
         place = place if self._reasons.consumed_where else "0"
         yield f"rawtracepoint:consume_skb {{ {_event(_CONSUMED, 'args.skb', '0', place)} }}"
-        for point in self._freeing:
-            skb = f"((struct sk_buff *)arg{point.index})"
-            yield f"kprobe:{point.name} {{ {_event(_FREED, skb, '0', '0')} }}"
+        if self._freeing:  # all of them have it as their first argument
+            yield f"kprobe:{self._freeing[0].name} {{ {_event(_FREED, 'arg0', '0', '0')} }}"
 
     def _prepare(self) -> None:
         """Let each probe have all the functions of its group."""

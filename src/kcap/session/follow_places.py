@@ -92,6 +92,11 @@ _MAIN: Final = (
 )  # fmt: skip
 
 
+#: Each position of the argument is a program of its own to load; a handful of functions, none of
+#: which is on a packet's usual way, have it further back.
+_LAST_ARGUMENT: Final = 3
+
+
 def choose(
     points: Iterable[SkbPoint], patterns: Iterable[str], *, several: bool
 ) -> Iterator[SkbPoint]:
@@ -105,7 +110,7 @@ def choose(
     never = {*FREEING, *COPYING}
     for point in points:
         name = point.name
-        if name in never or point.index > 5:  # 5: what registers pass
+        if name in never or point.index > _LAST_ARGUMENT:
             continue
         if wanted:
             fits = any(fnmatchcase(name, pattern) for pattern in wanted)

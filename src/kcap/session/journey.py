@@ -95,7 +95,8 @@ class Journey:
     :param id: numbers from 1, in the order in which packets were first seen.
     :param skb: the sk_buff's address.
     :param copy_of: the packet that this is a copy of; 0 if it is none.
-    :param what: the packet in a few words, as first seen.
+    :param what: the packet in a few words, by the first sight of a complete header.
+    :param complete: that has been.
     """
 
     id: int
@@ -108,11 +109,17 @@ class Journey:
     end: End = End()
     headers: list[Layer] = field(default_factory=list)
     queued_at: str = ""
+    complete: bool = False
 
     @property
     def sights(self) -> int:
         """At how many functions it was seen."""
         return sum(not step.copy for step in self.steps)
+
+
+def _is_complete(data: bytes) -> bool:
+    """Whether a frame's IPv4 header has a length: it gets one late where packets are made."""
+    return data[12:14] != b"\x08\x00" or data[16:18] != bytes(2)
 
 
 class Freed(NamedTuple):
@@ -160,8 +167,9 @@ class Tracker:
         else:
             where = Function(packet.function, "")
         found = layers(packet.link_type, packet.data, made_header=packet.made_header)
-        if not journey.what:
+        if not journey.complete:
             journey.what = summarise(packet.link_type, packet.data, packet.original_length)
+            journey.complete = _is_complete(packet.data)
         journey.steps.append(
             Step(
                 packet.time_ns, packet.mono_ns - journey.mono_ns, where, 0, packet.interface,

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of ``kcap follow`` in a real browser: headless Chromium."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from html import unescape
+
+import pytest
+
+from kcap.packet.headers import Change
+from kcap.session.follow_page import page_of
+from kcap.session.journey import End, Function, Journey, Step
+
+TIME = 1_700_000_000_123_456_789
+
+
+def journey(number: int, end: End, *, copy_of: int = 0, comm: str = "ping") -> Journey:
+    steps = [
+        Step(TIME, 0, Function("ip_rcv", ""), 0, "eth0", 40, 0, 98, 0, 7, comm),
+        Step(TIME + 2000, 2000, Function("nf_nat_manip_pkt", "nf_nat"), 0, "eth0", 40, 0, 98, 0, 7,
+             comm, [Change("ip.src", "10.0.0.1", "192.0.2.1"), Change("gre", "", "gre key 7")]),
+        Step(TIME + 2500, 2500, Function("", ""), number + 1),
+    ]  # fmt: skip
+    return Journey(number, 0x10, TIME + number * 10_000, number * 10_000, copy_of,
+                   f"UDP number {number}", steps, end)  # fmt: skip
+
+
+WAYS = [
+    journey(1, End("dropped", "NO_SOCKET", "udp_rcv+31", 9000)),
+    journey(2, End("socket", "", "tcp_queue_rcv", 9000), copy_of=1),
+    journey(3, End(), comm="</script><b>"),
+]
+#: Appended to the page: what a person does, and then what there is to see.
+ACT = """<script>(() => {
+const see = selector => document.querySelector(selector);
+const all = selector => [...document.querySelectorAll(selector)].map(e => e.textContent);
+const press = k => document.body.dispatchEvent(
+  new KeyboardEvent("keydown", { key: k, bubbles: true }));
+const say = (name, value) => { const e = document.createElement("output"); e.id = "said-" + name;
+  e.textContent = value; document.body.append(e); };
+const title = () => see("#way h2").textContent;
+const rows = () => all("#lanes [role=option]").length;
+const left = () => parseFloat(document.querySelectorAll("#lanes .mark")[2].style.left);
+say("rows", rows()); say("counts", see("#counts").textContent);
+say("first", title()); say("end", see("#way .end").textContent);
+say("steps", all("#way .step > div > span.mono").join());
+say("changes", all("#way .change").join());
+press("c"); say("change", see(".step.now > div > .mono").textContent);
+press("ArrowDown"); say("second", title());
+const before = left(); press("+"); say("zoomed", left() > before);
+press("0"); say("back", left() === before);
+press("End"); say("third", title()); say("process", see("#way .place").textContent);
+const find = see("#find"); press("/"); say("focus", document.activeElement === find);
+find.value = "no_socket"; find.dispatchEvent(new Event("input"));
+say("found", rows() + " " + title());
+find.value = "no such thing"; find.dispatchEvent(new Event("input"));
+say("nothing", rows() + " " + !see("#none").hidden);
+find.blur(); press("t"); const first = document.documentElement.dataset.theme; press("t");
+say("themes", [first, document.documentElement.dataset.theme].sort().join());
+})();</script>"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what the page showed while the keyboard was used, by name."""
+    directory = tmp_path_factory.mktemp("page")
+    page = directory / "way.html"
+    page.write_text(page_of(WAYS, "udp and <b>") + ACT, encoding="utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={directory / 'profile'}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    pairs = re.findall(r'<output id="said-(\w+)">(.*?)</output>', done.stdout, re.DOTALL)
+    return {name: unescape(value) for name, value in pairs}
+
+
+def test_page_shows_packets_and_a_way(said: dict[str, str]) -> None:
+    assert said["rows"] == "3"
+    assert said["counts"] == "3 packets, 1 dropped"
+    assert said["first"] == "Packet 1: UDP number 1"
+    assert said["end"] == "✕ dropped: NO_SOCKET at udp_rcv+31"
+    assert said["steps"] == "ip_rcv,nf_nat_manip_pkt,nf_nat"
+    assert said["changes"] == "ip.src 10.0.0.1 → 192.0.2.1,header added gre key 7"
+
+
+def test_keys_move_and_zoom(said: dict[str, str]) -> None:
+    assert said["change"] == "nf_nat_manip_pkt"
+    assert said["second"] == "Packet 2: UDP number 2"
+    assert said["third"] == "Packet 3: UDP number 3"
+    assert (said["zoomed"], said["back"], said["focus"]) == ("true", "true", "true")
+    assert said["themes"] == "dark,light"
+
+
+def test_filter_leaves_packets_that_match(said: dict[str, str]) -> None:
+    assert said["found"] == "1 Packet 1: UDP number 1"
+    assert said["nothing"] == "0 true"
+
+
+def test_names_of_processes_are_text(said: dict[str, str]) -> None:
+    assert "</script><b>[7]" in said["process"]
+
+
+def test_page_needs_nothing_from_elsewhere() -> None:
+    page = page_of(WAYS, "udp and <b>")
+    assert not re.search(r"""(src|href)\s*=\s*["']?(http|//)|@import|url\(""", page)
+    assert "<title>kcap follow: udp and &lt;b&gt;</title>" in page
+    assert "@@" not in page
