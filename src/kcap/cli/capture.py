@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -190,13 +189,11 @@ def line(packet: Packet, *, verbose: bool = False) -> str:
 
     :param verbose: also CPU, network namespace, mark and the skb's address.
     """
-    from kcap.packet.summary import summarise
+    from kcap.packet.summary import clock, summarise
 
-    seconds, nanoseconds = divmod(packet.time_ns, 1_000_000_000)
-    clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     where = f"{packet.interface or '-'} {packet.direction or '-'}"
     what = summarise(packet.link_type, packet.data, packet.original_length)
-    said = f"{clock}.{nanoseconds // 1000:06} {where} {packet.function} "
+    said = f"{clock(packet.time_ns)} {where} {packet.function} "
     said += f"{packet.comm}[{packet.pid}] {what}"
     if packet.linear_only:
         said += " (without fragments)"

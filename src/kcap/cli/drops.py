@@ -10,13 +10,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli.capture import signals
+from kcap.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
-    from kcap.session.drops import Drop, Drops
+    from kcap.session.drops import Drop, DroppedPacket, Drops
 
-_CLEAR = "\x1b[H\x1b[2J"
+#: To the top left; the rest of a line away; everything below away.
+_HOME, _LINE_END, _BELOW = "\x1b[H", "\x1b[K\n", "\x1b[J"
+_RED, _DIM, _RESET = "\x1b[31m", "\x1b[2m", "\x1b[0m"
+#: Names of interfaces and processes in a cell of the table.
+_NAMES = 3
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,21 +30,28 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="kcap drops",
-        description="Count dropped packets by reason and place (tracepoint skb:kfree_skb).",
+        description="Show dropped packets with reason and place (tracepoint skb:kfree_skb): on a "
+        "terminal a live table of what was counted, otherwise a line for each packet; at the end "
+        "the table.",
     )
     add = parser.add_argument
     add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
     add("-w", "--write", default="", metavar="FILE", help="write the dropped packets to FILE, too")
+    add("-c", "--count", type=int, default=0, metavar="COUNT", help="end after COUNT packets")
     add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
     add("--netns", default="", metavar="NETNS", help="only packets in this network namespace")
     add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
+    add("--pid", type=int, default=0, metavar="PID", help="only while this process is current")
     add("-d", "--duration", type=float, default=0, metavar="SECONDS", help="end after so long")
-    add("-q", "--quiet", action="store_true", help="no live table, only the one at the end")
+    add("-l", "--lines", action="store_true", help="a line for each packet on a terminal, too")
+    add("--stack", action="store_true", help="a line for each packet, and its call stack")
+    add("--json", action="store_true", help="a line of JSON for each packet, no table")
+    add("-q", "--quiet", action="store_true", help="count only: nothing but the table at the end")
     return parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Count drops; the exit status.
+    """Show drops; the exit status.
 
     :raises KcapError: what went wrong; nothing is left attached then.
     """
@@ -46,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(list(argv))
     if arguments.write == "-":
         parser.error("-w needs a file: kcap capture net:kfree_skb -w - writes a stream")
+    if arguments.count < 0:
+        raise UsageError("-c takes a number that is not negative")
     from kcap.session.capture import Request
     from kcap.session.drops import Drops
 
@@ -53,46 +68,150 @@ def main(argv: Sequence[str]) -> int:
         places=(),
         expression=arguments.filter,
         path=arguments.write,
+        count=arguments.count,
         interface=arguments.interface,
         netns=arguments.netns,
         mark=arguments.mark,
+        pid=arguments.pid,
     )
-    with Drops(request) as drops, signals(drops):
+    each = arguments.lines or arguments.stack or arguments.json or bool(arguments.count)
+    each = (each or not sys.stdout.isatty()) and not arguments.quiet
+    with Drops(request, each=each, stacks=arguments.stack) as drops, signals(drops):
         drops.attach()
         print("counting dropped packets; Ctrl-C ends", file=sys.stderr, flush=True)
-        drops.trace.on_tick = _Live(drops, arguments)
-        for _ in drops:
-            pass
+        drops.trace.on_tick = _Tick(drops, arguments, table=not each)
+        _show(drops, arguments)
         table = drops.table
-    print(*table_lines(table), sep="\n")
+    if not arguments.json:
+        print(*table_lines(table), sep="\n")
+    _report_losses(drops)
     return 0
 
 
-class _Live:
-    """Shows the table every second on a terminal, and ends the trace when its time is over.
+def _show(drops: Drops, arguments: argparse.Namespace) -> None:
+    """Print packets as they come, until the end."""
+    colours = sys.stdout.isatty()
+    for dropped in drops.packets():
+        if arguments.json:
+            from json import dumps
+
+            print(dumps(as_json(dropped)))
+        else:
+            print(*packet_lines(dropped, colours=colours), sep="\n")
+
+
+def _report_losses(drops: Drops) -> None:
+    from kcap.functions.events import Lost
+
+    for kind, what in (("packet", "packets"), ("event", "packets' reasons"), ("map", "counts")):
+        lost = sum(e.count for e in drops.messages if isinstance(e, Lost) and e.kind == kind)
+        if lost:
+            print(f"{lost} {what} were lost: the ring or map was full", file=sys.stderr)
+
+
+class _Tick:
+    """Flushes lines or shows the table every second, and ends the trace when its time is over.
 
     :param arguments: the command line.
+    :param table: the table is wanted, not lines.
     """
 
-    def __init__(self, drops: Drops, arguments: argparse.Namespace) -> None:
+    def __init__(self, drops: Drops, arguments: argparse.Namespace, *, table: bool) -> None:
         self._drops = drops
-        self._live = sys.stdout.isatty() and not arguments.quiet
+        self._live = table and sys.stdout.isatty() and not arguments.quiet
         self._next = time.monotonic()
         self._end = self._next + arguments.duration if arguments.duration else float("inf")
+        self._before: dict[tuple[str, str], int] = {}
+        if self._live:
+            sys.stdout.write(_HOME + _BELOW)
 
     def __call__(self) -> None:
         now = time.monotonic()
         if now >= self._end:
             self._drops.stop()
-        if self._live and now >= self._next:
+        if not self._live:
+            sys.stdout.flush()
+        elif now >= self._next:
             self._next = now + 1
+            lines = self._lines()
             with contextlib.suppress(BlockingIOError):
-                print(_CLEAR + "\n".join(table_lines(self._drops.table)), flush=True)
+                # Written over what is there: a screen that is cleared first flickers.
+                print(_HOME + _LINE_END.join([*lines, ""]) + _BELOW, end="", flush=True)
+
+    def _lines(self) -> list[str]:
+        """The table with what came since the last look, as much of it as the screen holds."""
+        import shutil
+
+        table = self._drops.table
+        rates = [each.count - self._before.get((each.reason, each.place), 0) for each in table]
+        self._before = {(each.reason, each.place): each.count for each in table}
+        size = shutil.get_terminal_size()
+        lines = table_lines(table, rates)[: max(size.lines - 1, 2)]
+        return [line[: size.columns] for line in lines]
 
 
-def table_lines(table: Sequence[Drop]) -> list[str]:
-    """Drops as a table, the most frequent first."""
-    rows = [("count", "reason", "place")]
-    rows += [(str(each.count), each.reason or "-", each.place) for each in table]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    return [f"{row[0].rjust(widths[0])}  {row[1].ljust(widths[1])}  {row[2]}" for row in rows]
+def table_lines(table: Sequence[Drop], rates: Sequence[int] | None = None) -> list[str]:
+    """Drops as a table, the most frequent first.
+
+    :param rates: how many came in the last second, for each row.
+    """
+    head = ["count", "reason", "place", "interface", "process"]
+    rows = [
+        [str(each.count), each.reason or "-", each.place, _few(each.interfaces),
+         _few(each.processes)]
+        for each in table
+    ]  # fmt: skip
+    if rates is not None:
+        head.insert(1, "/s")
+        for row, rate in zip(rows, rates, strict=True):
+            row.insert(1, str(rate) if rate else "")
+    rows.insert(0, head)
+    numbers = 1 if rates is None else 2
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column < numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    shown = ",".join(names[:_NAMES])
+    return f"{shown},+{len(names) - _NAMES}" if len(names) > _NAMES else shown or "-"
+
+
+def packet_lines(dropped: DroppedPacket, *, colours: bool = False) -> list[str]:
+    """A dropped packet as a line, and a line for each function of its stack."""
+    from kcap.packet.summary import clock, summarise
+
+    packet = dropped.packet
+    red, dim, reset = (_RED, _DIM, _RESET) if colours else ("", "", "")
+    what = summarise(packet.link_type, packet.data, packet.original_length)
+    head = (
+        f"{clock(packet.time_ns)} {packet.interface or '-'} {red}{dropped.reason or '-'}{reset} "
+        f"{dropped.place} {dim}{packet.comm}[{packet.pid}]{reset} {what}"
+    )
+    return [head, *(f"    {dim}{frame}{reset}" for frame in dropped.stack)]
+
+
+def as_json(dropped: DroppedPacket) -> dict[str, Any]:
+    """A dropped packet as what json.dumps() takes. The time is in nanoseconds."""
+    from kcap.packet.summary import summarise
+
+    packet = dropped.packet
+    return {
+        "time": packet.time_ns,
+        "reason": dropped.reason or None,
+        "place": dropped.place,
+        "interface": packet.interface or None,
+        "netns": packet.netns or None,
+        "mark": packet.mark,
+        "cpu": packet.cpu,
+        "pid": packet.pid,
+        "comm": packet.comm,
+        "what": summarise(packet.link_type, packet.data, packet.original_length),
+        "stack": list(dropped.stack) or None,
+    }

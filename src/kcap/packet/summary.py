@@ -7,6 +7,7 @@ Nothing here trusts the packet: whatever is cut off or does not add up is said a
 from __future__ import annotations
 
 import ipaddress
+import time
 from typing import Final
 
 from kcap.packet import linktype
@@ -29,6 +30,13 @@ _ICMPV6_TYPES: Final = {1: "unreachable", 2: "packet too big", 3: "time exceeded
 #: routing, destination options.
 _EXTENSIONS: Final = frozenset({0, 43, 60})
 _FRAGMENT: Final = 44
+
+
+def clock(time_ns: int) -> str:
+    """A time of day with microseconds, in the local time zone."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    whole = time.strftime("%H:%M:%S", time.localtime(seconds))
+    return f"{whole}.{nanoseconds // 1000:06}"
 
 
 def summarise(link_type: int, data: bytes, original_length: int) -> str:

@@ -7,7 +7,7 @@ with it; those that went their way are freed by consume_skb(). Since Linux 5.17 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -17,9 +17,14 @@ from kcap.session.capture import Capture, Request, generate
 
 if TYPE_CHECKING:
     from kcap.btf import Btf
+    from kcap.packet.decode import Packet
     from kcap.probes.system import System
 
 PLACE = "rawtracepoint:kfree_skb"
+#: Bytes from skb->data on that are enough to say what a packet is.
+HEADERS = 256
+#: Most functions of a call stack.
+STACK_DEPTH = 24
 _PREFIX = "SKB_DROP_REASON_"
 #: A reason that every kernel with reasons has: the enumeration is found by it.
 _KNOWN = "SKB_DROP_REASON_NOT_SPECIFIED"
@@ -34,45 +39,131 @@ class Drop:
 
     :param reason: the kernel's name without ``SKB_DROP_REASON_``; '' before 5.17.
     :param place: function and offset that freed them, or the address.
+    :param interfaces: names of skb->dev, the most frequent first.
+    :param processes: names of the processes that were current, the most frequent first.
     """
 
     reason: str
     place: str
     count: int
+    interfaces: tuple[str, ...] = ()
+    processes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class DroppedPacket:
+    """One packet that was dropped.
+
+    :param packet: its start, and what the probe saw of it.
+    :param reason: as of :class:`Drop`.
+    :param place: as of :class:`Drop`.
+    :param stack: the call stack, innermost function first; empty unless asked for.
+    """
+
+    packet: Packet
+    reason: str
+    place: str
+    stack: Sequence[str]
 
 
 class Drops(Capture):
-    """A trace of dropped packets. Iterate to run it; :attr:`table` can be read meanwhile.
+    """A trace of dropped packets. Iterate over it to run it, or over :meth:`packets` to see each;
+    :attr:`table` can be read meanwhile.
 
     :param request: filters, and a path for the packets themselves; its places are not looked at.
+    :param each: :meth:`packets` is wanted: packets are told one by one, not only counted.
+    :param stacks: with call stacks.
     :raises UsageError: as :class:`Capture`.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, each: bool = False, stacks: bool = False) -> None:
         self._reasons = Reasons()
+        self._each, self._stacks = each, stacks
+        #: What was told of packets whose start has not been seen yet, by sk_buff.
+        self._told: dict[int, list[tuple[str, str, list[str]]]] = {}
+        self._seen: dict[int, list[Packet]] = {}
         super().__init__(replace(request, places=(PLACE,)))
 
     def _script(self, system: System) -> str:
         self._reasons = Reasons.of(system.btf)
-        reason = "(uint64)args.reason" if self._reasons.known else "0"
-        extra = f"@drops[{reason}, (uint64)args.location] = count(); "
-        return generate(self.points, self.request, extra=extra, output=bool(self.request.path))
+        skb = self.points[0].skb
+        reason = "(uint64)args.reason" if self._reasons.known else "(uint64)0"
+        place = "(uint64)args.location"
+        extra = f"@drops[{reason}, {place}, {skb}.dev.name, comm] = count(); "
+        if self._each:
+            stack, value = (" %s", f", kstack({STACK_DEPTH})") if self._stacks else ("", "")
+            extra += f'printf("%d %d %d{stack}\n", (uint64){skb}, {reason}, {place}{value}); '
+        request = self.request
+        if self._each and not request.path:
+            request = replace(request, snaplen=request.snaplen or HEADERS)
+        output = self._each or bool(request.path)
+        return generate(self.points, request, extra=extra, output=output)
+
+    def packets(self) -> Iterator[DroppedPacket]:
+        """Every packet that is dropped, as it is told.
+
+        Packets and what is told of them come through rings of their own: they are put together by
+        the sk_buff's address, in order.
+        """
+        from kcap.functions.events import Printf
+        from kcap.packet.decode import Packet
+
+        for event in self.trace:
+            if isinstance(event, Packet):
+                self._seen.setdefault(event.skb, []).append(event)
+                yield from self._paired(event.skb)
+            elif isinstance(event, Printf):
+                skb, reason, place = event.values[:3]
+                frames = [line.strip() for line in event.text.splitlines()[1:] if line.strip()]
+                told = self._reasons.name(reason), self._symbol(place), frames
+                self._told.setdefault(skb, []).append(told)
+                yield from self._paired(skb)
+            else:
+                self._messages.append(event)
+
+    def _paired(self, skb: int) -> Iterator[DroppedPacket]:
+        seen, told = self._seen.get(skb), self._told.get(skb)
+        if seen and told:
+            yield DroppedPacket(seen.pop(0), *told.pop(0))
+            if not seen:
+                del self._seen[skb]
+            if not told:
+                del self._told[skb]
+
+    def _symbol(self, address: int) -> str:
+        return self.trace.runtime.environment.kernel_symbol(address, offset=True)
 
     @property
     def table(self) -> list[Drop]:
         """What has been dropped so far, the most frequent first."""
-        trace = self.trace
-        symbol = trace.runtime.environment.kernel_symbol
-        found: dict[tuple[str, str], int] = {}
-        for (reason, location), count in trace.runtime.read_map(self.checked.script.maps["@drops"]):
-            key = self._reasons.name(reason), symbol(location, offset=True)
-            found[key] = found.get(key, 0) + count
-        drops = [Drop(reason, place, count) for (reason, place), count in found.items()]
+        rows: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+        entries = self.trace.runtime.read_map(self.checked.script.maps["@drops"])
+        for (reason, location, interface, process), count in entries:
+            row = rows.setdefault((self._reasons.name(reason), self._symbol(location)), {})
+            row[interface, process] = row.get((interface, process), 0) + count
+        drops = [
+            Drop(*key, sum(row.values()), _frequent(row, 0), _frequent(row, 1))
+            for key, row in rows.items()
+        ]
         return sorted(drops, key=lambda drop: (-drop.count, drop.reason, drop.place))
 
     @property
     def _delivers(self) -> bool:
-        return False
+        return self._each
+
+    @property
+    def messages(self) -> Sequence[object]:
+        """What else the trace said: losses."""
+        return self._messages
+
+
+def _frequent(row: Mapping[tuple[str, str], int], part: int) -> tuple[str, ...]:
+    """One part of the keys, the most frequent first."""
+    counts: dict[str, int] = {}
+    for key, count in row.items():
+        if key[part]:
+            counts[key[part]] = counts.get(key[part], 0) + count
+    return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from kcap.packet.summary import clock
 
 if TYPE_CHECKING:
     from kcap.session.journey import Journey, Step
@@ -15,13 +16,6 @@ _COLOURS = {
     "head": "1", "module": "36", "time": "2", "place": "2", "change": "33", "copy": "35",
     "dropped": "1;31", "consumed": "32", "socket": "1;32", "freed": "2", "": "2",
 }  # fmt: skip
-
-
-def clock(time_ns: int) -> str:
-    """A time of day with microseconds, in the local time zone."""
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    whole = time.strftime("%H:%M:%S", time.localtime(seconds))
-    return f"{whole}.{nanoseconds // 1000:06}"
 
 
 def duration(nanoseconds: int) -> str:

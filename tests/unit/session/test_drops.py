@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 from kcap.btf import Btf, Enum
 from kcap.btf.build import BtfBuilder
-from kcap.cli.drops import main, table_lines
+from kcap.cli.drops import as_json, main, packet_lines, table_lines
+from kcap.packet.decode import Packet
 from kcap.session.capture import Request, generate
-from kcap.session.drops import Drop, reason_names
+from kcap.session.drops import Drop, DroppedPacket, reason_names
 from kcap.session.skb_functions import SkbPoint
 
 KFREE = SkbPoint("rawtracepoint", "kfree_skb", "skb", 0)
@@ -41,11 +44,49 @@ def test_packets_are_counted_and_only_written_when_asked() -> None:
 
 
 def test_table_has_the_columns_under_each_other() -> None:
-    assert table_lines([Drop("NO_SOCKET", "__udp4_lib_rcv+1", 10), Drop("", "f+2", 2)]) == [
-        "count  reason     place",
-        "   10  NO_SOCKET  __udp4_lib_rcv+1",
-        "    2  -          f+2",
+    table = [
+        Drop("NO_SOCKET", "__udp4_lib_rcv+1", 10, ("eth0",), ("ping", "nc", "curl", "sh")),
+        Drop("", "f+2", 2),
     ]
+    assert table_lines(table) == [
+        "count  reason     place             interface  process",
+        "   10  NO_SOCKET  __udp4_lib_rcv+1  eth0       ping,nc,curl,+1",
+        "    2  -          f+2               -          -",
+    ]
+    assert table_lines(table, [3, 0]) == [
+        "count  /s  reason     place             interface  process",
+        "   10   3  NO_SOCKET  __udp4_lib_rcv+1  eth0       ping,nc,curl,+1",
+        "    2      -          f+2               -          -",
+    ]
+
+
+def dropped() -> DroppedPacket:
+    data = bytes(Ether() / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2))
+    packet = Packet(
+        time_ns=1_700_000_000_000_001_000, mono_ns=1, site=0, path="", probe="", function="",
+        link_type=1, data=data, original_length=len(data), interface="eth0", ifindex=2, netns=40,
+        direction="in", protocol=0x800, vlan=None, mark=0, queue=0, skb=1, pid=7, tid=7, comm="nc",
+        cpu=1, made_header=False, linear_only=False,
+    )  # fmt: skip
+    return DroppedPacket(packet, "NO_SOCKET", "udp_rcv+31", ["kfree_skb+1", "udp_rcv+31"])
+
+
+def test_packet_is_a_line_and_its_stack() -> None:
+    head, *stack = packet_lines(dropped())
+    assert head.endswith(
+        ".000001 eth0 NO_SOCKET udp_rcv+31 nc[7] IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0"
+    )
+    assert stack == ["    kfree_skb+1", "    udp_rcv+31"]
+    assert "\x1b[31mNO_SOCKET" in packet_lines(dropped(), colours=True)[0]
+
+
+def test_packet_is_json() -> None:
+    said = as_json(dropped())
+    assert said["what"] == "IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0"
+    assert (said["reason"], said["place"], said["interface"], said["pid"]) == (
+        "NO_SOCKET", "udp_rcv+31", "eth0", 7,
+    )  # fmt: skip
+    assert said["stack"] == ["kfree_skb+1", "udp_rcv+31"]
 
 
 def test_drops_go_to_no_stream(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def send(network: Network) -> bytes:
 def test_drop_is_counted_with_reason_and_place_and_kept(
     network: Network, kernel: str, tmp_path: Path
 ) -> None:
-    command = [*KCAP, "drops", "-f", f"udp port {PORT}", "-w", "drops.pcapng"]
+    command = [*KCAP, "drops", "-f", f"udp port {PORT}", "-w", "drops.pcapng", "--stack"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, text=True
     ) as process:
@@ -36,11 +36,23 @@ def test_drop_is_counted_with_reason_and_place_and_kept(
         process.terminate()
         out, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
-    lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["count", "reason", "place"]
+    each, _, table = out.partition("count  ")
     reason = "-" if kernel == "5.10" else "NO_SOCKET"
-    (row,) = [line for line in lines[1:] if line[1] == reason]
+    heads = [line.split() for line in each.splitlines() if not line.startswith(" ")]
+    assert len(heads) == 3, out
+    for _, interface, said_reason, place, _, *what in heads:
+        assert (interface, said_reason) == (network.b.device, reason)
+        assert "udp" in place
+        assert " ".join(what) == (
+            f"IP {network.a.ipv4}.4000 > {network.b.ipv4}.{PORT}: UDP, length 9"
+        )
+    functions = [line.strip().partition("+")[0] for line in each.splitlines() if line[:1] == " "]
+    assert functions.count("ip_local_deliver_finish") == 3, each
+    rows = [line.split() for line in table.splitlines()]
+    assert rows[0] == ["reason", "place", "interface", "process"]
+    (row,) = [line for line in rows[1:] if line[1] == reason]
     assert row[0] == "3"
     assert "udp" in row[2]
+    assert row[3] == network.b.device
     data = [packet.data for packet in read_capture(tmp_path / "drops.pcapng").packets]
     assert data == sent
