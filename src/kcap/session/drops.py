@@ -92,7 +92,7 @@ class Drops(Capture):
         extra = f"@drops[{reason}, {place}, {skb}.dev.name, comm] = count(); "
         if self._each:
             stack, value = (" %s", f", kstack({STACK_DEPTH})") if self._stacks else ("", "")
-            extra += f'printf("%d %d %d{stack}\n", (uint64){skb}, {reason}, {place}{value}); '
+            extra += f'printf("%d %d %d{stack}\\n", (uint64){skb}, {reason}, {place}{value}); '
         request = self.request
         if self._each and not request.path:
             request = replace(request, snaplen=request.snaplen or HEADERS)
