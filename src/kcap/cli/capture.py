@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     import argparse
 
     from kcap.packet.decode import Packet
+    from kcap.packet.rotation import Rotation
     from kcap.session.capture import Capture, PlaceStats, Request
+
+#: Bold, green, blue, dim, and as before (SGR).
+_COLOURS = ("\x1b[1m", "\x1b[32m", "\x1b[34m", "\x1b[2m", "\x1b[0m")
 
 _EPILOG = """\
 FUNCTION is a kernel function that takes an sk_buff (ip_rcv), a tracepoint that does
@@ -59,6 +63,37 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="capture at most so many bytes from where the function finds the packet",
     )
+    add(
+        "-C",
+        "--file-size",
+        default="",
+        metavar="SIZE",
+        help="begin another file when one is larger: millions of bytes, or with k, m, g behind it",
+    )
+    add(
+        "-G",
+        "--rotate-seconds",
+        type=int,
+        default=0,
+        metavar="SECONDS",
+        help="begin another file every so often; FILE is a format for strftime(3)",
+    )
+    add(
+        "-W",
+        "--file-count",
+        type=int,
+        default=0,
+        metavar="COUNT",
+        help="with -C: so many files, over and over again; with -G alone: end after so many",
+    )
+    add(
+        "-Z",
+        "--relinquish-privileges",
+        dest="user",
+        default="",
+        metavar="USER",
+        help="write as this user, and drop root's privileges once everything is attached",
+    )
     add("-c", "--count", type=int, default=0, metavar="COUNT", help="end after COUNT packets")
     add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
     add(
@@ -72,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-U",
         "--immediate",
+        "--immediate-mode",
+        "--packet-buffered",
         action="store_true",
         help="hand every packet on as it comes (costs more)",
     )
@@ -109,7 +146,23 @@ def main(argv: Sequence[str]) -> int:
             "-w - would write packets to a terminal",
             hint="pipe it: kcap capture … -w - | tshark -r -",
         )
-    return _run(_request(arguments), arguments)
+    request = _request(arguments)
+    if (request.rotation or request.user) and request.path in ("", "-"):
+        raise UsageError("-C, -G, -W and -Z are about files: they need -w FILE")
+    return _run(request, arguments)
+
+
+def _rotation(arguments: argparse.Namespace) -> Rotation | None:
+    from kcap.packet.rotation import Rotation, parse_size
+
+    size, seconds, count = arguments.file_size, arguments.rotate_seconds, arguments.file_count
+    if seconds < 0 or count < 0:
+        raise UsageError("-G and -W take numbers that are not negative")
+    if not size and not seconds:
+        if count:
+            raise UsageError("-W says how many files there are: it needs -C or -G")
+        return None
+    return Rotation(parse_size(size) if size else 0, seconds, count)
 
 
 def _request(arguments: argparse.Namespace) -> Request:
@@ -127,23 +180,26 @@ def _request(arguments: argparse.Namespace) -> Request:
         mark=arguments.mark,
         pid=arguments.pid,
         immediate=arguments.immediate,
+        rotation=_rotation(arguments),
+        user=arguments.user,
     )
 
 
 def _list(patterns: Sequence[str]) -> int:
     from kcap.probes.system import System
-    from kcap.session.skb_functions import list_points
+    from kcap.session.skb_functions import list_points, purpose
 
     system = System()
     if system.btf is None:
         raise UsageError("the kernel has no BTF, so nobody knows which functions take packets")
     found = {
-        f"{point.probe} ({point.argument})"
+        f"{point.probe} ({point.argument})": purpose(point.name)
         for pattern in patterns or ["*"]
         for point in list_points(pattern, system)
     }
-    for line in sorted(found):
-        print(line)
+    width = min(max(map(len, found), default=0), 48)
+    for place, said in sorted(found.items()):
+        print(f"{place.ljust(width)}  {said}".rstrip())
     return 0 if found else 1
 
 
@@ -161,6 +217,8 @@ def _run(request: Request, arguments: argparse.Namespace) -> int:
         if arguments.verbose > 1:
             print(capture.script, end="", file=sys.stderr)
         capture.attach()
+        if request.user:
+            capture.drop_privileges()
         if not arguments.quiet:
             places = ", ".join(point.probe for point in capture.points)
             print(f"capturing at {places}", file=sys.stderr, flush=True)
@@ -173,10 +231,10 @@ def _run(request: Request, arguments: argparse.Namespace) -> int:
 
 
 def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
-    write = sys.stdout.write
+    write, colours = sys.stdout.write, sys.stdout.isatty()
     capture.trace.on_tick = _flush
     for packet in capture:
-        write(line(packet, verbose=arguments.verbose > 0))
+        write(line(packet, verbose=arguments.verbose > 0, colours=colours))
     _flush()
 
 
@@ -184,17 +242,19 @@ def _flush() -> None:
     sys.stdout.flush()
 
 
-def line(packet: Packet, *, verbose: bool = False) -> str:
+def line(packet: Packet, *, verbose: bool = False, colours: bool = False) -> str:
     """A packet as one line: time, interface, direction, function, process, protocols.
 
     :param verbose: also CPU, network namespace, mark and the skb's address.
+    :param colours: with colours, for a terminal.
     """
     from kcap.packet.summary import clock, summarise
 
-    where = f"{packet.interface or '-'} {packet.direction or '-'}"
+    bold, green, blue, dim, reset = _COLOURS if colours else [""] * 5
+    where = f"{green}{packet.interface or '-'}{reset} {packet.direction or '-'}"
     what = summarise(packet.link_type, packet.data, packet.original_length)
-    said = f"{clock(packet.time_ns)} {where} {packet.function} "
-    said += f"{packet.comm}[{packet.pid}] {what}"
+    said = f"{dim}{clock(packet.time_ns)}{reset} {where} {blue}{packet.function}{reset} "
+    said += f"{dim}{packet.comm}[{packet.pid}]{reset} {bold}{what}{reset}"
     if packet.linear_only:
         said += " (without fragments)"
     if verbose:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
 from kcap.errors import UsageError
+from kcap.functions.skb_record import is_pcapng
 from kcap.records import dataclass
 from kcap.session.preparation import Preparation
 from kcap.session.script import Options
@@ -21,6 +22,7 @@ from kcap.session.skb_functions import SkbPoint, find_point
 if TYPE_CHECKING:
     from kcap.packet.decode import Packet
     from kcap.packet.files import OutputFile
+    from kcap.packet.rotation import Rotation
     from kcap.probes.system import System
     from kcap.session.script import Checked
     from kcap.session.trace import Trace
@@ -52,6 +54,8 @@ class Request:
     :param mark: skb->mark, ``VALUE`` or ``VALUE/MASK``, decimal or 0x…
     :param pid: the process that is current while the packet passes, not the one that it is for.
     :param immediate: look at every packet as it comes.
+    :param rotation: write several files, one after the other.
+    :param user: the user who owns the files.
     """
 
     places: Sequence[str]
@@ -65,6 +69,8 @@ class Request:
     mark: str = ""
     pid: int = 0
     immediate: bool = False
+    rotation: Rotation | None = None
+    user: str = ""
 
     @property
     def script_path(self) -> str:
@@ -89,6 +95,18 @@ class PlaceStats:
     matched: int = 0
     captured: int = 0
     lost: int = 0
+
+
+def _own_file(request: Request) -> OutputFile:
+    """The file or files of a request that asks for more than a plain one."""
+    from kcap.packet.files import OutputFile
+    from kcap.packet.rotation import RotatingFile
+    from kcap.session.privileges import files_of
+
+    with files_of(request.user):
+        if request.rotation is None:
+            return OutputFile(request.path)
+        return RotatingFile(request.path, request.rotation, pcapng=is_pcapng(request.path))
 
 
 def quote(text: str) -> str:
@@ -210,6 +228,8 @@ class Capture(Closing):
             files[request.script_path] = StreamFile(1, request.script_path)
         elif not request.path:
             files[NOWHERE] = Discarded(NOWHERE)
+        elif request.rotation is not None or request.user:
+            files[request.path] = _own_file(request)
         options = PacketOptions(
             deliver=self._delivers,
             limit=self._limit,
@@ -249,6 +269,19 @@ class Capture(Closing):
         """The trace that does the work."""
         assert self._trace is not None
         return self._trace
+
+    def drop_privileges(self) -> None:
+        """Go on as the request's user, with no capability but those for reading BPF maps.
+
+        Everything has to be attached before. No way leads back.
+
+        :raises UsageError: there is no such user, or the kernel refuses.
+        """
+        from kcap.session.privileges import become
+
+        trace = self.trace
+        trace.kernel_symbols.find(0)  # /proc/kallsyms shows nothing to others
+        become(self.request.user)
 
     def attach(self) -> None:
         """Attach the probes, unless they are.

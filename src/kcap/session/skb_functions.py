@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+from functools import cache
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -170,6 +172,20 @@ def list_functions(pattern: str, system: System) -> Iterator[SkbPoint]:
                 continue
             if functions is None or name in functions:
                 yield SkbPoint("fentry", name, *_parameter(btf, proto, taking[proto]), module)
+
+
+@cache
+def _purposes() -> list[tuple[str, str]]:
+    from importlib.resources import files
+
+    text = files("kcap.session").joinpath("skb_purposes.tsv").read_text(encoding="utf-8")
+    rows = (line.partition("\t") for line in text.splitlines() if line[:1] not in ("", "#"))
+    return [(pattern, purpose) for pattern, _, purpose in rows]
+
+
+def purpose(name: str) -> str:
+    """What a function or tracepoint with packets is for, in a few words; '' if not known."""
+    return next((said for pattern, said in _purposes() if fnmatchcase(name, pattern)), "")
 
 
 def _all_btf(system: System) -> Iterator[tuple[str, Btf]]:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -199,11 +203,42 @@ def test_lines_say_what_a_packet_is(network: Network, tmp_path: Path) -> None:
     assert re.fullmatch(wanted, out), out + said
 
 
+def test_files_rotate_and_belong_to_another_user(network: Network) -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        directory = Path(name)
+        os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+        command = [*KCAP, "capture", "net:netif_receive_skb", "-f", "udp port 7777"]
+        command += ["-w", str(directory / "out.pcapng"), "-C", "2k", "-W", "3", "-Z", "nobody"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert "capturing at" in process.stderr.readline()
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            assert f"Uid:\t{nobody.pw_uid}\t{nobody.pw_uid}\t{nobody.pw_uid}" in status
+            assert re.search(r"CapEff:\t000000c000000000", status)  # CAP_PERFMON, CAP_BPF
+            for number in range(12):
+                network.udp(b"%03d" % number + bytes(997))
+                time.sleep(0.3)  # so that they are not written together
+            process.terminate()
+            said = process.stderr.read()
+            assert process.wait(60) == 0, said
+        files = sorted(directory.iterdir())
+        assert [each.name for each in files] == [f"out.pcapng{n}" for n in range(3)]
+        assert {each.stat().st_uid for each in files} == {nobody.pw_uid}
+        packets = [p.data[42:45] for each in files for p in read_capture(each).packets]
+        assert len(packets) >= 4
+        assert b"011" in packets
+        assert re.search(r"netif_receive_skb +\d+ +12 +12 +0", said)
+
+
 def test_list_has_functions_with_their_argument(tmp_path: Path) -> None:
     done = subprocess.run(
         [*KCAP, "capture", "--list", "dev_hard_start_xmit", "kfree_skb"],
         capture_output=True, text=True, cwd=tmp_path, check=True,
     )  # fmt: skip
     lines = done.stdout.splitlines()
-    assert "fentry:dev_hard_start_xmit (first)" in lines
-    assert "rawtracepoint:kfree_skb (skb)" in lines
+    assert [re.split("  +", line) for line in lines] == [
+        ["fentry:dev_hard_start_xmit (first)", "a packet is given to the driver"],
+        *([["fentry:kfree_skb (skb)", "dropped"]] if "fentry:kfree_skb" in done.stdout else []),
+        ["rawtracepoint:kfree_skb (skb)", "dropped"],
+    ]
