@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PLACE = "rawtracepoint:kfree_skb"
 #: Bytes from skb->data on that are enough to say what a packet is.
 HEADERS = 256
+#: How functions are called that stand between a tracepoint and the trace.
+_OWN = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "bpf_trampoline_")
 #: Most functions of a call stack.
 STACK_DEPTH = 24
 _PREFIX = "SKB_DROP_REASON_"
@@ -114,8 +116,7 @@ class Drops(Capture):
                 yield from self._paired(event.skb)
             elif isinstance(event, Printf):
                 skb, reason, place = event.values[:3]
-                frames = [line.strip() for line in event.text.splitlines()[1:] if line.strip()]
-                told = self._reasons.name(reason), self._symbol(place), frames
+                told = self._reasons.name(reason), self._symbol(place), _frames(event.text)
                 self._told.setdefault(skb, []).append(told)
                 yield from self._paired(skb)
             else:
@@ -155,6 +156,13 @@ class Drops(Capture):
     def messages(self) -> Sequence[object]:
         """What else the trace said: losses."""
         return self._messages
+
+
+def _frames(text: str) -> list[str]:
+    """The functions of a printed stack, without those of the trace itself."""
+    frames = [line.strip() for line in text.splitlines()[1:] if line.strip()]
+    own = (index for index, frame in enumerate(frames) if not frame.startswith(_OWN))
+    return frames[next(own, 0) :]
 
 
 def _frequent(row: Mapping[tuple[str, str], int], part: int) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ def test_drop_is_counted_with_reason_and_place_and_kept(
         )
     functions = [line.strip().partition("+")[0] for line in each.splitlines() if line[:1] == " "]
     assert functions.count("ip_local_deliver_finish") == 3, each
+    assert "bpf" not in each
     rows = [line.split() for line in table.splitlines()]
     assert rows[0] == ["reason", "place", "interface", "process"]
     (row,) = [line for line in rows[1:] if line[1] == reason]
