@@ -73,7 +73,7 @@ def _parse(argv: Sequence[str]) -> _Arguments:
         if flag == "--kernel":
             if not equals and not words:
                 raise UsageError("--kernel needs a value", hint="such as 5.10,6.12, or all")
-            found.kernels += _kernels(value if equals else words.pop(0))
+            found.kernels += kernel_list(value if equals else words.pop(0))
         elif word in ("--json", "--unsafe", "--quiet", "--help"):
             setattr(found, word[2:], True)
         elif word in ("-q", "-h"):
@@ -91,7 +91,11 @@ def _parse(argv: Sequence[str]) -> _Arguments:
     return found
 
 
-def _kernels(text: str) -> list[str]:
+def kernel_list(text: str) -> list[str]:
+    """The kernels that ``--kernel`` names: ``5.10,6.12``, or ``all``.
+
+    :raises KcapError: one of them is not known.
+    """
     from kcap.vm import kernels
 
     if text == "all":

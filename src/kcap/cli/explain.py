@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: kcap explain [FILE | TEXT...]
-       kcap explain --helper NAME | --probe NAME | --function NAME
+       kcap explain --helper NAME | --probe NAME | --function NAME [--kernel LIST]
 
 Explains an error message or a verifier log, from kcap, bpftrace or anywhere: of a file, of the
 arguments, or (without any, or with '-') of standard input.
 
   --helper NAME    which programs may call a BPF helper, since when
   --probe NAME     what a probe type is and what can't be used in it
-  --function NAME  a kernel function's arguments, and how it can be traced here
+  --function NAME  a kernel function's arguments, and how it can be traced here; with
+                   --kernel LIST (5.10,6.12 or all) on these kernels instead, each in a guest
   -h, --help       print this
 
 Exit status: 0, or 1 if there is nothing known about it.
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
 def _known(words: list[str]) -> int:
     from kcap.diagnose import known
 
+    words, kernels = _without_kernels(words)
     option, _, value = words[0].partition("=")
     if not value and len(words) > 1:
         value = words[1]
@@ -49,16 +51,45 @@ def _known(words: list[str]) -> int:
         raise UsageError(f"kcap explain has no option {option}", hint="see kcap explain --help")
     if not value:
         raise UsageError(f"{option} needs a name")
+    if kernels and option != "--function":
+        raise UsageError(f"{option} is the same on all kernels: --kernel does not go with it")
     if option == "--helper":
         lines = known.about_helper(value)
     elif option == "--probe":
         lines = known.about_probe(value)
+    elif kernels:
+        return _on_kernels(value, kernels)
     else:
         from kcap.probes.system import System
 
         lines = known.about_function(value, System())
     print("\n".join(lines))
     return 0
+
+
+def _on_kernels(function: str, kernels: str) -> int:
+    """What each kernel knows of a function: it is asked in a guest."""
+    from kcap.cli.check import kernel_list
+    from kcap.vm.guest import Guest
+
+    for series in kernel_list(kernels):
+        with Guest(series) as guest:
+            done = guest.run(["kcap", "explain", "--function", function])
+            print(f"Linux {guest.release}:")
+            print(done.stdout.decode("utf-8", "replace"), end="", flush=True)
+    return 0
+
+
+def _without_kernels(words: list[str]) -> tuple[list[str], str]:
+    """The words without ``--kernel LIST``, and the list."""
+    for at, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == "--kernel":
+            value = value if equals else "".join(words[at + 1 : at + 2])
+            if not value:
+                raise UsageError("--kernel needs a value", hint="such as 5.10,6.12, or all")
+            return words[:at] + words[at + (1 if equals else 2) :], value
+    return words, ""
 
 
 def _text(words: list[str]) -> str:

@@ -91,6 +91,8 @@ def _about_probe(found: ProbeType) -> list[str]:
     lines += [f"  {signature}" for signature in found.signatures]
     if found.aliases:
         lines.append(f"  also written {enumerate_words(found.aliases)}")
+    if found.cost:
+        lines.append(f"  an event costs: {found.cost}")
     if kind is None:
         return lines
     lines.append(f"  loaded as {kind.text}")

@@ -109,6 +109,7 @@ class ProbeType(ABC):
     :cvar name: its full name, as the script and messages write it.
     :cvar aliases: short and old names.
     :cvar summary: one line on what it traces.
+    :cvar cost: what an event costs, in words.
     :cvar signatures: how it is written, one a variant.
     :cvar manual: attaches to nothing; the session runs its programs.
     :cvar programs_per_target: the kernel wants one loaded program a target.
@@ -122,6 +123,7 @@ class ProbeType(ABC):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     summary: ClassVar[str]
+    cost: ClassVar[str] = ""
     signatures: ClassVar[tuple[str, ...]] = ()
     manual: ClassVar[bool] = False
     programs_per_target: ClassVar[bool] = False

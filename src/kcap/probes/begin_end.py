@@ -50,6 +50,7 @@ class Begin(Manual):
     name = "begin"
     aliases = ("BEGIN",)
     summary = "Once, before all other probes are attached"
+    cost = "one run"
     signatures = ("begin",)
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
@@ -62,6 +63,7 @@ class End(Begin):
     name = "end"
     aliases = ("END",)
     summary = "Once, after all other probes are detached"
+    cost = "one run"
     signatures = ("end",)
 
 
@@ -71,6 +73,7 @@ class SelfSignal(Manual):
     name = "self"
     aliases = ()
     summary = "The tracer itself receives a signal"
+    cost = "one run for each signal"
     signatures = ("self:signal:SIGNAL",)
 
     def resolve(

@@ -52,6 +52,7 @@ class Fentry(ProbeType):
     name = "fentry"
     aliases = ("f", "kfunc")
     summary = "Entry of a kernel function, with typed arguments (needs BTF)"
+    cost = "a direct call from the function's entry: the cheapest probe"
     signatures = ("fentry[:module]:function",)
     programs_per_target = True
     newest_first = True
@@ -193,6 +194,7 @@ class Fexit(Fentry):
     name = "fexit"
     aliases = ("fr", "kretfunc")
     summary = "Return from a kernel function, with its arguments and the returned value"
+    cost = "little more than fentry: the trampoline calls the function, then the program"
     signatures = ("fexit[:module]:function",)
     attach_type = uapi.BPF_TRACE_FEXIT
     returns = True

@@ -53,6 +53,7 @@ class Iter(ProbeType):
     name = "iter"
     aliases = ("it",)
     summary = "Once for each kernel object of a kind, such as each task"
+    cost = "nothing until it is read; then a run for each object"
     signatures = ("iter:KIND",)
     programs_per_target = True
     alone = True

@@ -56,6 +56,7 @@ class Kprobe(ProbeType):
     name = "kprobe"
     aliases = ("k",)
     summary = "Entry of a kernel function, or any instruction in it"
+    cost = "a breakpoint, at a function's entry a call through ftrace: several times an fentry's"
     signatures: ClassVar[tuple[str, ...]] = (
         "kprobe[:module]:function",
         "kprobe[:module]:function+offset",
@@ -255,6 +256,7 @@ class Kretprobe(Kprobe):
     name = "kretprobe"
     aliases = ("kr",)
     summary = "Return from a kernel function"
+    cost = "a kprobe, and another detour at the return; of too many calls at once some are missed"
     signatures = ("kretprobe[:module]:function", "kretprobe:address")
     returns = True
     newest_first = False

@@ -48,6 +48,7 @@ class Software(ProbeType):
     name = "software"
     aliases = ("s",)
     summary = "Events that the kernel counts, such as page faults"
+    cost = "one run for every COUNT events"
     signatures = ("software:EVENT", "software:EVENT:COUNT")
 
     kind: ClassVar[int] = uapi.PERF_TYPE_SOFTWARE
@@ -134,6 +135,7 @@ class Hardware(Software):
     name = "hardware"
     aliases = ("h",)
     summary = "Events that the processor counts, such as cache misses"
+    cost = "an interrupt for every COUNT events"
     signatures = ("hardware:EVENT", "hardware:EVENT:COUNT")
 
     # enum perf_hw_id of include/uapi/linux/perf_event.h gives the numbers.

@@ -41,6 +41,7 @@ class Interval(ProbeType):
     name = "interval"
     aliases = ("i",)
     summary = "At a fixed interval, on one CPU at a time"
+    cost = "an interrupt on one CPU, as often as asked for"
     signatures = ("interval:1s", "interval:us|ms|s:COUNT", "interval:hz:RATE")
 
     def resolve(
@@ -109,6 +110,7 @@ class Profile(Interval):
     name = "profile"
     aliases = ("p",)
     summary = "At a fixed interval, on every CPU"
+    cost = "an interrupt on every CPU, as often as asked for"
     signatures = ("profile:1s", "profile:us|ms|s:COUNT", "profile:hz:RATE")
 
     def _cpus(self, online: list[int]) -> list[int]:

@@ -39,6 +39,7 @@ class Tracepoint(ProbeType):
     name = "tracepoint"
     aliases = ("t",)
     summary = "A static event of the kernel, with named fields"
+    cost = "a static branch, and the event's record is put together before the program runs"
     signatures = ("tracepoint:category:event",)
 
     def resolve(

@@ -53,6 +53,7 @@ class Uprobe(ProbeType):
     name = "uprobe"
     aliases = ("u",)
     summary = "Entry of a function of a program or library"
+    cost = "a breakpoint and a way into the kernel and back: more than a microsecond"
     signatures: ClassVar[tuple[str, ...]] = (
         "uprobe:binary:function",
         "uprobe:binary:function+offset",
@@ -341,6 +342,7 @@ class Uretprobe(Uprobe):
     name = "uretprobe"
     aliases = ("ur",)
     summary = "Return from a function of a program or library"
+    cost = "twice that of uprobe: at the entry and at the return"
     signatures = ("uretprobe:binary:function", 'uretprobe:binary:cpp:"name"')
     returns = True
 

@@ -72,6 +72,7 @@ class Usdt(ProbeType):
     name = "usdt"
     aliases = ("U",)
     summary = "A static probe of a program or library"
+    cost = "a breakpoint and a way into the kernel and back, as uprobe"
     signatures = ("usdt:binary:probe", "usdt:binary:namespace:probe")
     newest_first = True
 

@@ -53,6 +53,7 @@ class Watchpoint(ProbeType):
     name = "watchpoint"
     aliases = ("w",)
     summary = "An address is read, written or executed"
+    cost = "an exception at each access; a CPU has four debug registers for it"
     signatures = ("watchpoint:address:length:mode",)
 
     def resolve(

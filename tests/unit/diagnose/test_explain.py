@@ -165,6 +165,21 @@ def test_about_a_probe_type() -> None:
     assert "skboutput()" in refused
 
 
+def test_every_probe_type_says_what_it_costs() -> None:
+    from kcap.probes.registry import probe_types
+
+    by_hand = {"test", "bench"}
+    assert [kind.name for kind in probe_types() if not kind.cost and kind.name not in by_hand] == []
+    assert any(line.startswith("  an event costs: a direct call") for line in about_probe("fentry"))
+
+
+def test_kernels_only_go_with_functions() -> None:
+    with pytest.raises(UsageError):
+        explain.main(["--helper", "bpf_loop", "--kernel", "all"])
+    with pytest.raises(UsageError):
+        explain.main(["--function", "ip_rcv", "--kernel"])
+
+
 def test_an_unknown_probe_type_gets_a_suggestion() -> None:
     with pytest.raises(UsageError) as caught:
         about_probe("fentri")
