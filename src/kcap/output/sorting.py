@@ -7,6 +7,7 @@ else by key. Entries of equal value stand in the order of their keys.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from kcap.functions.aggregates import Stats
@@ -42,12 +43,24 @@ def ordered(map_: Map, entries: list[Entry], top: int = 0) -> list[Entry]:
 
     :param top: keep only as many of the largest; 0 for all.
     """
-    by_key = sorted(entries, key=lambda entry: comparable(entry[0]))
-    by_value = isinstance(map_.value, Aggregate | Integer | Boolean | Enum)
-    if by_value and all(_is_number(value) for _, value in entries):
+    if isinstance(map_.key, Integer):
+        by_key = sorted(entries, key=itemgetter(0))
+    else:
+        by_key = sorted(entries, key=lambda entry: comparable(entry[0]))
+    if not isinstance(map_.value, Aggregate | Integer | Boolean | Enum):
+        pass
+    elif all(type(value) is int for _, value in entries):
+        by_key.sort(key=itemgetter(1))
+    elif all(_is_number(value) for _, value in entries):
         by_key.sort(key=lambda entry: weight(entry[1]))
     return by_key[-top:] if top > 0 else by_key
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | Stats | Histogram)
+
+
+def all_integers(map_: Map, entries: list[Entry]) -> bool:
+    """Whether every key and every value is printed as the integer it is."""
+    plain = isinstance(map_.key, Integer) and isinstance(map_.value, Aggregate | Integer)
+    return plain and all(type(value) is int for _, value in entries)

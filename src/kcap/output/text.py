@@ -25,7 +25,7 @@ from kcap.functions.histogram import Histogram
 from kcap.functions.tseries import Series
 from kcap.lang.source import MacroSpan
 from kcap.output.histogram import rows
-from kcap.output.sorting import ordered
+from kcap.output.sorting import all_integers, ordered
 from kcap.output.tseries import series_rows
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class TextRenderer:
             return self._entry(name, value_type, value, event.div)
         lines = []
         entries = ordered(event.map, event.entries, event.top)
+        if not event.div and all_integers(event.map, entries):
+            return "".join([f"{name}[{key}]: {value}\n" for key, value in entries] + ["\n"])
         for key, value in entries:
             shown = display.key_text(event.map.key, key, self.environment)
             lines.append(self._entry(f"{name}[{shown}]", value_type, value, event.div))

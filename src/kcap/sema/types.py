@@ -13,6 +13,7 @@ own type beside itself, derived from :class:`Opaque`; nothing here needs to know
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from struct import iter_unpack
 from typing import Any, Literal
 
 from kcap.records import dataclass, field
@@ -51,6 +52,11 @@ class Type:
         (records a dict by name), structs a dict by field name, enums int.
         """
         raise NotImplementedError
+
+    def decode_all(self, parts: Iterable[Buffer_]) -> list[Any]:
+        """The values of many, each of ``size`` bytes."""
+        decode = self.decode
+        return [decode(part) for part in parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,11 @@ class Integer(Type):
 
     def decode(self, data: Buffer_, offset: int = 0) -> int:
         return int.from_bytes(data[offset : offset + self.bytes], "little", signed=self.signed)
+
+    def decode_all(self, parts: Iterable[Buffer_]) -> list[int]:
+        code = {1: "b", 2: "h", 4: "i", 8: "q"}[self.bytes]
+        unpacked = iter_unpack(f"<{code if self.signed else code.upper()}", b"".join(parts))
+        return [value for (value,) in unpacked]
 
     def __str__(self) -> str:
         return f"{'' if self.signed else 'u'}int{8 * self.bytes}"

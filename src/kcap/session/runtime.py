@@ -54,9 +54,12 @@ class Runtime:
                 )
                 for key, data in loaded.items()
             ]
-        return [
-            (decode_key(key) if keyed else None, value.decode(data)) for key, data in loaded.items()
-        ]
+        pairs = list(loaded.items())
+        values = value.decode_all(data for _, data in pairs)
+        if not keyed:
+            return [(None, each) for each in values]
+        keys = layouts.key_type(map_).decode_all(key for key, _ in pairs)
+        return list(zip(keys, values, strict=True))
 
     def _read_aggregate(
         self, map_: tree.Map, value: Aggregate, loaded: Map

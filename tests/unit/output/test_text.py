@@ -327,3 +327,24 @@ def test_a_message_from_a_macro_shows_every_call_on_the_way_to_it():
         f"{source.text}\n"
         f"{' ' * 38}~~~~~\n"
     )
+
+
+@pytest.mark.parametrize("key_type", [INT64, UINT64, INT8, INT32])
+def test_maps_of_integers_are_sorted_by_value_then_by_key(key_type):
+    entries = [(3, 7), (1, 9), (2, 7), (-4, 7), (5, -1)]
+    values = [value for _, value in entries]
+    data = [key.to_bytes(key_type.size, "little", signed=True) for key, _ in entries]
+    keys = key_type.decode_all(data)
+    assert keys == [key_type.decode(each) for each in data]
+    map_ = Map("@x", key_type, INT64)
+    shown = TextRenderer(Environment(Config())).output(
+        MapPrinted(map_, list(zip(keys, values, strict=True)))
+    )
+    wanted = sorted(zip(values, keys, strict=True))
+    assert shown == "".join(f"@x[{key}]: {value}\n" for value, key in wanted) + "\n"
+
+
+def test_dividing_a_map_of_integers_divides_each():
+    map_ = Map("@x", UINT64, CountType())
+    shown = TextRenderer(Environment(Config())).output(MapPrinted(map_, [(1, 7), (2, 30)], div=3))
+    assert shown == "@x[1]: 2\n@x[2]: 10\n\n"
