@@ -63,6 +63,10 @@ class StackType(Opaque):
         return 8
 
     @property
+    def names_processes(self) -> bool:
+        return self.user and self.mode in ("bpftrace", "perf")
+
+    @property
     def map_name(self) -> str:
         """The stack-trace map that holds stacks of this depth."""
         kind = "kernel" if not self.user else "build_id" if self.mode == "build_id" else "user"

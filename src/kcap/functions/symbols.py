@@ -42,6 +42,10 @@ class UserSymbol(Opaque):
     __slots__ = ()
 
     @property
+    def names_processes(self) -> bool:
+        return True
+
+    @property
     def size(self) -> int:
         return 16
 

@@ -423,6 +423,11 @@ class Opaque(Type):
 
     __slots__ = ()
 
+    @property
+    def names_processes(self) -> bool:
+        """Whether it is an address of a process, printed by name."""
+        return False
+
     def resolve(self, value: Any, environment: Any) -> str | int:
         """What is printed for a decoded value.
 

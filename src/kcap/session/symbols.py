@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from kcap.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kcap.kernel.mapping_events import MappingEvents
     from kcap.kernel.maps import Map
     from kcap.symbols.frames import SourceFrame
     from kcap.symbols.kallsyms import Kallsyms, Symbol
@@ -34,7 +38,7 @@ class LazyKernelSymbols:
         return self._table.find(address)
 
 
-class LazyUserSymbols:
+class LazyUserSymbols(Closing):
     """:class:`kcap.codegen.environment.UserSymbols` over /proc and the files mapped there.
 
     :param programs: the files that are traced, for addresses of processes that have ended.
@@ -43,9 +47,35 @@ class LazyUserSymbols:
     def __init__(self, programs: Sequence[str] = ()) -> None:
         self._programs = programs
         self._processes: ProcessSymbols | None = None
+        self._events: MappingEvents | None = None
+
+    def watch(self) -> None:
+        """From now on, note what processes map, so that those that end soon have names, too.
+
+        Where the kernel refuses, only processes that still run have.
+        """
+        from kcap.kernel.errors import SyscallError
+        from kcap.kernel.mapping_events import MappingEvents
+
+        with suppress(SyscallError):
+            self._events = MappingEvents()
+
+    def keep_up(self) -> None:
+        """Take what the kernel has said since the last time; its buffer is small."""
+        if self._events is not None:
+            processes = self._all()
+            for change in self._events.read():
+                processes.note(change)
+
+    def close(self) -> None:
+        """Watch no longer; what is known stays."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
 
     def symbolize(self, pid: int, address: int) -> tuple[str, int, str] | None:
         """Name, offset and file of what holds ``address`` in process ``pid``, or None."""
+        self.keep_up()
         return self._all().find(pid, address)
 
     def source(self, pid: int, address: int, *, called: bool = False) -> list[SourceFrame]:

@@ -15,6 +15,8 @@ from kcap.codegen.module import EVENTS, LOST_AT, STATE
 from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.kernel.ringbuf import RingReader
+from kcap.sema import tree
+from kcap.sema.types import Opaque
 from kcap.session.features import probe_features
 from kcap.session.packets import PacketCapture, PacketOptions
 from kcap.session.programs import LoadedScript
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from kcap.packet.sink import SiteStats
     from kcap.session.child import Child
     from kcap.session.script import Checked
+    from kcap.session.symbols import LazyUserSymbols
 
 #: The rings are looked at this often, in seconds, though no record woke the reader.
 TICK = 0.1
@@ -73,6 +76,7 @@ class Trace(Closing):
         self._ring: RingReader | None = None
         self._child = child
         self._packets: PacketCapture | None = None
+        self._processes: LazyUserSymbols | None = None
         self._maps: dict[str, Map] = {}
         self._followed = -1
         self._lost: dict[int, int] = {}
@@ -118,16 +122,25 @@ class Trace(Closing):
         from kcap.session.symbols import LazyKernelSymbols, LazyUserSymbols, StoredStacks
 
         self.kernel_symbols = LazyKernelSymbols()
+        self._processes = LazyUserSymbols(self._traced_files())
+        if self._names_processes():
+            self._processes.watch()
         return Environment(
             self.checked.script.config,
             kernel=self.kernel_symbols,
-            user=LazyUserSymbols(self._traced_files()),
+            user=self._processes,
             stacks=StoredStacks(self._maps),
         )
 
     def _kernel_symbol(self, address: int) -> str:
         """The name of the kernel's function that an address is in."""
         return self.runtime.environment.kernel_symbol(address)
+
+    def _names_processes(self) -> bool:
+        """Whether the script prints addresses of processes by name."""
+        bodies = [program.body for program in self.checked.script.programs]
+        calls = (node for node in tree.walk(bodies) if isinstance(node, tree.Call))
+        return any(isinstance(call.type, Opaque) and call.type.names_processes for call in calls)
 
     def _traced_files(self) -> list[str]:
         """The paths of programs and libraries that probes are in."""
@@ -240,6 +253,8 @@ class Trace(Closing):
                 yield from self._read()
                 if self.tell_looks:
                     yield events.Looked(looked)
+                if self._processes is not None:
+                    self._processes.keep_up()
                 self.on_tick()
                 if self.runtime.exit_status is not None:
                     return
@@ -375,6 +390,8 @@ class Trace(Closing):
             self._child.close()
         if self._ring is not None:
             self._ring.close()
+        if self._processes is not None:
+            self._processes.close()
         failure: KcapError | None = None
         if self._packets is not None:
             try:

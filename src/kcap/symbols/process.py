@@ -2,7 +2,9 @@
 """Names of addresses in processes, for ``usym`` and ``ustack``.
 
 A process' mappings say which file an address lies in; the file's symbols say which function. Files
-are opened as the process sees them (/proc/PID/root), so that containers work.
+are opened as the process sees them (/proc/PID/root), so that containers work. Of processes that
+have ended, what the kernel said of them while they ran is known, if somebody listened
+(:meth:`ProcessSymbols.note`).
 """
 
 from __future__ import annotations
@@ -13,10 +15,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kcap.errors import FileError
+from kcap.kernel.mapping_events import Executed, Forked, Mapped
 from kcap.symbols.elf import ElfFile
 
 if TYPE_CHECKING:
+    from kcap.kernel.mapping_events import Change
     from kcap.symbols.frames import SourceFrame, SourceFrames
+
+
+#: The most processes of which the kernel's reports are kept; the oldest are forgotten.
+MOST_NOTED = 4096
 
 
 class Mapping(NamedTuple):
@@ -66,6 +74,8 @@ class ProcessSymbols:
         self._proc = proc
         self._programs = programs
         self._maps: dict[int, list[Mapping]] = {}
+        self._noted: dict[int, list[Mapping]] = {}
+        self._parents: dict[int, int] = {}
         self._files: dict[tuple[int, int, int], ElfFile | None] = {}
         self._paths: dict[tuple[int, str], ElfFile | None] = {}
         self._sources: dict[str, SourceFrames | None] = {}
@@ -75,6 +85,24 @@ class ProcessSymbols:
         mappings = self._read_maps(pid)
         if mappings:
             self._maps[pid] = mappings
+
+    def note(self, change: Change) -> None:
+        """Keep what the kernel says of a process, for when it has ended."""
+        if isinstance(change, Mapped):
+            if change.path.startswith("/"):
+                mapping = Mapping(change.start, change.end, change.offset, change.path)
+                self._noted.setdefault(change.pid, []).append(mapping)
+        else:  # it begins anew
+            self._maps.pop(change.pid, None)
+            self._noted.pop(change.pid, None)
+            self._parents.pop(change.pid, None)
+            if isinstance(change, Forked):
+                self._parents[change.pid] = change.parent
+            elif isinstance(change, Executed):
+                self._noted[change.pid] = []
+        for known in (self._noted, self._parents):
+            if len(known) > MOST_NOTED:
+                del known[next(iter(known))]
 
     def find(self, pid: int, address: int) -> UserSymbol | None:
         """The function an address of a process lies in; None if that can't be told (the process
@@ -137,7 +165,19 @@ class ProcessSymbols:
         if found is None:  # first time, or mapped since (dlopen, exec)
             self.remember(pid)
             found = _find(self._maps.get(pid, []), address)
+        if found is None and pid not in self._maps:
+            found = self._noted_mapping(pid, address)
         return found
+
+    def _noted_mapping(self, pid: int, address: int) -> Mapping | None:
+        """The same by what the kernel said; what a process has not mapped itself, it has from the
+        one that it is a copy of."""
+        noted = self._noted.get(pid)
+        for mapping in reversed(noted or ()):
+            if mapping.start <= address < mapping.end:
+                return mapping
+        parent = self._parents.get(pid)
+        return self._mapping(parent, address) if parent is not None else None
 
     def _read_maps(self, pid: int) -> list[Mapping]:
         try:

@@ -133,3 +133,18 @@ def test_usdt_operands_are_read_wherever_they_are(program: Path, call: Callable[
         call()
         text = "".join(renderer.output(event) for event in trace)
     assert text.strip() == f"-3 255 -5 fe00000000000001 -2 usdt:{program}:app:operands"
+
+
+@pytest.mark.parametrize("probe", ["uprobe:{}:one", "usdt:{}:app:h*", "uretprobe:{}:one"])
+def test_uaddr_reaches_the_file_where_it_is_mapped(
+    program: Path, call: Callable[[], None], probe: str, kernel: str
+) -> None:
+    if probe.startswith("uretprobe") and kernel in ("5.10", "6.1"):
+        pytest.skip("bpf_get_func_ip knows user functions since 6.6")
+    script = f'{probe.format(program)} {{ printf("%x\\n", *uaddr("two")); exit(); }}'
+    with kcap.trace(script) as trace:
+        trace.attach()
+        renderer = TextRenderer(trace.runtime.environment, quiet=True)
+        call()
+        text = "".join(renderer.output(event) for event in trace)
+    assert text.split() == ["c390"]  # the two bytes of the function, little-endian
