@@ -204,7 +204,7 @@ def _requirements(test: Test, directory: Path) -> None:
     for command in test.requires:
         done = subprocess.run(command, shell=True, cwd=directory, capture_output=True, check=False)
         if done.returncode:
-            raise Skip("requirement not met")
+            raise Skip(f"requirement not met: {command}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
