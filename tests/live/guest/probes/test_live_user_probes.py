@@ -141,10 +141,10 @@ def test_uaddr_reaches_the_file_where_it_is_mapped(
 ) -> None:
     if probe.startswith("uretprobe") and kernel in ("5.10", "6.1"):
         pytest.skip("bpf_get_func_ip knows user functions since 6.6")
-    script = f'{probe.format(program)} {{ printf("%x\\n", *uaddr("two")); exit(); }}'
+    script = f'{probe.format(program)} {{ printf("%x\\n", *uaddr("two") >> 8); exit(); }}'
     with kcap.trace(script) as trace:
         trace.attach()
         renderer = TextRenderer(trace.runtime.environment, quiet=True)
         call()
         text = "".join(renderer.output(event) for event in trace)
-    assert text.split() == ["c390"]  # the two bytes of the function, little-endian
+    assert text.split() == ["c3"]  # the function's second byte; the first may be a breakpoint
