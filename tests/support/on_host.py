@@ -9,12 +9,15 @@ console's last lines.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,10 @@ from kcap.vm.guest import Guest
 from kcap.vm.sources import Share
 
 MARK = "KCAP_IN_GUEST"
+#: A property of a test with a capture file for tshark begins so; its name follows.
+FOR_TSHARK = "kcap-tshark:"
+#: PI_ERROR, epan/proto.h.
+EXPERT_ERROR = 0x00800000
 
 #: How often a guest that died of the emulator's own fault (``GuestDied.stale_breakpoint``) is
 #: followed by another one that goes on with the tests. Any other death is the test's.
@@ -228,6 +235,9 @@ class LivePlugin:
         """Turn JSON back into a report; where a skip comes from is a tuple, which JSON lacks."""
         if isinstance(data["longrepr"], list):
             data["longrepr"] = tuple(data["longrepr"])
+        complaints = tshark_complaints(data)
+        if complaints and data["outcome"] == "passed":
+            data["outcome"], data["longrepr"] = "failed", complaints
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
         assert isinstance(report, pytest.TestReport)
         return report
@@ -246,6 +256,41 @@ class LivePlugin:
         """End the guests."""
         for run in self.runs.values():
             run.stop()
+
+
+def tshark_complaints(report: dict[str, Any]) -> str:
+    """Let tshark read the capture files that came with the report of a test's call.
+
+    They are taken out of it. The result says what is wrong with them; '' for nothing.
+    """
+    files = {
+        name.removeprefix(FOR_TSHARK): value
+        for name, value in report["user_properties"]
+        if name.startswith(FOR_TSHARK)
+    }
+    report["user_properties"] = [
+        one for one in report["user_properties"] if not one[0].startswith(FOR_TSHARK)
+    ]
+    if report["when"] != "call":
+        return ""
+    said = []
+    for name, packed in files.items():
+        with tempfile.NamedTemporaryFile(suffix=name) as file:
+            file.write(zlib.decompress(base64.b64decode(packed)))
+            file.flush()
+            said += [f"{name}: {line}" for line in _tshark(file.name)]
+    return "\n".join(said)
+
+
+def _tshark(path: str) -> list[str]:
+    """What tshark objects to in a file: malformed packets, experts' errors, a damaged file."""
+    wrong = f"_ws.malformed || _ws.expert.severity >= {EXPERT_ERROR}"
+    done = subprocess.run(
+        ["tshark", "-n", "-r", path, "-Y", wrong], capture_output=True, text=True, check=False
+    )
+    # It says on standard error as well whom it runs as.
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("Running as user")]
+    return [*done.stdout.splitlines(), *errors, *([] if done.returncode == 0 else ["it failed"])]
 
 
 def series_of(item: pytest.Item) -> str | None:

@@ -208,6 +208,7 @@ def _run(request: Request, arguments: argparse.Namespace) -> int:
     from kcap.session.capture import Capture
 
     stats: list[PlaceStats] = []
+    unjudged = 0
     # A reader of the stream that has gone has seen enough: no error.
     with (
         contextlib.suppress(StreamClosedError),
@@ -224,9 +225,15 @@ def _run(request: Request, arguments: argparse.Namespace) -> int:
             print(f"capturing at {places}", file=sys.stderr, flush=True)
         with contextlib.suppress(StreamClosedError):
             _follow(capture, arguments)
-        stats = capture.stats
+        stats, unjudged = capture.stats, capture.unjudged
     if stats and not arguments.quiet:
         print(*summary_lines(stats), sep="\n", file=sys.stderr)
+    if unjudged:
+        print(
+            f"warning: {unjudged} packets taken for no match: the filter asks for bytes in "
+            "fragments, which it cannot see",
+            file=sys.stderr,
+        )
     return 0
 
 

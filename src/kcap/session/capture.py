@@ -321,6 +321,14 @@ class Capture(Closing):
             found.append(PlaceStats(point.name, seen, matched, site.written, site.lost))
         return found
 
+    @property
+    def unjudged(self) -> int:
+        """Packets that the filter did not match because it asks for bytes in fragments."""
+        from kcap.functions.events import Lost
+
+        lost = (event for event in self._messages if isinstance(event, Lost))
+        return sum(event.count for event in lost if event.kind == "filter")
+
     def close(self) -> None:
         """Detach and close the file. May be called twice.
 

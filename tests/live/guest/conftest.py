@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.net import Network
+from support.on_host import FOR_TSHARK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def number(series: str) -> tuple[int, ...]:
@@ -40,3 +44,15 @@ def network(kernel: str) -> Iterator[Network]:
     network.set_up()
     yield network
     network.tear_down()
+
+
+@pytest.fixture
+def for_tshark(record_property: Callable[[str, object], None]) -> Callable[[Path], None]:
+    """Return what has a capture file read by tshark on the host, where the test then fails when
+    tshark finds a malformed packet or an expert's error: the guest has no tshark."""
+
+    def give(path: Path) -> None:
+        packed = base64.b64encode(zlib.compress(path.read_bytes(), 1)).decode()
+        record_property(f"{FOR_TSHARK}{path.name}", packed)
+
+    return give

@@ -100,3 +100,23 @@ def test_filter_in_the_kernel_takes_what_libpcap_takes(
 @pytest.mark.parametrize("number", range(len(FILTERS)), ids=FILTERS)
 def test_traffic_has_something_for_every_filter(result: Result, number: int) -> None:
     assert sum(result.hits.get((place, number), 0) for place in PROBES) > 0
+
+
+def test_packets_that_cannot_be_judged_are_told(network: Network, tmp_path: Path) -> None:
+    path = tmp_path / "queue.pcap"
+    text = "tcp and ether[1200] = 0x78"
+    script = f"""fentry:__dev_queue_xmit {{
+      skboutput("{path}", args.skb, 65535, 0);
+      if (skbfilter(args.skb, "{text}")) {{ @hits = count(); }}
+    }}"""
+    with Running(script) as running:
+        network.udp(b"x" * 1300)
+        network.tcp(b"x" * 3000)
+        running.stop()
+    interpreter = Interpreter(compile_filter(text))
+    matching = [one for one in read_capture(path).packets if interpreter(one.data, one.length)]
+    # TCP's payload is in fragments.
+    (probe,) = running.lost
+    assert running.lost[probe] == len(matching) > 0
+    assert "@hits" not in running.text
+    assert "bytes in fragments, which it cannot see" in running.messages

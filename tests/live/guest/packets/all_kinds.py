@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Four namespaces with every kind of link between them that packets of one machine can pass.
+
+a and b are joined by a veth pair with jumbo frames, and on top of it by VLAN, VLAN in VLAN, VXLAN
+and GRE; c and d hang on a bridge in b, which lets c out to a by NAT; a has a tun device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+
+from support import frames
+from support.net import setns
+
+NAMES = ("w-a", "w-b", "w-c", "w-d")
+#: What the devices on top of a's and b's link are in: 10.N.0.1 at a, 10.N.0.2 at b.
+PLAIN, TAGGED, STACKED, VXLAN, GRE, BRIDGE, TUN = range(90, 97)
+VLAN_DEVICES = ("vlan", "outer", "inner")
+STREAM_PORT = 5555
+
+
+def set_up() -> None:
+    """Make all of it."""
+    _ip(
+        "",
+        *(f"netns add {name}" for name in NAMES),
+        "link add a0 address 02:00:00:00:90:01 netns w-a type veth "
+        "peer name b0 address 02:00:00:00:90:02 netns w-b",
+    )
+    for name in NAMES:
+        # Elsewhere no IPv6: what the kernel sends by itself would go through the tunnels, too.
+        with entered(name), open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w") as file:
+            file.write("1")
+    _ip(
+        "",
+        "link add c0 netns w-c type veth peer name b1 netns w-b",
+        "link add d0 netns w-d type veth peer name b2 netns w-b",
+    )
+    for name, device, own, other in (("w-a", "a0", 1, 2), ("w-b", "b0", 2, 1)):
+        _ip(
+            name,
+            "link set lo up",
+            f"link set {device} mtu 9000 up",
+            f"addr add 10.{PLAIN}.0.{own}/24 dev {device}",
+            f"addr add fd90::{own}/64 dev {device} nodad",
+            f"link add link {device} name vlan type vlan id 5",
+            f"link add link {device} name outer type vlan proto 802.1ad id 6",
+            "link set outer up",
+            "link add link outer name inner type vlan id 7",
+            f"link add vx type vxlan id 42 local 10.{PLAIN}.0.{own} remote 10.{PLAIN}.0.{other} "
+            f"dstport 4789 dev {device}",
+            f"link add gre1 type gre local 10.{PLAIN}.0.{own} remote 10.{PLAIN}.0.{other}",
+            *(
+                line
+                for dev, net in (("vlan", TAGGED), ("inner", STACKED), ("vx", VXLAN), ("gre1", GRE))
+                for line in (f"link set {dev} up", f"addr add 10.{net}.0.{own}/24 dev {dev}")
+            ),
+        )
+    _ip(
+        "w-b",
+        "link add br0 type bridge",
+        "link set b1 master br0 up",
+        "link set b2 master br0 up",
+        "link set br0 up",
+        f"addr add 10.{BRIDGE}.0.1/24 dev br0",
+    )
+    for name, device, own in (("w-c", "c0", 3), ("w-d", "d0", 4)):
+        _ip(
+            name,
+            "link set lo up",
+            f"link set {device} up",
+            f"addr add 10.{BRIDGE}.0.{own}/24 dev {device}",
+            f"route add default via 10.{BRIDGE}.0.1",
+        )
+    with entered("w-b"):
+        with open("/proc/sys/net/ipv4/ip_forward", "w") as file:
+            file.write("1")
+        rules = (
+            "table ip kcap {\n chain out {\n type nat hook postrouting priority 100\n"
+            f'ip saddr 10.{BRIDGE}.0.0/24 oifname "b0" masquerade\n}}\n}}\n'
+        )
+        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+
+
+def tear_down() -> None:
+    """Remove the namespaces, and all with them."""
+    _ip("", *(f"netns del {name}" for name in NAMES))
+
+
+def offloads(*words: str) -> None:
+    """Set offloads at both ends of the link between a and b, as ethtool -K takes them."""
+    for name, device in (("w-a", "a0"), ("w-b", "b0")):
+        with entered(name):
+            subprocess.run(["ethtool", "-K", device, *words], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def entered(name: str) -> Iterator[None]:
+    """Be in a namespace while the block runs."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        setns(f"/run/netns/{name}")
+        yield
+    finally:
+        setns(f"/proc/self/fd/{before}")
+        os.close(before)
+
+
+def _ip(name: str, *lines: str) -> None:
+    where = ["-n", name] if name else []
+    done = subprocess.run(
+        ["ip", *where, "-batch", "-"], input="\n".join(lines), text=True, capture_output=True
+    )
+    assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+# --- traffic ---
+
+
+def datagram(
+    source: str, target: str, address: str, data: bytes, options: dict[int, bytes] | None = None
+) -> None:
+    """Send a UDP datagram from one namespace to a socket in another, and an answer back.
+
+    :param options: IPv6 extension headers, by socket option.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with entered(target):
+        receiver = socket.socket(family, socket.SOCK_DGRAM)
+    with entered(source):
+        sender = socket.socket(family, socket.SOCK_DGRAM)
+    with receiver, sender:
+        receiver.bind((address, 4000))
+        for one in (receiver, sender):
+            one.settimeout(30)
+        for option, value in (options or {}).items():
+            sender.setsockopt(socket.IPPROTO_IPV6, option, value)
+        sender.sendto(data, (address, 4000))
+        got, back = receiver.recvfrom(1 << 16)
+        assert got == data
+        receiver.sendto(data[:32], back)
+        assert sender.recv(1 << 16) == data[:32]
+
+
+def stream(data: bytes) -> None:
+    """Send a TCP stream from a to b."""
+    address = (f"10.{PLAIN}.0.2", STREAM_PORT)
+    with entered("w-b"):
+        listener = socket.create_server(address)
+    with entered("w-a"):
+        client = socket.socket()
+    with listener, client:
+        client.settimeout(60)
+        listener.settimeout(60)
+        client.connect(address)
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(60)
+            received = bytearray()
+            left = memoryview(data)
+            client.setblocking(False)
+            while len(received) < len(data):
+                readable, writable, _ = select.select([server], [client] if left else [], [], 60)
+                if writable:
+                    left = left[client.send(left) :]
+                if readable:
+                    received += server.recv(1 << 18)
+            assert bytes(received) == data
+
+
+class TunDevice:
+    """A tun device in a: what is written to it is received as an IP packet."""
+
+    own, peer = f"10.{TUN}.0.1", f"10.{TUN}.0.2"
+
+    def __init__(self) -> None:
+        subprocess.run(["modprobe", "tun"], check=True)
+        with entered("w-a"):
+            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+            # IFF_TUN, IFF_NO_PI; TUNSETIFF.
+            fcntl.ioctl(self.fd, 0x400454CA, struct.pack("16sH22x", b"tun0", 0x0001 | 0x1000))
+        _ip("w-a", "link set tun0 up", f"addr add {self.own}/24 dev tun0")
+
+    def ping(self, data: bytes) -> bytes:
+        """Write an echo request; the answer."""
+        echo = frames.icmp_echo(data)
+        os.write(self.fd, frames.ipv4(self.peer, self.own, frames.ICMP, echo))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            select.select([self.fd], [], [], 1)
+            with contextlib.suppress(BlockingIOError):
+                answer = os.read(self.fd, 1 << 16)
+                if data in answer:
+                    return answer
+        raise TimeoutError("no answer by the tun device")
+
+    def close(self) -> None:
+        """Remove the device."""
+        os.close(self.fd)
