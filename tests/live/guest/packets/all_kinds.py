@@ -16,6 +16,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from support import frames
 from support.net import setns
@@ -37,8 +38,8 @@ def set_up() -> None:
     )
     for name in NAMES:
         # Elsewhere no IPv6: what the kernel sends by itself would go through the tunnels, too.
-        with entered(name), open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w") as file:
-            file.write("1")
+        with entered(name):
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
     _ip(
         "",
         "link add c0 netns w-c type veth peer name b1 netns w-b",
@@ -81,13 +82,17 @@ def set_up() -> None:
             f"route add default via 10.{BRIDGE}.0.1",
         )
     with entered("w-b"):
-        with open("/proc/sys/net/ipv4/ip_forward", "w") as file:
-            file.write("1")
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         rules = (
             "table ip kcap {\n chain out {\n type nat hook postrouting priority 100\n"
             f'ip saddr 10.{BRIDGE}.0.0/24 oifname "b0" masquerade\n}}\n}}\n'
         )
         subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    for name in NAMES:
+        # Nor is a neighbour asked once more whether it is there.
+        with entered(name):
+            for file in Path("/proc/sys/net/ipv4/neigh").glob("*/delay_first_probe_time"):
+                file.write_text("600")
 
 
 def tear_down() -> None:

@@ -92,7 +92,7 @@ class Tap:
                 return
             device, protocol, kind, hardware = address[:4]
             if hardware not in (1, 772):  # ARPHRD_ETHER, ARPHRD_LOOPBACK
-                data = bytes(12) + struct.pack("!H", protocol) + data
+                data = bytes(12) + struct.pack("!H", protocol & 0xFFFF) + data
             for _, _, note in notes:
                 status, _, _, _, _, tci, tpid = struct.unpack_from("=IIIHHHH", note)
                 if status & 16:  # TP_STATUS_VLAN_VALID
@@ -142,7 +142,7 @@ def script(path: Path, system: System) -> tuple[str, dict[str, str]]:
     return "config = { perf_rb_pages = 8192; }\n" + "\n".join(probes), sites
 
 
-def traffic() -> None:
+def traffic(tun: world.TunDevice) -> None:
     """One exchange of every kind."""
     far = f"10.{world.PLAIN}.0.2"
     padding = struct.pack("!BBBBI", 0, 0, 1, 4, 0)  # one PadN option fills the header
@@ -161,7 +161,6 @@ def traffic() -> None:
     send("w-c", "w-d", f"10.{world.BRIDGE}.0.4", mark("bridge", 200))
     send("w-c", "w-a", f"10.{world.PLAIN}.0.1", mark("nat", 201))
     send("w-a", "w-a", "127.0.0.1", mark("loopback", 16_001))
-    tun = world.TunDevice()
     tun.ping(mark("tun", 333))
     world.stream(STREAM)  # with TSO: super-packets pass the link as they are
     # Without TSO a veth pair goes through NAPI, which joins what TCP has been split into.
@@ -169,7 +168,6 @@ def traffic() -> None:
                    "tx-tcp-ecn-segmentation", "off", "tx-tcp6-segmentation", "off")  # fmt: skip
     send("w-a", "w-b", far, mark("napi", 777))
     world.stream(STREAM)
-    tun.close()
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +175,17 @@ def result(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Result:
     path = tmp_path_factory.mktemp("kinds") / "all.pcapng"
     world.set_up()
     world.offloads("gro", "on", "tso", "on")
+    tun = world.TunDevice()
     taps = [Tap(name) for name in world.NAMES]
     namespaces = {Path(f"/run/netns/{name}").stat().st_ino: name for name in world.NAMES}
     text, sites = script(path, System())
     before = [seen for tap in taps for seen in tap.read()]
     with Running(text) as running:
         between = [seen for tap in taps for seen in tap.read()]
-        assert all(one.frame[12:14] == b"\x86\xdd" for one in before + between), "only NDP so far"
-        traffic()
+        assert all(one.frame[12:14] == b"\x86\xdd" for one in before + between), show(
+            Counter((one.namespace, one.device, one.frame) for one in before + between)
+        )
+        traffic(tun)
         count = 0
 
         def settled() -> bool:
@@ -196,6 +197,7 @@ def result(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Result:
         wait_until(settled)
         running.stop()
     seen = between
+    tun.close()
     world.tear_down()
     captured = pcapng.read(path).packets
     return Result(
