@@ -7,12 +7,14 @@ Boots a guest of one CPU whose clock counts instructions (docs/performance.md), 
 not depend on what else this machine does; ``--inside`` runs on the machine that it is started on,
 as root, on a real CPU. The kernel's own packet generator (pktgen) sends UDP packets into a veth
 pair; every way captures them whole at the other end to a file in memory: tcpdump from its packet
-socket, the others at net:netif_receive_skb, the tracepoint beside it.
+socket, the others at net:netif_receive_skb, the tracepoint beside it (and once at a kprobe, where
+another helper has to do).
 
 First part: packets come slowly enough for all. Printed are nanoseconds of CPU a packet, of the
 program in user space and in the kernel (from /proc/PID/stat, between the start of the traffic and
-its end), and of the BPF program (bpf_stats). Second part: pauses between packets get shorter until
-tcpdump loses some, and what the others lose at that rate.
+its end), and of the BPF program (bpf_stats). Second part: bursts of packets without a pause, longer
+and longer, while the capturing program has to stand back behind all others (nice 19), until tcpdump
+loses some; and what the others lose then.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PKTGEN = Path("/proc/net/pktgen")
-SIZES = (64, 512, 1500)
-#: Pauses between packets, nanoseconds, from what everybody bears to none at all.
-PAUSES = (1_000_000, 500_000, 250_000, 120_000, 60_000, 30_000, 15_000, 8_000, 4_000, 0)
+SIZES = (64, 1500)
+#: The pause between packets that everybody bears, nanoseconds.
+PAUSE = 15_000
+BURSTS = (500, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 
 
 class Way(NamedTuple):
@@ -66,6 +69,11 @@ def ways(bpftrace: str) -> list[Way]:
     found = [
         Way("kcap, pcap", [*kcap, "{directory}/kcap.pcap"], "capturing at"),
         Way("kcap, pcapng", [*kcap, "{directory}/kcap.pcapng"], "capturing at"),
+        Way(
+            "kcap, kprobe",
+            [*kcap[:4], "kprobe:ip_rcv", *kcap[5:], "{directory}/kprobe.pcap"],
+            "capturing at",
+        ),
         Way(
             "tcpdump",
             ["tcpdump", "-n", "-i", "bench1", "-Q", "in", "-s", "262144", "-w",
@@ -154,7 +162,9 @@ def bpf(pid: int) -> tuple[int, int]:
     return nanoseconds, runs
 
 
-def capture(way: Way, count: int, size: int, pause_ns: int, directory: str) -> Result:
+def capture(
+    way: Way, count: int, size: int, pause_ns: int, directory: str, nice: int = 0
+) -> Result:
     """One run.
 
     :raises RuntimeError: the program did not start.
@@ -163,6 +173,7 @@ def capture(way: Way, count: int, size: int, pause_ns: int, directory: str) -> R
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(words, stdout=said, stderr=said)
         wait_for(process, said.fileno(), way.ready)
+        os.setpriority(os.PRIO_PROCESS, process.pid, nice)
         first, packets = cpu(process.pid), received()
         bpf_first = bpf(process.pid)
         seconds = generate(count, size, pause_ns)
@@ -216,7 +227,7 @@ def costs(found: list[Way], count: int, rounds: int, directory: str) -> None:
         results: dict[str, list[Result]] = {way.name: [] for way in found}
         for _ in range(rounds):
             for way in found:
-                results[way.name].append(capture(way, count, size, PAUSES[-4], directory))
+                results[way.name].append(capture(way, count, size, PAUSE, directory))
         users = {
             name: median(1e9 * one.user / one.packets for one in all_)
             for name, all_ in results.items()
@@ -233,15 +244,15 @@ def costs(found: list[Way], count: int, rounds: int, directory: str) -> None:
             )
 
 
-def losses(found: list[Way], count: int, directory: str) -> None:
-    """The second part: the rate where tcpdump begins to lose packets."""
-    print("\npackets lost of those received; 1500 bytes each, shorter and shorter pauses")
-    print(f"{'pause ns':>9} {'packets/s':>10}  " + "".join(f"{way.name:>16}" for way in found))
-    for pause in PAUSES:
-        results = [capture(way, count, 1500, pause, directory) for way in found]
+def losses(found: list[Way], directory: str) -> None:
+    """The second part: the burst in which tcpdump begins to lose packets."""
+    print("\npackets lost of a burst, 1500 bytes each")
+    print(f"{'burst':>6} {'packets/s':>10} " + "".join(f"{way.name:>14}" for way in found))
+    for burst in BURSTS:
+        results = [capture(way, burst, 1500, 0, directory, nice=19) for way in found]
         rate = results[0].packets / results[0].seconds
-        cells = "".join(f"{one.lost:>8} /{one.packets:>6}" for one in results)
-        print(f"{pause:>9} {rate:>10.0f}  {cells}", flush=True)
+        print(f"{burst:>6} {rate:>10.0f} " + "".join(f"{one.lost:>14}" for one in results),
+              flush=True)  # fmt: skip
         if results[[way.name for way in found].index("tcpdump")].lost:
             break
 
@@ -269,9 +280,11 @@ def main() -> int:
     parser.add_argument("--packets", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--bpftrace", default="", metavar="PATH")
+    parser.add_argument("--parts", default="costs,losses")
     parser.add_argument("--inside", action="store_true")
     arguments = parser.parse_args()
     own = ["--packets", str(arguments.packets), "--rounds", str(arguments.rounds)]
+    own += ["--parts", arguments.parts]
     own += ["--bpftrace", arguments.bpftrace] if arguments.bpftrace else []
     if not arguments.inside:
         return outside(arguments.kernel, own)
@@ -280,8 +293,10 @@ def main() -> int:
     set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         capture(found[0], 100, 64, 0, directory)  # compiles what will then be kept
-        costs(found, arguments.packets, arguments.rounds, directory)
-        losses(found, arguments.packets, directory)
+        if "costs" in arguments.parts:
+            costs(found, arguments.packets, arguments.rounds, directory)
+        if "losses" in arguments.parts:
+            losses(found, directory)
     return 0
 
 
