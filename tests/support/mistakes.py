@@ -125,6 +125,10 @@ def _argument_is_number(gen: Emitter) -> None:
     _read(gen, _argument(gen, 1))
 
 
+def _argument_to_function(gen: Emitter) -> None:
+    _argument(gen, 1)  # smp_call_func_t func
+
+
 def _argument_too_many(gen: Emitter) -> None:
     _argument(gen, 4)
 
@@ -165,6 +169,7 @@ MISTAKES: dict[str, Callable[[Emitter], None]] = {
     "number_as_map": _number_as_map,
     "exit": lambda gen: void(gen.helper(_EXIT)),
     "argument_is_number": _argument_is_number,
+    "argument_to_function": _argument_to_function,
     "argument_too_many": _argument_too_many,
     "struct_bounds": _struct_bounds,
     "struct_written": _struct_written,

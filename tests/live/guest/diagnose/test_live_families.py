@@ -148,6 +148,12 @@ CASES = {
         "verifier-not-a-pointer",
         "a number is followed as if it were a pointer",
     ),
+    "argument that points to a function": Case(
+        "fentry:smp_call_function_single",
+        'mistake("argument_to_function")',
+        "verifier-context",
+        "an argument of smp_call_function_single can't be read like this",
+    ),
     "argument too many": Case(
         FENTRY,
         'mistake("argument_too_many")',
