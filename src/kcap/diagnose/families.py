@@ -319,10 +319,19 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "btf",
         r"(in-kernel BTF is malformed|btf_vmlinux is malformed|bpf verifier is misconfigured"
-        r"|missing BTF|no BTF|Invalid BTF|func_info .*|missing btf func_info)",
+        r"|missing BTF|BTF (is )?(missing|not (found|available|supported))|no BTF|Invalid BTF"
+        r"|support BTF|kernel BTF|func_info .*|missing btf func_info)",
         "the BTF that the program needs is missing or damaged",
         "types of the kernel (or of the program's own functions) can't be told",
         "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+    ),
+    Family(
+        "permission",
+        r"(Lockdown: \S+ .* is restricted|[Kk]ernel is locked down|kernel_lockdown\.7)",
+        "the kernel is locked down",
+        "lockdown in confidentiality mode forbids programs to read the kernel's memory, and "
+        "kprobes; Secure Boot turns lockdown on in some distributions",
+        "boot without lockdown, or with lockdown=integrity; kcap doctor tells the mode",
     ),
     Family(
         "permission",

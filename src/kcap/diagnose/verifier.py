@@ -16,6 +16,7 @@ from kcap.kernel.errors import CUT, summarize
 from kcap.kernel.helpers import Helper
 from kcap.lang.diagnostic import Diagnostic, Label, ScriptError
 from kcap.probes.names import enumerate_words
+from kcap.records import replace
 
 if TYPE_CHECKING:
     from kcap.diagnose.places import Places
@@ -325,9 +326,10 @@ def _register(line: str, log: tuple[str, ...], program: tree.Program | None) -> 
         found = pattern.search(line)
         if found is not None:
             groups = found.groupdict()
-            return _argument(
+            found_argument = _argument(
                 int(groups.get("register") or 1), groups.get("type") or "", log, program
             )
+            return _with_expectation(found_argument, groups.get("expected") or "", log)
     return None
 
 
@@ -356,6 +358,18 @@ def _argument(
             "the verifier follows the type of every value, and helpers take certain types only",
         ),
         help=(_ARGUMENT_HELP.get(what, "pass a value of the type that the function documents"),),
+    )
+
+
+def _with_expectation(found: Diagnostic, expected: str, log: tuple[str, ...]) -> Diagnostic:
+    """What a line alone, without the log around it, lets one suppose: few helpers want a pointer
+    to a kernel struct, and the packet of bpf_skb_output is the usual one."""
+    if last_call(log) is not None or not expected.startswith("ptr_"):
+        return found
+    return replace(
+        found,
+        notes=(*found.notes, f"if the helper is bpf_skb_output: {_SKB_NOTE}"),
+        help=("pass the probe's own argument (args.NAME)", *found.help),
     )
 
 

@@ -212,3 +212,27 @@ def test_about_a_function_that_is_not_there(machine: System) -> None:
         "  can't be traced: ftrace does not have it",
         "  names like it: icmp_rcv, icmpv6_rcv",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (
+            "R1 type=scalar expected=ptr_, trusted_ptr_, rcu_ptr_",
+            "argument-type",
+            "if the helper is bpf_skb_output",
+        ),
+        (
+            "Lockdown: kcap: use of bpf to read kernel RAM is restricted",
+            "verifier-permission",
+            "lockdown in confidentiality mode",
+        ),
+        ("ERROR: kernel doesn't support BTF", "verifier-btf", "CONFIG_DEBUG_INFO_BTF"),
+        ("Failed to find kernel BTF", "verifier-btf", "CONFIG_DEBUG_INFO_BTF"),
+    ],
+)
+def test_single_lines_are_explained(text: str, code: str, words: str) -> None:
+    found = explain_text(text)
+    assert found is not None
+    assert found.code == code
+    assert words in " ".join((*found.notes, *found.help))
