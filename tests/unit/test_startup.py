@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from kcap.cli.main import main
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -84,3 +87,12 @@ def test_a_start_without_cache_leaves_llvm_to_the_child(tmp_path: Path) -> None:
     origin, _, *modules = start("begin { exit() }", tmp_path / "cache")
     assert origin == "compiled"
     assert not HEAVY.intersection(name.partition(".")[0] for name in modules)
+
+
+def test_garbage_is_collected_again_when_a_command_has_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--version"]) == 0
+    assert main(["--no-such-option"]) == 1
+    assert gc.isenabled()
+    assert "kcap" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = import_module(f"kcap.cli.{SUBCOMMANDS[words[0]]}")
             status: int = module.main(words[1:])
             return status
+        gc.disable()  # a tenth of a start, and nothing is garbage yet; _follow() looks again
         from kcap.cli import script
 
         return script.main(words)
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        gc.enable()
 
 
 def _with_format_taken(words: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -187,6 +188,8 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
         with preparation.trace(checked, packets=False) as trace, _signals(trace):
             renderer = _renderer(trace, arguments)
             trace.attach()
+            gc.freeze()  # what a start made stays
+            gc.enable()
             if arguments.verbose:
                 print(*trace.timings.lines(), sep="\n", file=sys.stderr)
                 for error in trace.system.skipped:
