@@ -79,6 +79,10 @@ class Runtime(Protocol):
         """End the trace after what is under way, with an exit status."""
         ...
 
+    def unwatch(self, address: int) -> None:
+        """Detach the watchpoints at an address."""
+        ...
+
     def set_status(self, status: int) -> None:
         """The exit status for when the trace ends by itself."""
         ...

@@ -66,6 +66,35 @@ class Exit(Function):
         return ""
 
 
+class UnwatchSite(Site):
+    """An ``unwatch()``."""
+
+    payload = Tuple((UINT64,))
+    urgent = True
+
+    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
+        runtime.unwatch(values[0])
+        return ()
+
+
+class Unwatch(Function):
+    name = "unwatch"
+    signatures = ("void unwatch(void * addr)",)
+    summary = "Remove the watchpoints at an address; asynchronous."
+    arity = (1, 1)
+
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        from kcap.functions.symbols import address_argument
+
+        address = address_argument(self, sema, call.args[0])
+        return made(self, call, VOID, address, data=UnwatchSite())
+
+    def emit(self, call: tree.Call, gen: Emitter) -> str:
+        address = call.args[0]
+        gen.event(call.data, [tree.Cast(address.span, UINT64, address)])
+        return ""
+
+
 #: Names of signals as ``kill -l`` has them; the numbers are the same on all architectures that
 #: kcap runs on (include/uapi/asm-generic/signal.h).
 SIGNALS = (
@@ -182,4 +211,11 @@ class WriteUser(Function):
         return gen.ir.op(f"zext i1 {gen.ir.compare('eq', 'i64', status, '0')} to i8")
 
 
-FUNCTIONS: tuple[type[Function], ...] = (Exit, Signal, SignalThread, Override, WriteUser)
+FUNCTIONS: tuple[type[Function], ...] = (
+    Exit,
+    Unwatch,
+    Signal,
+    SignalThread,
+    Override,
+    WriteUser,
+)

@@ -126,7 +126,8 @@ class _Importer:
             self._refuse(
                 "kcap can't import BPF programs written in C",
                 statement,
-                "write it as a macro or a function (fn) of the language",
+                "that takes a C compiler, which kcap does without: write it as a macro or a "
+                "function (fn) of the language; types and constants can be imported from a .h file",
             )
         elif path.endswith(".h"):
             os.stat(path)

@@ -174,6 +174,10 @@ class ProbeType(ABC):
         """
         raise NotImplementedError(f"{self.name} attaches to nothing")
 
+    def watches(self, context: ProbeContext, address: int) -> bool:
+        """Whether it is what ``unwatch(address)`` takes away."""
+        return False
+
     def target_name(self, context: ProbeContext, target: Any) -> str:
         """The full name of one of the context's targets."""
         return context.name

@@ -114,6 +114,9 @@ class Watchpoint(ProbeType):
             program, Watched(target.address, length, access), context.name, system.pid
         )
 
+    def watches(self, context: ProbeContext, address: int) -> bool:
+        return any(target.address == address for target in context.targets)
+
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         return iter(())
 

@@ -38,11 +38,13 @@ class LoadedProbe:
     :param kind: its type.
     :param compiled: its program.
     :param programs: one, or one a target; see :meth:`kcap.probes.base.ProbeType.load_specs`.
+    :param links: what keeps it attached.
     """
 
     kind: ProbeType
     compiled: CompiledProgram
     programs: list[tuple[Load, Program]] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
 
 
 class LoadedScript:
@@ -82,12 +84,20 @@ class LoadedScript:
         own = [spec for spec in self._compiled.maps if spec.name in OWN_MAPS]
         for spec in self._compiled.maps:
             if spec not in own:
-                self.maps[spec.name] = Map.create(spec)
+                self._create(spec)
         for program in self._compiled.programs:
             probe = LoadedProbe(probe_type(program.context.provider), program)
             self.probes.append(probe)
             self._load_probe(probe, own)
         _check_company(self.probes)
+
+    def _create(self, spec: MapSpec) -> None:
+        try:
+            self.maps[spec.name] = Map.create(spec)
+        except SyscallError as error:
+            from kcap.diagnose.mapkeys import map_refused
+
+            raise map_refused(error, spec, self._compiled.script) from error
 
     def _load_probe(self, probe: LoadedProbe, own: list[MapSpec]) -> None:
         context = probe.compiled.context
@@ -161,7 +171,8 @@ class LoadedScript:
                 continue
             refused = len(self._system.skipped)
             try:
-                self.links.extend(probe.kind.attach(context, probe.programs, self._system))
+                probe.links = probe.kind.attach(context, probe.programs, self._system)
+                self.links.extend(probe.links)
             except AttachError as error:
                 if self._system.missing_probes == "error":
                     raise _unattached(error, context.name) from error
@@ -184,6 +195,13 @@ class LoadedScript:
             if context.provider == provider and (target is None or target in context.targets):
                 for _, program in probe.programs:
                     program.run()
+
+    def unwatch(self, address: int) -> None:
+        """Detach the watchpoints at an address."""
+        for probe in self.probes:
+            if probe.kind.watches(probe.compiled.context, address):
+                for link in probe.links:
+                    link.close()
 
     def missed(self) -> list[Missed]:
         """What the kernel did not give to the programs, as far as it tells; before detaching."""

@@ -10,7 +10,7 @@ from kcap.codegen import maps as layouts
 from kcap.sema.types import Aggregate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from kcap.codegen.environment import Environment
     from kcap.kernel.maps import Map
@@ -28,6 +28,7 @@ class Runtime:
     :param environment: symbols, clocks, users.
     :ivar exit_status: what ``exit()`` asked for, or None while it was not called.
     :ivar final_status: the exit status of a trace that ends by itself.
+    :ivar unwatch: detaches the watchpoints at an address; the trace sets it.
     """
 
     def __init__(self, maps: Mapping[str, Map], environment: Environment) -> None:
@@ -35,6 +36,7 @@ class Runtime:
         self.environment = environment
         self.exit_status: int | None = None
         self.final_status = 0
+        self.unwatch: Callable[[int], None] = _watches_nothing
         self._deadline: float | None = None
         self._not_run = 0
 
@@ -121,3 +123,7 @@ def _sum_parts(parts: list[Any]) -> Any:
     if all(isinstance(part, int) for part in parts):
         return sum(parts)
     return next((part for part in parts if part), parts[0])
+
+
+def _watches_nothing(address: int) -> None:
+    """There is no watchpoint."""

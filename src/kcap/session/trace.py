@@ -113,6 +113,7 @@ class Trace(Closing):
             )
         self._maps = self._loaded.maps
         self.runtime = Runtime(self._maps, self._environment())
+        self.runtime.unwatch = self._loaded.unwatch
         self.reader = EventReader(self.compiled.sites, self.runtime)
         if EVENTS in self._maps:
             self._ring = RingReader(self._maps[EVENTS])

@@ -12,8 +12,8 @@ from kcap.errors import KcapError
 from kcap.output.text import TextRenderer
 from support.random_programs import Script, mismatches, script
 
-#: Programs a script; and for how long further scripts follow the first two, in seconds.
-PROGRAMS, LIMIT, LEAST = 12, 15.0, 2
+#: Programs a script; and for how long further scripts follow, in seconds.
+PROGRAMS, LIMIT, LEAST = 12, 20.0, 1
 
 
 def problems(made: Script) -> list[str]:

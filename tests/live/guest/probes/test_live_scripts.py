@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 import kcap
 from kcap import Options
+from kcap.lang.diagnostic import ScriptError
 from kcap.output.text import TextRenderer
 
 PATH = "/tmp/kcap-probe-file"
@@ -112,6 +114,30 @@ def test_func_is_the_same_symbol_at_both_ends_of_a_function(entry: str, back: st
         {back}:vfs_write {here} {{ @seen[func]++; printf("%s %d\\n", func, @seen[func]); exit(); }}
     """
     assert "vfs_write 2\n" in printed(script, open_file)
+
+
+def test_unwatch_takes_a_watchpoint_away() -> None:
+    number = ctypes.c_uint64()
+    address = f"{ctypes.addressof(number):#x}"
+    script = f"""
+        watchpoint:{address}:8:w {{ @hits++; unwatch({address}); }}
+        interval:ms:500 {{ @rounds++; if (@rounds == 4) {{ printf("%d ", @hits); exit(); }} }}
+    """
+
+    def write() -> None:
+        number.value += 1
+
+    hits = int(printed(script, write, pid=os.getpid()).split()[0])
+    assert 1 <= hits < number.value / 2
+
+
+def test_keys_over_512_bytes_are_explained_where_the_kernel_refuses_them(live_kernel: str) -> None:
+    script = "begin { @seen[comm, str(curtask)] = 1; }"
+    if live_kernel == "5.10":
+        with pytest.raises(ScriptError, match="the keys of @seen are too long for this kernel"):
+            kcap.trace(script)
+    else:
+        kcap.trace(script).close()
 
 
 def test_a_probe_that_the_kernel_refuses_may_be_missing_if_the_script_says_so() -> None:
