@@ -186,9 +186,9 @@ def _infer(jobs: list[_Job], shared: Shared) -> None:
     """Go over the script until the types of variables and maps stay the same."""
     defaulted = False
     for _ in range(MAX_PASSES):
-        shared.maps.changed = shared.variables.changed = False
+        shared.maps.changed = shared.variables.changed = shared.undecided = False
         _pass(jobs, shared, final=False)
-        if shared.maps.changed or shared.variables.changed:
+        if shared.maps.changed or shared.variables.changed or _decide(jobs, shared):
             continue
         if defaulted:
             return
@@ -196,6 +196,16 @@ def _infer(jobs: list[_Job], shared: Shared) -> None:
         defaulted = True
         if not shared.maps.changed:
             return
+
+
+def _decide(jobs: list[_Job], shared: Shared) -> bool:
+    """Decide the conditions of ``if comptime`` that can be told now; whether there were any."""
+    before = len(shared.decided)
+    if shared.undecided:
+        shared.deciding = True
+        _pass(jobs, shared, final=False)
+        shared.deciding = False
+    return len(shared.decided) > before
 
 
 def _pass(jobs: list[_Job], shared: Shared, *, final: bool) -> list[tree.Program]:

@@ -64,6 +64,11 @@ class Shared:
     variables: VariableTable = field(default_factory=VariableTable)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     seen: set[tuple[str, Span | None, str]] = field(default_factory=set)
+    #: Conditions of ``if comptime``, by program: whether they hold; whether some are open; and
+    #: whether they are to be decided now.
+    decided: dict[tuple[object, ast.Comptime], bool] = field(default_factory=dict)
+    undecided: bool = False
+    deciding: bool = False
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Note a finding, once for a place."""

@@ -355,13 +355,33 @@ def branch(a: Analyzer, node: ast.If) -> list[tree.Stmt]:
 
 
 def comptime(a: Analyzer, node: ast.Comptime) -> bool:
-    """Whether a condition that has to be known at compile time holds."""
+    """Whether a condition that has to be known at compile time holds.
+
+    It is decided when all types are known as far as they are without the branches: a variable that
+    it asks about may be widened further down.
+
+    :raises PendingType: that time has not come.
+    :raises SemaError: it can't be known, or the branch that is taken changes the answer.
+    """
+    shared, key = a.shared, (a.key, node)
+    if key not in shared.decided and not (a.final or shared.deciding):
+        shared.undecided = True
+        raise PendingType(a.fail("not-constant", node.span, "not decided yet").diagnostic)
     value = a.rvalue(node.operand)
-    if isinstance(value, tree.StringLiteral):
-        return bool(value.value)
-    if not isinstance(value, tree.IntegerLiteral):
+    if not isinstance(value, tree.StringLiteral | tree.IntegerLiteral):
         raise a.fail("not-constant", node.span, "Unable to resolve comptime expression")
-    return bool(value.value)
+    holds = bool(value.value)
+    if key not in shared.decided and not a.final:
+        shared.decided[key] = holds
+        raise PendingType(a.fail("not-constant", node.span, "decided just now").diagnostic)
+    if holds != shared.decided.get(key, holds):
+        raise a.fail(
+            "comptime-changed",
+            node.span,
+            "this is no longer so once the branch that it chooses is compiled",
+            notes=("the branch changes a type that the condition asks about",),
+        )
+    return holds
 
 
 # --- loops ----------------------------------------------------------------------------------

@@ -176,3 +176,23 @@ def test_nearest_names() -> None:
     assert nearest("prinft", ["printf", "print", "join"]) == ["printf", "print"]
     assert nearest("x", ["abcdef"]) == []
     assert nearest("max_str_len", ["max_strlen"]) == ["max_strlen"]
+
+
+def test_a_comptime_condition_knows_types_that_come_later() -> None:
+    result = body(
+        "$a = 1; if comptime (sizeof($a) == 8) { $b = 2; } else { $b = comm; } $a = (uint64)pid;"
+    )
+    assert result.variables == {"$a": "uint64", "$b": "int8"}
+
+
+def test_a_comptime_condition_inside_a_branch_is_decided_after_that() -> None:
+    result = body(
+        "$a = 1; if comptime (sizeof($a) == 4) "
+        "{ $a = 2; if comptime (sizeof($a) == 1) { $a = comm; } else { $c = 3; } } $a = (int32)pid;"
+    )
+    assert result.variables == {"$a": "int32", "$c": "int8"}
+
+
+def test_a_comptime_branch_can_not_change_what_chose_it() -> None:
+    found = error("$a = 1; if comptime (sizeof($a) == 1) { $a = (uint64)pid; }")
+    assert (found.code, where(found)) == ("comptime-changed", "comptime (sizeof($a) == 1)")
