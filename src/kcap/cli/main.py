@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "doctor": "doctor",
     "drops": "drops",
     "explain": "explain",
+    "extcap": "extcap",
     "fix": "fix",
     "follow": "follow",
     "run": "script",

@@ -56,6 +56,7 @@ class Request:
     :param immediate: look at every packet as it comes.
     :param rotation: write several files, one after the other.
     :param user: the user who owns the files.
+    :param descriptor: where a stream goes.
     """
 
     places: Sequence[str]
@@ -71,6 +72,7 @@ class Request:
     immediate: bool = False
     rotation: Rotation | None = None
     user: str = ""
+    descriptor: int = 1
 
     @property
     def script_path(self) -> str:
@@ -225,7 +227,7 @@ class Capture(Closing):
         self._prepare()
         files: dict[str, OutputFile] = {}
         if request.path == "-":
-            files[request.script_path] = StreamFile(1, request.script_path)
+            files[request.script_path] = StreamFile(request.descriptor, request.script_path)
         elif not request.path:
             files[NOWHERE] = Discarded(NOWHERE)
         elif request.rotation is not None or request.user:
