@@ -15,6 +15,8 @@ from kcap.errors import UsageError
 #: include/uapi/linux/capability.h. CAP_BPF and CAP_PERFMON (5.8): to look into maps that are open.
 _CAP_PERFMON, _CAP_BPF = 38, 39
 _VERSION_3 = 0x20080522
+#: Modules, and packages with all their modules.
+_NEEDED = ("fcntl", "traceback", "kcap.kernel", "kcap.packet", "kcap.session")
 _PR_SET_KEEPCAPS, _SYS_CAPSET = 8, {"x86_64": 126, "aarch64": 91}
 
 
@@ -23,6 +25,17 @@ def _user(name: str) -> pwd.struct_passwd:
         return pwd.getpwnam(name)
     except KeyError:
         raise UsageError(f"-Z {name}: there is no such user") from None
+
+
+def _import_what_may_be_needed() -> None:
+    """Others may not be allowed to read the files of this program: import what is imported late."""
+    import pkgutil
+    from importlib import import_module
+
+    for name in _NEEDED:
+        module = import_module(name)
+        for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            import_module(f"{name}.{found.name}")
 
 
 @contextlib.contextmanager
@@ -36,6 +49,7 @@ def files_of(name: str) -> Iterator[None]:
         yield
         return
     user = _user(name)
+    _import_what_may_be_needed()
     before = os.geteuid(), os.getegid(), os.getgroups()
     try:
         os.initgroups(user.pw_name, user.pw_gid)

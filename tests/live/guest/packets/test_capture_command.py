@@ -242,3 +242,26 @@ def test_list_has_functions_with_their_argument(tmp_path: Path) -> None:
         *([["fentry:kfree_skb (skb)", "dropped"]] if "fentry:kfree_skb" in done.stdout else []),
         ["rawtracepoint:kfree_skb (skb)", "dropped"],
     ]
+
+
+def test_extcap_writes_a_pcapng_into_wiresharks_pipe(network: Network, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = [*KCAP, "extcap", "--capture", "--extcap-interface", "kcap", "--fifo", str(fifo)]
+    command += ["--function", "net:netif_receive_skb", "--extcap-capture-filter", "udp port 7777"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        data = bytearray()
+        with open(fifo, "rb") as reader:
+            data += reader.read1()  # the header comes before the first packet: it is attached
+            time.sleep(1)
+            network.ping(b"not this")
+            network.udp(b"by extcap")
+            while b"by extcap" not in data:
+                data += reader.read1()
+            process.terminate()
+            data += reader.read()
+        assert process.wait(60) == 0, process.stderr.read()
+    (tmp_path / "extcap.pcapng").write_bytes(data)
+    packets = read_capture(tmp_path / "extcap.pcapng").packets
+    assert [packet.data[42:] for packet in packets] == [b"by extcap"]
