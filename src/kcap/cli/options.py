@@ -39,6 +39,7 @@ OPTIONS: Final = (
     Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF"),
     Option(("--diagnostics",), "diagnostics", "FORMAT", "how errors are printed ('text', 'json')"),
     Option(("--dry-run",), "dry_run", "", "stop right after attaching all probes"),
+    Option(("--dwarf-pid",), "dwarf_pids", "PID", "dw_ustack() can walk this process' stacks"),
     Option(("-e",), "program", "PROGRAM", "run PROGRAM"),
     Option(("-f",), "format", "FORMAT", "output format ('text', 'json')"),
     Option(("--fix",), "fix", "", "mend what can be mended in the script, then run it"),
@@ -72,7 +73,7 @@ OPTIONS: Final = (
 )
 
 _BY_FLAG: Final = {flag: option for option in OPTIONS for flag in option.flags}
-_REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature", "debuginfo"}
+_REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature", "debuginfo", "dwarf_pids"}
 FEATURES: Final = ("uprobe_multi", "kprobe_multi", "kprobe_session")
 STAGES: Final = ("ast", "codegen", "codegen-opt", "dis")
 
@@ -93,6 +94,7 @@ class Arguments:
     debuginfo: list[str] = field(default_factory=list)
     diagnostics: str = "text"
     dry_run: bool = False
+    dwarf_pids: list[str] = field(default_factory=list)
     program: str | None = None
     format: str = "text"
     helper_errors: bool = False
@@ -131,16 +133,26 @@ class Arguments:
 
         :raises UsageError: it is none, or out of range.
         """
-        if not self.pid:
-            return None
-        digits = len(self.pid) - len(self.pid.lstrip("0123456789"))
-        if digits < len(self.pid):
-            wrong = "invalid trailing bytes" if digits else "invalid integer"
-            raise UsageError(f"Failed to parse pid: {wrong}: {self.pid}")
-        number = int(self.pid)
-        if not 1 <= number <= 0x400000:  # PID_MAX_LIMIT, include/linux/threads.h
-            raise UsageError(f"Pid out of range: {number}", hint="pids are 1 to 4194304")
-        return number
+        return _pid(self.pid) if self.pid else None
+
+    @property
+    def dwarf_pid_numbers(self) -> list[int]:
+        """``--dwarf-pid`` as numbers.
+
+        :raises UsageError: one is none, or out of range.
+        """
+        return [_pid(text) for text in self.dwarf_pids]
+
+
+def _pid(text: str) -> int:
+    digits = len(text) - len(text.lstrip("0123456789"))
+    if digits < len(text):
+        wrong = "invalid trailing bytes" if digits else "invalid integer"
+        raise UsageError(f"Failed to parse pid: {wrong}: {text}")
+    number = int(text)
+    if not 1 <= number <= 0x400000:  # PID_MAX_LIMIT, include/linux/threads.h
+        raise UsageError(f"Pid out of range: {number}", hint="pids are 1 to 4194304")
+    return number
 
 
 def parse(argv: Sequence[str]) -> Arguments:

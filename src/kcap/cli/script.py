@@ -121,6 +121,7 @@ def script_options(arguments: Arguments) -> Options:
         include_directories=arguments.include_dirs,
         includes=arguments.includes,
         pid=arguments.pid_number,
+        dwarf_pids=arguments.dwarf_pid_numbers,
         command=arguments.command,
         unsafe=arguments.unsafe,
         helper_errors=arguments.helper_errors,

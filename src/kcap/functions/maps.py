@@ -297,9 +297,14 @@ class Len(Function):
         return count_elements(call, map_)
 
     def _stack(self, call: CallSite, sema: Sema) -> tree.Expr:
+        from kcap.functions.dwstack import DwarfStackType
         from kcap.functions.stacks import StackLength, StackType
 
         value = sema.expr(call.args[0])
+        if isinstance(value.type, DwarfStackType):
+            title = "len() can't tell the depth of a dw_ustack"
+            help_ = ("print it, or take the len() of ustack",)
+            raise sema.fail("argument-type", call.args[0].span, title, help=help_)
         if isinstance(value.type, StackType):
             return made(StackLength(), call, INT64, value)
         raise sema.fail(

@@ -25,6 +25,7 @@ FAMILIES = (
     "network",
     "symbols",
     "uaddr",
+    "dwstack",
     "stacks",
     "printing",
     "maps",

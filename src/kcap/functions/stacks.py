@@ -238,24 +238,4 @@ class StackLength(Function):
         return gen.ir.op(f"lshr i64 {gen.ir.select(failed, 'i64', '0', got)}, 3")
 
 
-class DwarfUstack(Function):
-    """Known, so that scripts that call it learn why they can't."""
-
-    name = "dw_ustack"
-    signatures = ("ustack_t dw_ustack([StackMode mode, ][int limit])",)
-    summary = "Not there: the user-space call stack of programs without frame pointers."
-    arity = (0, 2)
-
-    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
-        raise sema.fail(
-            "unsupported",
-            call.span,
-            "kcap can't unwind user stacks by DWARF, as dw_ustack() does",
-            notes=("the kernel follows frame pointers only, which is what ustack prints",),
-            help=(
-                "use ustack: it is complete where programs are built with -fno-omit-frame-pointer",
-            ),
-        )
-
-
-FUNCTIONS: tuple[type[Function], ...] = (Kstack, Ustack, DwarfUstack)
+FUNCTIONS: tuple[type[Function], ...] = (Kstack, Ustack)

@@ -8,7 +8,7 @@ pass; each ends the statement that it is in, so that several are reported togeth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
@@ -55,6 +55,7 @@ def analyze(
     include_directories: Sequence[str] = (),
     named: Mapping[str, str] | None = None,
     child_pid: int = 0,
+    unwound_files: Callable[[], tuple[str, ...]] | None = None,
 ) -> tree.Script:
     """The typed tree of a script.
 
@@ -67,6 +68,8 @@ def analyze(
     :param include_directories: where headers of the script are looked for (``-I``).
     :param named: named parameters of the command line, for ``getopt()``.
     :param child_pid: the process id of the command of ``-c``, or 0.
+    :param unwound_files: the files that the traced processes run, for ``dw_ustack()``; None if no
+        process was named.
     :raises ScriptError: with every error found, and the warnings.
     """
     shared = Shared(
@@ -79,6 +82,7 @@ def analyze(
         MapTable(config.max_map_keys),
         NamedParameters(named or {}),
         child_pid,
+        unwound_files,
     )
     with recursion_room():
         return _analyze(program, probes, shared, include_directories)

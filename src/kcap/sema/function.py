@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from kcap.records import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Unpack
 
     from kcap.lang import ast
@@ -55,6 +56,7 @@ class Sema(Protocol):
     types: KernelTypes
     named: NamedParameters
     child_pid: int
+    unwound_files: Callable[[], tuple[str, ...]] | None
 
     def expr(self, node: ast.Expr) -> tree.Expr:
         """The typed form of an expression."""

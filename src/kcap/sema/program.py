@@ -61,6 +61,7 @@ class Shared:
     maps: MapTable
     named: NamedParameters
     child_pid: int = 0
+    unwound_files: Callable[[], tuple[str, ...]] | None = None
     variables: VariableTable = field(default_factory=VariableTable)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     seen: set[tuple[str, Span | None, str]] = field(default_factory=set)
@@ -112,6 +113,7 @@ class Analyzer:
         self.unsafe = shared.unsafe
         self.named = shared.named
         self.child_pid = shared.child_pid
+        self.unwound_files = shared.unwound_files
         self.defines = shared.defines
         self.maps = shared.maps
         self.variables = shared.variables

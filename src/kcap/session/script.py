@@ -37,6 +37,7 @@ class Options:
     :param pid: trace this process only (``-p``), or None.
     :param command: a command to run while tracing (``-c``); the trace ends with it.
     :param child_pid: its process id, for ``cpid``; set by the session.
+    :param dwarf_pids: further processes whose stacks ``dw_ustack()`` can walk (``--dwarf-pid``).
     :param unsafe: allow ``system()`` and its like (``--unsafe``).
     :param helper_errors: report failing BPF helpers at run time (``-k``).
     :param traceable_file: a list of traceable functions to take instead of the kernel's.
@@ -55,6 +56,7 @@ class Options:
     pid: int | None = None
     command: str = ""
     child_pid: int = 0
+    dwarf_pids: Sequence[int] = ()
     unsafe: bool = False
     helper_errors: bool = False
     traceable_file: str = ""
@@ -201,6 +203,7 @@ def _check(
     from kcap.functions.registry import all_functions
     from kcap.probes.registry import resolver
     from kcap.sema.analyzer import analyze
+    from kcap.session.unwinding import unwound_files
 
     config = configure(syntax, options)
     release = None
@@ -221,6 +224,7 @@ def _check(
             include_directories=options.include_directories,
             named=options.named,
             child_pid=options.child_pid,
+            unwound_files=unwound_files(options.pid, options.dwarf_pids, options.command),
         )
     except ScriptError as error:
         raise check_failed(error, syntax, source, system, functions, release, ask) from error

@@ -102,4 +102,6 @@ class StoredStacks:
     def read(self, map_name: str, stack_id: int) -> bytes:
         """A stack as the map has it; empty if it is not there (any more)."""
         found = self._maps.get(map_name)
-        return (found.lookup(stack_id.to_bytes(4, "little")) if found is not None else None) or b""
+        if found is None:
+            return b""
+        return found.lookup(stack_id.to_bytes(found.spec.key_size, "little")) or b""

@@ -9,6 +9,7 @@ pyelftools' business. The format is that of the System V ABI, chapters 4 and 5.
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
@@ -28,6 +29,7 @@ _PF_X = 1
 _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
 _STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 1, 2, 10
 _ET_EXEC = 2
+_DT_NEEDED = 1
 
 
 class ElfSymbol(NamedTuple):
@@ -200,6 +202,24 @@ class ElfFile:
             if segment.address <= symbol.address < segment.address + segment.memory_size:
                 return segment.address + segment.memory_size
         return symbol.address
+
+    def needed(self) -> list[str]:
+        """The libraries that it is linked with (DT_NEEDED), as they are called there.
+
+        :raises FileError: the file is damaged.
+        """
+        section = self.section(".dynamic")
+        if section is None:
+            return []
+        strings = self.content(self.sections[section.link])
+        entries = iter_unpack("<QQ", self.content(section))
+        return [_string(strings, value) for tag, value in entries if tag == _DT_NEEDED]
+
+    @property
+    def interpreter(self) -> str:
+        """The dynamic linker that it asks for, or ''."""
+        section = self.section(".interp")
+        return "" if section is None else os.fsdecode(self.content(section).rstrip(b"\0"))
 
     @property
     def fixed(self) -> bool:

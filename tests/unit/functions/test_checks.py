@@ -271,9 +271,3 @@ def test_the_configuration_is_read_with_and_without_parentheses():
         ir(f'begin {{ printf("%d", {c}.max_strlen); }}') for c in ("config", "config()")
     )
     assert bare == called
-
-
-def test_a_stack_by_dwarf_is_refused_with_what_there_is_instead():
-    found = error("begin { print(dw_ustack(perf, 3)); }")
-    assert (found.code, found.span.text) == ("unsupported", "dw_ustack(perf, 3)")
-    assert "use ustack" in found.help[0]
