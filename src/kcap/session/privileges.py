@@ -15,8 +15,10 @@ from kcap.errors import UsageError
 #: include/uapi/linux/capability.h. CAP_BPF and CAP_PERFMON (5.8): to look into maps that are open.
 _CAP_PERFMON, _CAP_BPF = 38, 39
 _VERSION_3 = 0x20080522
-#: Modules, and packages with all their modules.
-_NEEDED = ("fcntl", "traceback", "kcap.kernel", "kcap.packet", "kcap.session")
+#: Modules of Python that are imported late, too.
+_NEEDED = ("fcntl", "traceback", "tempfile", "struct", "json")
+#: What has nothing to do with a trace that runs, or would start the program.
+_NEVER_NEEDED = ("kcap.vm", "kcap.cli", "kcap.__main__", "kcap.diagnose")
 _PR_SET_KEEPCAPS, _SYS_CAPSET = 8, {"x86_64": 126, "aarch64": 91}
 
 
@@ -32,10 +34,13 @@ def _import_what_may_be_needed() -> None:
     import pkgutil
     from importlib import import_module
 
+    import kcap
+
     for name in _NEEDED:
-        module = import_module(name)
-        for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
-            import_module(f"{name}.{found.name}")
+        import_module(name)
+    for found in pkgutil.walk_packages(kcap.__path__, "kcap."):
+        if not found.name.startswith(_NEVER_NEEDED):
+            import_module(found.name)
 
 
 @contextlib.contextmanager
