@@ -150,8 +150,13 @@ def load_slot(gen: Emitter, where: Place) -> Operand:
 
     The verifier knows each slot's type and refuses loads of pointers to other things than structs,
     void and char (btf_ctx_access in kernel/bpf/btf.c; newer kernels take more): the probe names
-    those slots, and their memory is read as any other of the kernel's.
+    those slots, and their memory is read as any other of the kernel's. Where another type of
+    program serves the probe, the probe names the places of its arguments in the context.
     """
+    places = gen.context.extra.get("slot_places")
+    if places is not None:
+        at = Place(where.base, where.space, places[where.offset // 8])
+        return gen.ir.load("i64", pointer_to(gen, at), volatile=True)
     if where.offset not in gen.context.extra.get("helper_slots", ()):
         return gen.ir.load("i64", pointer_to(gen, where), volatile=True)
     copied = gen.alloc(8, 8)

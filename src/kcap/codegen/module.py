@@ -22,6 +22,10 @@ DEPTH = "kcap_depth"
 #: ``exit()`` was called, then the loss counters, each a u64.
 STATE = "kcap_state"
 EXITED_AT, LOST_AT = 0, 8
+#: The number of the target that a program was loaded for; see :meth:`ModuleBuilder.constant`.
+TARGET_INDEX = "kcap_target_index"
+#: The address of the function that a program was loaded for.
+TARGET_ADDRESS = "kcap_target_address"
 #: Maps that every loaded program gets for itself (see :mod:`kcap.codegen.scratch`).
 OWN_MAPS = (SCRATCH, DEPTH)
 PAGE = 4096
@@ -105,6 +109,7 @@ class ModuleBuilder:
         self.ring_size = PAGE << (pages - 1).bit_length()
         self.scratch_size = 0
         self.scratch_by_cpu = False
+        self._constants: dict[str, None] = {}
         self._callbacks = 0
         self._has_state = False
 
@@ -112,6 +117,12 @@ class ModuleBuilder:
         """Declare a map, once by name; the operand that helpers take for it."""
         self.maps.setdefault(spec.name, spec)
         return f"@{spec.name}"
+
+    def constant(self, name: str) -> Operand:
+        """Declare a number that loading puts in (``ProgramSpec.constants``); the operand whose
+        address it is."""
+        self._constants[name] = None
+        return f"@{name}"
 
     def site(self, site: Site) -> int:
         """The number of an event site; the same object has one number."""
@@ -164,7 +175,8 @@ class ModuleBuilder:
 
     def text(self) -> str:
         """The LLVM module."""
-        maps = [f'@{name} = external global i8, section ".maps"' for name in self.maps]
+        symbols = (*self.maps, *self._constants)
+        maps = [f'@{name} = external global i8, section ".maps"' for name in symbols]
         if self._has_state:
             size = self._state_size
             maps[[*self.maps].index(STATE)] = (

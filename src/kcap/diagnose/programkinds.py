@@ -104,12 +104,19 @@ KINDS: Final = (
 )
 
 
+_MULTI = {
+    uapi.BPF_TRACE_FENTRY_MULTI: uapi.BPF_TRACE_FENTRY,
+    uapi.BPF_TRACE_FEXIT_MULTI: uapi.BPF_TRACE_FEXIT,
+}
+
+
 def kind_of(program_type: int, attach_type: int) -> ProgramKind | None:
     """The kind that a program is; None for types that the language does not lead to.
 
     :param attach_type: the expected attach type; only counts for programs of type tracing (kprobes
         attached by BPF_TRACE_KPROBE_MULTI may call what other kprobes may).
     """
+    attach_type = _MULTI.get(attach_type, attach_type)
     for kind in KINDS:
         if kind.type == program_type and kind.attach_type in (0, attach_type):
             return kind

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from kcap.codegen import memory
 from kcap.codegen.function import Function
-from kcap.functions import registers
+from kcap.codegen.module import TARGET_ADDRESS
+from kcap.functions import registers, target_names
 from kcap.functions.base import HelperBuiltin, ScalarBuiltin, made
 from kcap.functions.symbols import (
     KernelSymbol,
@@ -174,9 +175,11 @@ class Func(Function):
         context = sema.context
         if context.provider in USER_PROBES:
             return made(self, call, UserSymbol(), data=context.provider == "uprobe")
-        if context.arguments == "none" and not context.function:
+        shared = context.extra.get("many_functions", False)
+        if context.arguments == "none" and not context.function and not shared:
             raise not_here(self, call, sema, "no function is traced")
-        return made(self, call, KernelSymbol(), data=context.function)
+        known = shared and context.extra["target_index"] == "load"
+        return made(self, call, KernelSymbol(), data=known or context.function)
 
     def needs(self, call: tree.Call) -> frozenset[int]:
         """Nothing where the traced function is known, or its registers are. Behind the return of
@@ -189,6 +192,8 @@ class Func(Function):
         context = gen.context
         inside = context.provider == "uprobe" or "+" in context.name
         if call.data and not inside and not gen.module.features.func_ip:
+            if call.data is True:
+                return gen.ir.address(gen.module.constant(TARGET_ADDRESS))
             return str(kernel_address(call.data))
         if inside:
             return load_register(gen, registers.current().pc)
@@ -204,6 +209,8 @@ class ProbeName(Function):
     summary = "Full name of the probe that fired."
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        if target_names.differ(sema.context):
+            return target_names.TargetName().check(call, sema)
         text = sema.context.name.encode("utf-8", "surrogateescape")
         return tree.StringLiteral(call.span, String(len(text) + 1), text)
 

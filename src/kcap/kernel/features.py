@@ -36,6 +36,7 @@ _NOT_ALLOWED = ("invalid func ", "unknown func ", "program of this type cannot u
 # Functions that TRACING programs can be loaded for on any kernel with BPF trampolines, and the
 # function that stands for an iterator.
 _TARGETS = ("bpf_fentry_test1", "vfs_read", "ip_rcv")
+_MULTI = (uapi.BPF_TRACE_FENTRY_MULTI, uapi.BPF_TRACE_FEXIT_MULTI)
 _ITERATORS = ("bpf_iter_task", "bpf_iter_bpf_map")
 
 
@@ -84,7 +85,7 @@ def helper(
 
 def _tracing_target(program_type: int, attach_type: int, btf: Btf | None) -> int | None:
     """Id to load a TRACING program for; 0 for other types; None if there is no way to tell."""
-    if program_type != uapi.BPF_PROG_TYPE_TRACING:
+    if program_type != uapi.BPF_PROG_TYPE_TRACING or attach_type in _MULTI:
         return 0
     if btf is None:
         return None
@@ -242,6 +243,14 @@ def kprobe_session() -> bool | None:
         return _link_error(kind, kind, 0, data, (errno.ESRCH, errno.ENOENT))
 
     return _remember(("kprobe_session",), ask)
+
+
+def tracing_multi() -> bool | None:
+    """fentry and fexit of many functions by one program and link (7.2).
+
+    Only for BPF_TRACE_FENTRY_MULTI the kernel takes a TRACING program without a target.
+    """
+    return program_type(uapi.BPF_PROG_TYPE_TRACING, uapi.BPF_TRACE_FENTRY_MULTI)
 
 
 def uprobe_multi() -> bool | None:

@@ -123,6 +123,31 @@ def attach_tracing(program: int, what: str, cookie: int = 0, attach_type: int = 
         raise syscall_error(f"attach to {what}", error, AttachError, hint) from error
 
 
+def attach_tracing_multi(
+    program: int, btf_ids: Sequence[int], what: str, attach_type: int, cookies: Sequence[int] = ()
+) -> Link:
+    """Attach a TRACING program (expected_attach_type FENTRY_MULTI, FEXIT_MULTI) to many functions.
+
+    :param btf_ids: the functions in the BTF that the program was loaded for.
+    :param attach_type: the program's expected_attach_type.
+    :param cookies: what bpf_get_attach_cookie returns, one for each function, or none.
+    :raises AttachError: the kernel refused; one of the functions may be to blame.
+    """
+    if cookies and len(cookies) != len(btf_ids):
+        raise ValueError(f"{len(cookies)} cookies for {len(btf_ids)} functions")
+    ids = Buffer(pack(f"<{len(btf_ids)}I", *btf_ids))
+    values = Buffer(pack(f"<{len(cookies)}Q", *cookies))
+    attr = pack(
+        "<IIIIQQII",
+        *(program, 0, attach_type, 0),
+        *(ids.address, values.address if cookies else 0, len(btf_ids), 0),
+    )
+    try:
+        return Link([bpf(uapi.BPF_LINK_CREATE, Buffer(attr))], what)
+    except OSError as error:
+        raise syscall_error(f"attach to {what}", error, AttachError) from error
+
+
 def attach_raw_tracepoint(program: int, name: str) -> Link:
     """Attach a RAW_TRACEPOINT program to a tracepoint by name (``kfree_skb``).
 

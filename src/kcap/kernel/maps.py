@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from struct import pack, pack_into, unpack_from
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,10 @@ class Map(Closing):
 
     def _fill(self) -> None:
         if self.spec.contents is not None:
-            self.update(bytes(self.spec.key_size), self.spec.contents)
+            size = self.spec.value_size
+            for index in range(len(self.spec.contents) // size):
+                value = self.spec.contents[index * size : (index + 1) * size]
+                self.update(index.to_bytes(self.spec.key_size, sys.byteorder), value)
         if self.spec.freeze:
             try:
                 bpf(uapi.BPF_MAP_FREEZE, Buffer(pack("<I", self._fd)))

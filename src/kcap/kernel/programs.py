@@ -117,6 +117,7 @@ def relocate(spec: ProgramSpec, maps: Mapping[str, Map]) -> bytes:
     """
     code = bytearray(spec.insns)
     starts = {f.name: f.insn for f in spec.functions}
+    constants = dict(spec.constants)
     for relocation in spec.relocations:
         at = relocation.insn * 8
         if code[at] != 0x18:
@@ -124,6 +125,8 @@ def relocate(spec: ProgramSpec, maps: Mapping[str, Map]) -> bytes:
         if relocation.kind == "func":
             source, low, high = uapi.BPF_PSEUDO_FUNC, starts[relocation.symbol], 0
             low -= relocation.insn + 1
+        elif relocation.symbol in constants:
+            source, low, high = 0, constants[relocation.symbol], 0
         elif relocation.kind == "map":
             source, low, high = uapi.BPF_PSEUDO_MAP_FD, maps[relocation.symbol].fileno(), 0
         elif relocation.kind == "map_value":

@@ -51,7 +51,7 @@ class MapSpec:
     :param max_entries: entries; bytes for a ring buffer (a power of two times the page size); 0
         for a perf event array means as many as there are possible CPUs.
     :param flags: BPF_F_* flags of BPF_MAP_CREATE.
-    :param contents: the first value of an array, written after creation, or None.
+    :param contents: the values of an array, one behind the other, written after creation, or None.
     :param freeze: no more writing from user space after that (BPF_MAP_FREEZE), so that the
         verifier may take read-only values for constants.
     """
@@ -131,6 +131,7 @@ class ProgramSpec:
     :param license: some helpers need a GPL-compatible one.
     :param flags: BPF_F_SLEEPABLE and so on.
     :param lines: where instructions come from, ascending; the verifier then names lines in its log.
+    :param constants: (symbol, number) for relocations that name no map but a number.
     """
 
     name: str
@@ -144,6 +145,7 @@ class ProgramSpec:
     license: str = "GPL"
     flags: int = 0
     lines: tuple[LineSpec, ...] = ()
+    constants: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

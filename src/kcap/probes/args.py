@@ -71,19 +71,26 @@ def slots_of(btf: Btf, param: b.Param) -> int:
 
 
 def prototype(
-    types: KernelTypes, btf: Btf, proto: b.FuncProto, name: str, return_value: bool = True
+    types: KernelTypes,
+    btf: Btf,
+    proto: b.FuncProto,
+    name: str,
+    return_value: bool = True,
+    vouched: bool = True,
 ) -> Prototype:
     """The arguments and the returned value of a function as types of the language.
 
     :param btf: where ``proto`` is from.
     :param name: what messages call ``args``.
     :param return_value: False for tracepoints, which return nothing.
+    :param vouched: whether the verifier knows the types of pointers.
     """
+    mark = track if vouched else _unchanged
     fields, slot = [], 0
     by_helper = set()
     for index, param in enumerate(proto.params):
         taken = slots_of(btf, param)
-        type_ = track(types.from_btf(btf, param.type_id))
+        type_ = mark(types.from_btf(btf, param.type_id))
         name_ = param.name or f"arg{index}"
         fields.append(Field(name_, slot * SLOT, type_, slot=taken * SLOT))
         if not _may_load(btf, param.type_id):
@@ -91,7 +98,7 @@ def prototype(
         slot += taken
     retval = None
     if return_value and not isinstance(b.resolve(btf, proto.return_type_id), b.Void):
-        retval = track(types.from_btf(btf, proto.return_type_id))
+        retval = mark(types.from_btf(btf, proto.return_type_id))
         if not _may_load(btf, proto.return_type_id):
             by_helper.add(slot * SLOT)
     args = args_struct(name, fields, slot * SLOT)
@@ -121,6 +128,10 @@ def track(type_: Type) -> Type:
     """A pointer to a struct, marked as one whose BTF type the verifier knows; others unchanged."""
     if isinstance(type_, Pointer) and isinstance(type_.target, Struct):
         return Pointer(type_.target, type_.space, tracked=True)
+    return type_
+
+
+def _unchanged(type_: Type) -> Type:
     return type_
 
 

@@ -25,6 +25,9 @@ splits them only where the block uses something that differs (``probe``, ``func`
 What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing program has) and
 ``retval_slot`` (where fexit has the returned value), ``helper_slots`` (offsets of slots that only
 a helper may read); ``usdt_arguments`` (operands of ``argN``);
+``slot_places`` (where the slots are if the program is of another type); ``target_names`` and
+``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices`` (the number of each
+target); ``way`` (see :mod:`kcap.probes.serving`);
 of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
 (offset of the pointer in the context that is NULL when there is nothing to do); ``expanded``.
 
@@ -40,6 +43,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kcap.codegen.module import TARGET_INDEX
 from kcap.probes.names import Pattern
 from kcap.probes.problems import problem, wrong_form
 from kcap.records import dataclass, replace
@@ -81,6 +85,7 @@ class Load:
     :param attach_btf_id: the BTF id of the function or typedef it attaches to, or 0.
     :param attach_btf_module: the module whose BTF that id is from; '' for the kernel itself.
     :param flags: BPF_F_SLEEPABLE and so on.
+    :param index: the number that the program takes its target for (``target_index: load``).
     """
 
     name: str
@@ -90,6 +95,7 @@ class Load:
     attach_btf_id: int = 0
     attach_btf_module: str = ""
     flags: int = 0
+    index: int = 0
 
     def apply(self, spec: ProgramSpec) -> ProgramSpec:
         """``spec`` (the compiled program) with what this loading needs filled in."""
@@ -100,6 +106,7 @@ class Load:
             attach_btf_id=self.attach_btf_id,
             attach_btf_module=self.attach_btf_module,
             flags=spec.flags | self.flags,
+            constants=((TARGET_INDEX, self.index),),
         )
 
 
@@ -140,6 +147,11 @@ class ProbeType(ABC):
         :raises NoMatchError: what it names does not exist or can't be probed.
         :raises ScriptError: it is not written as it should be.
         """
+
+    def programs(self, context: ProbeContext) -> int:
+        """How many programs are loaded for a context."""
+        each = self.programs_per_target or context.extra.get("target_index") == "load"
+        return max(1, len(context.targets)) if each else 1
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         """How the context's program is to be loaded: once, unless ``programs_per_target``."""

@@ -2,7 +2,8 @@
 """``fentry`` and ``fexit``: entry of and return from kernel functions, with typed arguments.
 
 The kernel wants the BTF id of the function when the program is loaded, so there is one loading a
-function. (``fentry:bpf:...``, BPF programs as targets, is not there yet.)
+function, unless many are served at once (:mod:`kcap.probes.serving`).
+(``fentry:bpf:...``, BPF programs as targets, is not there yet.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from kcap import btf as b
 from kcap.kernel import uapi
-from kcap.probes import args
+from kcap.probes import args, serving
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.function_lookup import Lookup, ambiguous, check_module, traceable_modules
 from kcap.probes.names import Pattern, has_wildcard
@@ -97,10 +98,22 @@ class Fentry(ProbeType):
         system: System,
     ) -> list[ProbeContext]:
         """One context for the targets that a compiled program can serve alike."""
+        way = serving.choose(uses, len(targets), self.returns, system)
         groups: dict[object, list[FunctionTarget]] = {}
+        ways: dict[object, serving.Way] = {}
         for target in targets:
-            groups.setdefault(_group_key(target, uses, system), []).append(target)
-        return [self._context(wanted, group, uses, system) for group in groups.values()]
+            own = way
+            if way == "kprobe_multi" and not _is_typed(uses).isdisjoint(uses):
+                btf = system.module_btf(target.module)
+                if btf is None or not serving.in_registers(btf, _proto_of(btf, target.btf_id)):
+                    own = "each"
+            key = (own, _group_key(target, uses, system, own))
+            groups.setdefault(key, []).append(target)
+            ways[key] = own
+        return [
+            self._context(wanted, group, uses, system, ways[key] if len(group) > 1 else "each")
+            for key, group in groups.items()
+        ]
 
     def _context(
         self,
@@ -108,28 +121,38 @@ class Fentry(ProbeType):
         targets: list[FunctionTarget],
         uses: Collection[str],
         system: System,
+        way: serving.Way,
     ) -> ProbeContext:
         first = targets[0]
         one = len(targets) == 1
+        by_kprobe = way == "kprobe_multi"
         context = ProbeContext(
             self.name,
             f"{self.name}:{first.module}:{first.name}" if one else f"{self.name}:{wanted.rest}",
-            uapi.BPF_PROG_TYPE_TRACING,
-            self.attach_type,
+            uapi.BPF_PROG_TYPE_KPROBE if by_kprobe else uapi.BPF_PROG_TYPE_TRACING,
+            self._attach_type(way),
             targets=tuple(targets),
             arguments="slots",
             function=first.name if one else "",
         )
         if has_wildcard(wanted.rest):
             context.extra["expanded"] = True
+        context.extra["way"] = way
+        names = [(self.target_name(context, target), target.name) for target in targets]
+        serving.share_names(context, uses, names, "load" if way == "each" else "cookie")
         if one or not _is_typed(uses).isdisjoint(uses):
-            seen = _prototype(first, system)
+            seen = _prototype(first, system, vouched=way == "each")
             context.args = seen.args
             context.extra["slots"] = seen.slots
-            context.extra["helper_slots"] = seen.helper_slots
+            context.extra["helper_slots"] = (
+                seen.helper_slots if way == "each" else serving.all_slots()
+            )
+            if by_kprobe:
+                context.extra["slot_places"] = serving.register_slots()
             if self.returns:
                 context.retval = seen.retval
-                context.extra["retval_slot"] = seen.slots
+                if not by_kprobe:
+                    context.extra["retval_slot"] = seen.slots
         else:
             context.args_missing = f"{wanted.rest} stands for functions with different arguments"
         return context
@@ -137,7 +160,20 @@ class Fentry(ProbeType):
     def target_name(self, context: ProbeContext, target: FunctionTarget) -> str:
         return f"{self.name}:{target.module}:{target.name}"
 
+    def _attach_type(self, way: serving.Way) -> int:
+        """What a program is loaded for that serves functions in a way."""
+        if way == "kprobe_multi":
+            return uapi.BPF_TRACE_KPROBE_MULTI
+        if way == "tracing_multi":
+            return uapi.BPF_TRACE_FEXIT_MULTI if self.returns else uapi.BPF_TRACE_FENTRY_MULTI
+        return self.attach_type
+
+    def programs(self, context: ProbeContext) -> int:
+        return len(context.targets) if context.extra["way"] == "each" else 1
+
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        if context.extra["way"] != "each":
+            return [self._load_for_many(context)]
         return [
             Load(
                 f"{self.name}_{target.name}",
@@ -146,9 +182,47 @@ class Fentry(ProbeType):
                 context.attach_type,
                 attach_btf_id=target.btf_id,
                 attach_btf_module="" if target.module == KERNEL else target.module,
+                index=serving.index_of(context, target),
             )
             for target in context.targets
         ]
+
+    def _load_for_many(self, context: ProbeContext) -> Load:
+        module = context.targets[0].module
+        return Load(
+            f"{self.name}_multi",
+            tuple(context.targets),
+            context.program_type,
+            context.attach_type,
+            attach_btf_module="" if module == KERNEL else module,
+        )
+
+    def attach(
+        self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
+    ) -> list[Link]:
+        if context.extra["way"] == "each":
+            return super().attach(context, loaded, system)
+        ((load, program),) = loaded
+
+        def attach(targets: Sequence[FunctionTarget]) -> Link:
+            return self._attach_to_many(context, targets, program)
+
+        return serving.attach_many(context, load.targets, attach, system)
+
+    def _attach_to_many(
+        self, context: ProbeContext, targets: Sequence[FunctionTarget], program: Program
+    ) -> Link:
+        from kcap.kernel.links import attach_kprobe_multi, attach_tracing_multi
+
+        fd = program.fileno()
+        cookies = [serving.index_of(context, target) for target in targets]
+        if context.extra["way"] == "kprobe_multi":
+            names = [target.name for target in targets]
+            return attach_kprobe_multi(
+                fd, names, context.name, is_return=self.returns, cookies=cookies
+            )
+        ids = [target.btf_id for target in targets]
+        return attach_tracing_multi(fd, ids, context.name, context.attach_type, cookies)
 
     def attach_target(
         self, context: ProbeContext, target: FunctionTarget, program: Program, system: System
@@ -206,15 +280,20 @@ def _is_typed(uses: Collection[str]) -> frozenset[str]:
     return _TYPED | numbered
 
 
-def _group_key(target: FunctionTarget, uses: Collection[str], system: System) -> object:
+def _group_key(
+    target: FunctionTarget, uses: Collection[str], system: System, way: serving.Way
+) -> object:
     """Equal for targets that one compiled program can serve."""
-    if "probe" in uses:
+    if serving.must_split(uses):
         return target
     key: list[object] = []
-    if "func" in uses:
-        key.append(target.name)
-    if not _is_typed(uses).isdisjoint(uses):
+    if way == "tracing_multi":
+        key.append(target.module)
+    if way == "each" and not _is_typed(uses).isdisjoint(uses):
         key.append(_prototype(target, system).key)
+    elif not _TYPED.isdisjoint(uses):
+        seen = _prototype(target, system, vouched=False)
+        key.append((seen.args.origin if "args" in uses else None, str(seen.retval), seen.slots))
     return tuple(key)
 
 
@@ -224,11 +303,11 @@ def _proto_of(btf: b.Btf, type_id: int) -> b.FuncProto:
     return btf.prototype(function)
 
 
-def _prototype(target: FunctionTarget, system: System) -> args.Prototype:
+def _prototype(target: FunctionTarget, system: System, *, vouched: bool = True) -> args.Prototype:
     btf = system.module_btf(target.module)
     assert btf is not None
     proto = _proto_of(btf, target.btf_id)
-    return args.prototype(system.types, btf, proto, target.name)
+    return args.prototype(system.types, btf, proto, target.name, vouched=vouched)
 
 
 def _find(name: str, module: str, system: System) -> FunctionTarget | None:

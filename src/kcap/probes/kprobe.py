@@ -7,6 +7,7 @@ import errno
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.kernel import uapi
+from kcap.probes import serving
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.function_lookup import Lookup, check_module, traceable_modules, untraced
 from kcap.probes.names import Pattern, has_wildcard
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from kcap.kernel.programs import Program
     from kcap.lang.ast import AttachPoint
     from kcap.probes.system import System
-
-_SPLITTING = frozenset(("probe", "func"))
-"""Builtins that differ between the targets of a wildcard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +79,22 @@ class Kprobe(ProbeType):
         if offset:
             raise self.malformed(parts[-1].span, "a wildcard takes no offset")
         targets = self._expand(wanted, system)
-        if not _SPLITTING.isdisjoint(uses):
+        if serving.must_split(uses, len(targets)):
             return [self._context(self._named(parts, t), [t]) for t in targets]
-        return [self._context(parts, targets)] if targets else []
+        return [self._shared(parts, targets, uses, system)] if targets else []
+
+    def _shared(
+        self, parts: list[Part], targets: list[KprobeTarget], uses: Collection[str], system: System
+    ) -> ProbeContext:
+        """One context for all functions of a wildcard."""
+        context = self._context(parts, targets)
+        names = [(self._full_name(parts, target), target.name) for target in targets]
+        cookies = system.offers("kprobe_multi") or system.offers("perf_link")
+        serving.share_names(context, uses, names, "cookie" if cookies else "load")
+        return context
+
+    def _full_name(self, parts: list[Part], target: KprobeTarget) -> str:
+        return f"{self.name}:{rest_of(self._named(parts, target))}"
 
     def _context(self, parts: list[Part], targets: list[KprobeTarget]) -> ProbeContext:
         context = ProbeContext(
@@ -163,8 +174,11 @@ class Kprobe(ProbeType):
         from kcap.kernel.links import attach_kprobe
 
         offset = target.offset if target.name else 0
+        cookie = serving.cookie_of(context, target)
         try:
-            return attach_kprobe(program.fileno(), target.symbol, offset, is_return=self.returns)
+            return attach_kprobe(
+                program.fileno(), target.symbol, offset, is_return=self.returns, cookie=cookie
+            )
         except AttachError as error:
             if error.errno != errno.EILSEQ:
                 raise
@@ -176,6 +190,8 @@ class Kprobe(ProbeType):
             ) from error
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        if serving.loaded_for_each(context):
+            return serving.each_load(context)
         (load,) = super().load_specs(context, system)
         if _may_be_multi(context) and system.has("kprobe_multi"):
             return [replace(load, expected_attach_type=uapi.BPF_TRACE_KPROBE_MULTI)]
@@ -184,44 +200,20 @@ class Kprobe(ProbeType):
     def attach(
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
     ) -> list[Link]:
-        ((load, program),) = loaded
+        load, program = loaded[0]
         if load.expected_attach_type != uapi.BPF_TRACE_KPROBE_MULTI:
             return super().attach(context, loaded, system)
-        symbols = list(dict.fromkeys(target.name for target in load.targets))
-        return self._attach_multi(context, program, symbols, system)
+        from kcap.kernel.links import attach_kprobe_multi
 
-    def _attach_multi(
-        self, context: ProbeContext, program: Program, symbols: list[str], system: System
-    ) -> list[Link]:
-        """Attach to many functions at once.
+        def attach(targets: Sequence[KprobeTarget]) -> Link:
+            names = [target.name for target in targets]
+            cookies = [serving.index_of(context, target) for target in targets]
+            return attach_kprobe_multi(
+                program.fileno(), names, context.name, is_return=self.returns, cookies=cookies
+            )
 
-        The kernel takes all or none: a set that it refuses is halved until what it refuses is
-        alone, and left out.
-        """
-        from kcap.kernel.errors import AttachError
-        from kcap.kernel.links import attach_kprobe_multi, close_all
-
-        try:
-            return [
-                attach_kprobe_multi(program.fileno(), symbols, context.name, is_return=self.returns)
-            ]
-        except AttachError as error:
-            if len(symbols) == 1 and not context.extra.get("expanded"):
-                raise
-            if len(symbols) == 1:
-                system.skipped.append(error)
-                return []
-            refused = error
-        half = len(symbols) // 2
-        links = self._attach_multi(context, program, symbols[:half], system)
-        try:
-            links += self._attach_multi(context, program, symbols[half:], system)
-        except AttachError:
-            close_all(links)
-            raise
-        if not links and len(symbols) == len(context.targets):
-            raise refused
-        return links
+        targets = list({target.name: target for target in load.targets}.values())
+        return serving.attach_many(context, targets, attach, system)
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         module = Pattern(parts[0] if len(parts) > 1 else "*")

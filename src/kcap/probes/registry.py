@@ -152,8 +152,7 @@ class Resolver:
         for context in contexts:
             targets = max(1, len(context.targets))
             self._probes += targets
-            each = probe_type(context.provider).programs_per_target
-            self._programs += targets if each else 1
+            self._programs += probe_type(context.provider).programs(context)
         programs, probes = self.system.max_bpf_progs, self.system.max_probes
         if programs is not None and self._programs > programs:
             raise problem(

@@ -32,6 +32,13 @@ BTF_DIRECTORY = "/sys/kernel/btf"
 FUNCTIONS = "available_filter_functions"
 Mode = Literal["", "test", "bench"]
 
+_LINKS = {
+    "kprobe_multi": "bpf_kprobe_multi_link",
+    "tracing_multi": "bpf_tracing_multi_link",
+    "perf_link": "bpf_perf_link",
+}
+"""Types that a kernel has just where it was built with a kind of link."""
+
 
 class System:
     """What probes ask of the machine.
@@ -271,6 +278,19 @@ class System:
         from kcap.kernel import features
 
         return feature not in self._without and bool(getattr(features, feature)())
+
+    def offers(self, feature: str) -> bool:
+        """Whether the kernel's types say that it has a feature, and it may be used.
+
+        Unlike :meth:`has` this loads nothing, so that a script can be checked without rights.
+
+        :param feature: ``kprobe_multi``, ``tracing_multi``, ``perf_link``.
+        """
+        from kcap.btf import Struct
+
+        if feature in self._without or self.btf is None:
+            return False
+        return self.btf.find(_LINKS[feature], Struct) is not None
 
     @cached_property
     def arch(self) -> str:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
+from kcap.probes import serving
 from kcap.probes.args import args_struct
-from kcap.probes.base import Part, ProbeType, rest_of
+from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.ctext import type_of
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
@@ -59,22 +60,33 @@ class Tracepoint(ProbeType):
         groups: dict[object, list[EventTarget]] = {}
         structs: dict[object, Struct | None] = {}
         for target in _matches(parts[0].text, parts[1].text, system):
-            key: object = target if "probe" in uses else None
+            key: object = target if serving.must_split(uses) else None
             struct = _args(target, system) if "args" in uses else None
             if struct is not None:
                 key = (key, struct.origin)
             groups.setdefault(key, []).append(target)
             structs[key] = struct
-        return [self._group(parts, group, structs[key], system) for key, group in groups.items()]
+        return [
+            self._group(parts, group, structs[key], uses, system) for key, group in groups.items()
+        ]
 
     def _group(
-        self, parts: list[Part], targets: list[EventTarget], args: Struct | None, system: System
+        self,
+        parts: list[Part],
+        targets: list[EventTarget],
+        args: Struct | None,
+        uses: Collection[str],
+        system: System,
     ) -> ProbeContext:
         if len(targets) > 1:
-            return self._context(parts, targets, args)
+            context = self._context(parts, targets, args)
+            names = [(self.target_name(context, target), "") for target in targets]
+            cookies = system.offers("perf_link")
+            serving.share_names(context, uses, names, "cookie" if cookies else "load")
+            return context
         target = targets[0]
-        names = (target.category, target.event)
-        own = [Part(name, part.span) for name, part in zip(names, parts, strict=True)]
+        own_names = (target.category, target.event)
+        own = [Part(name, part.span) for name, part in zip(own_names, parts, strict=True)]
         context = self._context(own, targets, args or _args(target, system))
         context.extra["expanded"] = True
         return context
@@ -129,7 +141,13 @@ class Tracepoint(ProbeType):
 
         what = f"{self.name}:{target.category}:{target.event}"
         number = (system.tracefs or Tracefs.find()).event_id(target.category, target.event)
-        return attach_tracepoint(program.fileno(), number, what)
+        cookie = serving.cookie_of(context, target)
+        return attach_tracepoint(program.fileno(), number, what, cookie)
+
+    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        if serving.loaded_for_each(context):
+            return serving.each_load(context)
+        return super().load_specs(context, system)
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         if len(parts) == 1:

@@ -155,12 +155,14 @@ def _jobs(program: ast.Program, probes: ProbeResolver, shared: Shared) -> list[_
 
 
 def _names_used(probe: ast.Probe) -> frozenset[str]:
-    """Builtins and functions that a probe's predicate and block name."""
+    """Builtins and functions that a probe's predicate and block name, and ``comptime``."""
     names = set()
     for root in (probe.predicate, probe.block):
         for node in ast.walk(root) if root is not None else ():
             if isinstance(node, ast.Identifier | ast.Call):
                 names.add(node.name)
+            elif isinstance(node, ast.Comptime):
+                names.add("comptime")
     return frozenset(names)
 
 
