@@ -193,8 +193,9 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
             gc.enable()
             if arguments.verbose:
                 print(*trace.timings.lines(), sep="\n", file=sys.stderr)
-                for error in trace.system.skipped:
-                    print(f"skipped: {error}", file=sys.stderr)
+                print(*trace.ways(), sep="\n", file=sys.stderr)
+            if not arguments.no_warnings:
+                _show_skipped(trace, arguments.verbose)
             if arguments.dry_run:
                 return 0
             trace.on_tick = output.tick
@@ -213,6 +214,22 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
         for line in trace.summary():
             print(line, file=sys.stderr)
         return trace.exit_status
+
+
+def _show_skipped(trace: Trace, verbose: bool) -> None:
+    """Targets of wildcards that the kernel refused: a line for each reason, or for each target."""
+    skipped = trace.system.skipped
+    if verbose:
+        for error in skipped:
+            print(f"skipped: {error}", file=sys.stderr)
+        return
+    reasons: dict[str, int] = {}
+    for error in skipped:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in reasons.items():
+        targets = "1 target" if count == 1 else f"{count} targets"
+        print(f"WARNING: skipped {targets}: {reason} (-v lists them)", file=sys.stderr)
 
 
 def _renderer(trace: Trace, arguments: Arguments) -> JsonRenderer | TextRenderer:

@@ -24,8 +24,8 @@ splits them only where the block uses something that differs (``probe``, ``func`
 
 What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing program has) and
 ``retval_slot`` (where fexit has the returned value), ``helper_slots`` (offsets of slots that only
-a helper may read); ``usdt_arguments`` (operands of ``argN``);
-``slot_places`` (where the slots are if the program is of another type); ``target_names`` and
+a helper may read), ``untyped`` (the verifier knows no types of them); ``usdt_arguments`` (operands
+of ``argN``); ``slot_places`` (where the slots are if the program is of another type); ``target_names`` and
 ``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices`` (the number of each
 target); ``way`` (see :mod:`kcap.probes.serving`);
 of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
@@ -44,6 +44,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kcap.codegen.module import TARGET_INDEX
+from kcap.kernel import uapi
 from kcap.probes.names import Pattern
 from kcap.probes.problems import problem, wrong_form
 from kcap.records import dataclass, replace
@@ -60,6 +61,15 @@ if TYPE_CHECKING:
     from kcap.lang.source import Span
     from kcap.probes.system import System
     from kcap.sema.probe import ProbeContext
+
+
+MULTI = {
+    uapi.BPF_TRACE_KPROBE_MULTI: "one kprobe_multi link",
+    uapi.BPF_TRACE_UPROBE_MULTI: "one uprobe_multi link",
+    uapi.BPF_TRACE_FENTRY_MULTI: "one tracing_multi link",
+    uapi.BPF_TRACE_FEXIT_MULTI: "one tracing_multi link",
+}
+"""Attach types of programs that one link serves many targets with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +186,11 @@ class ProbeType(ABC):
             attached.add(partial(self.attach_target, context, target, program, system))
             system.progress("attaching", done, len(wanted))
         return attached.links()
+
+    def way(self, context: ProbeContext, loads: Sequence[Load]) -> str:
+        """How several targets are attached, in words."""
+        kinds = {load.expected_attach_type for load in loads}
+        return next((MULTI[kind] for kind in kinds if kind in MULTI), "one link each")
 
     def attach_target(
         self, context: ProbeContext, target: Any, program: Program, system: System

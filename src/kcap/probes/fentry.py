@@ -138,6 +138,7 @@ class Fentry(ProbeType):
         if has_wildcard(wanted.rest):
             context.extra["expanded"] = True
         context.extra["way"] = way
+        context.extra["untyped"] = way != "each"
         names = [(self.target_name(context, target), target.name) for target in targets]
         serving.share_names(context, uses, names, "load" if way == "each" else "cookie")
         if one or not _is_typed(uses).isdisjoint(uses):

@@ -78,7 +78,8 @@ def field(a: Analyzer, node: ast.FieldAccess) -> tree.Expr:
 def is_tracked(a: Analyzer, place: tree.Expr) -> bool:
     """Whether the verifier knows the BTF type of what stands at a place."""
     if isinstance(place, tree.Args):
-        return a.context.program_type in TRACING_PROGRAMS
+        known = a.context.program_type in TRACING_PROGRAMS
+        return known and not a.context.extra.get("untyped", False)
     if isinstance(place, tree.Deref):
         return isinstance(place.pointer.type, Pointer) and place.pointer.type.tracked
     if isinstance(place, tree.FieldAccess):

@@ -185,6 +185,18 @@ class LoadedScript:
             raise self.missing[0][0]
         return self.count
 
+    def ways(self) -> list[str]:
+        """How the probes with more than one target were attached, a line each."""
+        found = []
+        for probe in self.probes:
+            context = probe.compiled.context
+            targets = sum(len(load.targets) for load, _ in probe.programs)
+            if targets > 1:
+                way = probe.kind.way(context, [load for load, _ in probe.programs])
+                programs = "1 program" if len(probe.programs) == 1 else f"{targets} programs"
+                found.append(f"{context.name}: {targets} targets, {programs}, {way}")
+        return found
+
     def run(self, provider: str, target: object = None) -> None:
         """Run the programs of ``begin``, ``end``, ``self:signal``.
 

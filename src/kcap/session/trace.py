@@ -169,6 +169,10 @@ class Trace(Closing):
             self._child.start()
         return self.probe_count
 
+    def ways(self) -> list[str]:
+        """How probes with many targets were attached, a line each."""
+        return self.loaded.ways()
+
     @property
     def loaded(self) -> LoadedScript:
         """The script's maps, programs and links in the kernel."""

@@ -13,8 +13,9 @@ from frozen_machine import point
 from kcap import btf as b
 from kcap.btf.build import BtfBuilder
 from kcap.kernel import uapi
+from kcap.kernel.spec import ProgramSpec
 from kcap.lang.diagnostic import Diagnostic, ScriptError
-from kcap.probes import args
+from kcap.probes import args, serving
 from kcap.probes.fentry import Fentry
 from kcap.probes.problems import NoMatchError
 from kcap.probes.registry import Resolver, probe_type
@@ -111,7 +112,7 @@ def test_a_wildcard_splits_by_prototype_only_where_args_are_used(resolve: Any) -
     split = resolve("fentry:vfs_*", "args")
     assert [targets(c) for c in split] == [[("vmlinux", "vfs_read"), ("vmlinux", "vfs_write")]]
     assert len(resolve("fentry:tcp_*", "args")) == 2
-    assert names(resolve("fentry:vfs_*", "probe")) == [
+    assert names(resolve("fentry:vfs_*", "probe", "comptime")) == [
         "fentry:vmlinux:vfs_read",
         "fentry:vmlinux:vfs_write",
     ]
@@ -141,15 +142,105 @@ def test_kprobe_reads_arguments_from_registers(resolve: Any) -> None:
     assert (str(context.retval), context.arguments) == ("uint64", "none")
 
 
-def test_one_kprobe_program_serves_a_wildcard_unless_it_asks_for_its_name(resolve: Any) -> None:
+def test_one_kprobe_program_serves_a_wildcard(resolve: Any) -> None:
     (context,) = resolve("kprobe:vfs_*")
     assert (context.name, context.function) == ("kprobe:vfs_*", "")
     assert targets(context) == [("vmlinux", "vfs_read"), ("vmlinux", "vfs_write")]
-    split = resolve("kprobe:vfs_*", "func")
+    split = resolve("kprobe:vfs_*", "func", "comptime")
     assert [(c.name, c.function) for c in split] == [
         ("kprobe:vfs_read", "vfs_read"),
         ("kprobe:vfs_write", "vfs_write"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "probes"),
+    [
+        ("kprobe:vfs_*", ["kprobe:vfs_read", "kprobe:vfs_write"]),
+        ("kprobe:vmlinux:vfs_*", ["kprobe:vmlinux:vfs_read", "kprobe:vmlinux:vfs_write"]),
+        ("fexit:vfs_*", ["fexit:vmlinux:vfs_read", "fexit:vmlinux:vfs_write"]),
+    ],
+)
+def test_one_program_knows_the_names_of_all_targets(
+    resolve: Any, text: str, probes: list[str]
+) -> None:
+    (context,) = resolve(text, "probe", "func")
+    assert context.extra["target_names"] == {"probe": probes, "func": ["vfs_read", "vfs_write"]}
+
+
+def test_without_cookies_a_program_is_loaded_with_the_number_of_each_target(
+    system: System, resolve: Any
+) -> None:
+    for text in ("kprobe:vfs_*", "fentry:vfs_*"):
+        (context,) = resolve(text, "probe")
+        assert context.extra["target_index"] == "load"
+        loads = probe_type(context.provider).load_specs(context, system)
+        assert [(load.targets[0].name, load.index) for load in loads] == [
+            ("vfs_read", 0),
+            ("vfs_write", 1),
+        ]
+        spec = loads[1].apply(ProgramSpec("prog_0", context.program_type, b""))
+        assert spec.constants == (("kcap_target_index", 1),)
+
+
+class Offering(System):
+    """A machine whose kernel has the links that are named."""
+
+    offered: frozenset[str] = frozenset()
+
+    def offers(self, feature: str) -> bool:
+        return feature in self.offered
+
+
+@pytest.fixture
+def offering(machine: dict[str, Any]) -> Offering:
+    return Offering(**machine)
+
+
+def test_with_multi_links_one_program_serves_all_functions_of_a_module(offering: Offering) -> None:
+    offering.offered = frozenset({"tracing_multi", "kprobe_multi"})
+    kernel, module = Resolver(offering).resolve(point("fexit:*e*"), {"probe"})
+    assert (kernel.program_type, kernel.attach_type) == (26, uapi.BPF_TRACE_FEXIT_MULTI)
+    assert kernel.extra["target_index"] == "cookie"
+    (load,) = probe_type("fexit").load_specs(kernel, offering)
+    assert (len(load.targets), load.attach_btf_id, load.attach_btf_module) == (7, 0, "")
+    assert targets(module) == [("nf_tables", "nf_tables_newtable")]
+    (load,) = probe_type("fexit").load_specs(module, offering)
+    assert load.expected_attach_type == uapi.BPF_TRACE_FEXIT
+
+
+def test_many_functions_are_served_by_registers_where_only_kprobes_can_be_many(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering.offered = frozenset({"kprobe_multi"})
+    (context,) = Resolver(offering).resolve(point("fentry:vfs_*"), {"args"})
+    assert context.program_type == uapi.BPF_PROG_TYPE_TRACING  # too few to be worth it
+    monkeypatch.setattr(serving, "MANY", 2)
+    (context,) = Resolver(offering).resolve(point("fentry:vfs_*"), {"args"})
+    assert context.program_type == uapi.BPF_PROG_TYPE_KPROBE
+    assert context.attach_type == uapi.BPF_TRACE_KPROBE_MULTI
+    assert context.extra["slot_places"][:3] == (112, 104, 96)  # di, si, dx of struct pt_regs
+    assert [f[0] for f in fields(context.args)] == ["file", "buf", "count"]
+    assert not any(getattr(f.type, "tracked", False) for f in context.args.all_fields())
+
+
+@pytest.mark.parametrize(
+    ("text", "uses"),
+    [
+        ("fexit:vfs_*", {"args"}),  # the arguments are gone when the function returns
+        ("fentry:vfs_*", {"arg7"}),  # not in a register
+        ("fentry:vfs_*", {"skboutput"}),  # wants a pointer that the verifier knows
+        ("fentry:vfs_*", {"path"}),
+    ],
+)
+def test_what_registers_do_not_have_needs_a_program_for_each_function(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch, text: str, uses: set[str]
+) -> None:
+    offering.offered = frozenset({"kprobe_multi"})
+    monkeypatch.setattr(serving, "MANY", 2)
+    (context,) = Resolver(offering).resolve(point(text), uses)
+    assert context.program_type == uapi.BPF_PROG_TYPE_TRACING
+    assert len(probe_type(context.provider).load_specs(context, offering)) == 2
 
 
 def test_kprobe_in_a_module_is_asked_for_by_module_and_name(resolve: Any) -> None:

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wildcards: one program serves all targets, and still tells them apart."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import kcap
+from kcap.probes import serving
+from kcap.session.trace import Trace
+
+SENT = b"hello"
+
+
+def exchange() -> None:
+    """Send something over a TCP connection to this machine itself."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        with socket.create_connection(server.getsockname()) as client, server.accept()[0] as peer:
+            client.sendall(SENT)
+            assert peer.recv(10) == SENT
+
+
+@contextmanager
+def traced(script: str) -> Iterator[Trace]:
+    with kcap.trace(script) as trace:
+        trace.attach()
+        yield trace
+
+
+def entries(trace: Trace, name: str = "@") -> dict[Any, Any]:
+    return dict(trace.runtime.read_map(trace.checked.script.maps[name]))
+
+
+def programs(trace: Trace) -> int:
+    """How many programs the compiler made."""
+    return len(trace.compiled.programs)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (
+            "kprobe:tcp_v4_c* { @[probe, func] = count(); }",
+            ("kprobe:tcp_v4_connect", "tcp_v4_connect"),
+        ),
+        (
+            "kretprobe:tcp_v4_c* { @[probe, func] = count(); }",
+            ("kretprobe:tcp_v4_connect", "tcp_v4_connect"),
+        ),
+        (
+            "fentry:tcp_v4_c* { @[probe, func] = count(); }",
+            ("fentry:vmlinux:tcp_v4_connect", "tcp_v4_connect"),
+        ),
+        (
+            "fexit:tcp_v4_c* { @[probe, func] = count(); }",
+            ("fexit:vmlinux:tcp_v4_connect", "tcp_v4_connect"),
+        ),
+        (
+            "tracepoint:syscalls:sys_enter_conn* { @[probe, 1] = count(); }"
+            "tracepoint:syscalls:sys_e*_connect { @[probe, 2] = count(); }",
+            ("tracepoint:syscalls:sys_enter_connect", 2),
+        ),
+    ],
+)
+def test_one_program_tells_which_target_fired(script: str, expected: tuple[object, ...]) -> None:
+    with traced(script) as trace:
+        exchange()
+        found = entries(trace)
+    assert found[expected] == 1
+    assert programs(trace) == script.count("{")
+
+
+def test_typed_arguments_are_the_same_however_functions_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "MANY", 2)
+    script = (
+        "fentry:tcp_sendmsg* { @[probe, args.sk.__sk_common.skc_family, args.size] = count(); } "
+        "fexit:tcp_sendmsg* { @r[func] = sum(retval); }"
+    )
+    with traced(script) as trace:
+        exchange()
+        found, returned = entries(trace), entries(trace, "@r")
+    sent = len(SENT)
+    assert found[("fentry:vmlinux:tcp_sendmsg", socket.AF_INET, sent)] == 1
+    assert found[("fentry:vmlinux:tcp_sendmsg_locked", socket.AF_INET, sent)] == 1
+    assert returned == {"tcp_sendmsg": sent, "tcp_sendmsg_locked": sent}
+
+
+@pytest.mark.since("6.12", "without kprobe_multi each function takes a grace period to detach")
+@pytest.mark.parametrize("probe", ["fentry:tcp_*", "fexit:tcp_*", "kprobe:tcp_*"])
+def test_hundreds_of_functions_take_one_program_and_one_link(probe: str) -> None:
+    with traced(f"{probe} {{ @[probe] = count(); }}") as trace:
+        exchange()
+        found = entries(trace)
+        (way,) = trace.ways()
+        assert trace.probe_count > 300
+        started = time.monotonic()
+        trace.detach()
+    assert time.monotonic() - started < 20
+    assert " 1 program, one " in way
+    assert len(found) > 50
+
+
+def test_comptime_still_knows_each_target() -> None:
+    script = """
+    kprobe:vfs_re*dv, kprobe:tcp_v4_connect {
+        if comptime (probe == "kprobe:tcp_v4_connect") { @connects = count(); }
+    }"""
+    with traced(script) as trace:
+        exchange()
+        assert entries(trace, "@connects") == {None: 1}
+
+
+def test_a_function_that_is_refused_is_left_out_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel refuses a set as a whole; what is left of it is attached."""
+    from kcap.kernel.errors import AttachError
+    from kcap.probes.fentry import Fentry
+
+    real = Fentry._attach_to_many
+
+    def attach(self: Fentry, context: Any, targets: Any, program: Any) -> Any:
+        if any(target.name == "tcp_sendmsg_locked" for target in targets):
+            raise AttachError("not that one", errno.EINVAL)
+        return real(self, context, targets, program)
+
+    monkeypatch.setattr(serving, "MANY", 2)
+    monkeypatch.setattr(Fentry, "_attach_to_many", attach)
+    with traced("fentry:tcp_sendmsg* { @[func] = count(); }") as trace:
+        exchange()
+        found = entries(trace)
+        way = trace.compiled.programs[0].context.extra["way"]
+    if way == "each":
+        pytest.skip("this kernel has no link for many functions")
+    assert found == {"tcp_sendmsg": 1}
+    assert [str(error) for error in trace.system.skipped] == ["not that one"]
+    assert trace.probe_count == 1
