@@ -25,9 +25,9 @@ splits them only where the block uses something that differs (``probe``, ``func`
 What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing program has) and
 ``retval_slot`` (where fexit has the returned value), ``helper_slots`` (offsets of slots that only
 a helper may read), ``untyped`` (the verifier knows no types of them); ``usdt_arguments`` (operands
-of ``argN``); ``slot_places`` (where the slots are if the program is of another type); ``target_names`` and
-``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices`` (the number of each
-target); ``way`` (see :mod:`kcap.probes.serving`);
+of ``argN``); ``slot_places`` (where the slots are if the program is of another type);
+``target_names`` and ``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices``
+(the number of each target); ``way`` (see :mod:`kcap.probes.serving`);
 of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
 (offset of the pointer in the context that is NULL when there is nothing to do); ``expanded``.
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,33 +209,111 @@ def open_files() -> list[str]:
     return sorted(found)
 
 
+#: What takes the kernel no grace period to detach: maps, a ring, a perf event, a raw tracepoint,
+#: a counter on every CPU.
+QUICK = """
+begin { @start = 1; printf("started\\n"); }
+rawtracepoint:sched_process_exit { @exits = count(); }
+software:page-faults:1000000 { @faults = count(); }
+interval:s:1 { printf("tick\\n"); }
+"""
+ROUNDS = 1000
+#: Every so many rounds another script that takes longer: kprobe, fentry, tracepoint; uprobe.
+LONGER = 50
+
+
+def libc_path() -> Path:
+    """Return the C library that this process runs with."""
+    with open("/proc/self/maps", encoding="utf-8") as lines:
+        return next(Path(line.split()[-1]) for line in lines if "/libc.so" in line)
+
+
 @pytest.fixture(scope="module")
-def compiled() -> Iterator[Checked]:
-    """Return a script that is compiled once, for traces that are opened often."""
-    checked = kcap.compile(LIGHT)
-    made: list[Compiled] = []
+def opened() -> Iterator[Callable[[str], Trace]]:
+    """Return what opens a trace of a script, which is compiled at its first time only."""
+    made: dict[int, Compiled] = {}
+    checked: dict[str, Checked] = {}
     real = Checked.generate
 
     def generate(self: Checked, *arguments: object, **options: object) -> Compiled:
-        if not made:
-            made.append(real(self, *arguments, **options))  # type: ignore[arg-type]
-        return made[0]
+        if id(self) not in made:
+            made[id(self)] = real(self, *arguments, **options)  # type: ignore[arg-type]
+        return made[id(self)]
+
+    def open_(script: str) -> Trace:
+        if script not in checked:
+            checked[script] = kcap.compile(script)
+        return Trace(checked[script])
 
     patch = pytest.MonkeyPatch()
     patch.setattr(Checked, "generate", generate)
-    yield checked
+    yield open_
     patch.undo()
 
 
-def test_fifty_traces_leave_no_descriptors_and_nothing_in_the_kernel(
-    compiled: Checked, before: Objects
+def test_a_thousand_traces_leave_no_descriptors_and_nothing_in_the_kernel(
+    opened: Callable[[str], Trace], before: Objects
 ) -> None:
-    with Trace(compiled) as trace:
-        trace.attach()
-    descriptors, threads = open_files(), threading.active_count()
-    for _ in range(50):
-        with Trace(compiled) as trace:
+    longer = (LIGHT, f"uprobe:{libc_path()}:wordexp {{ @ = count(); }}")
+    for script in (QUICK, *longer):
+        with opened(script) as trace:
             trace.attach()
+    descriptors, threads = open_files(), threading.active_count()
+    for number in range(ROUNDS):
+        script = longer[number // LONGER % 2] if number % LONGER == 0 else QUICK
+        with opened(script) as trace:
+            assert trace.attach() == script.count("{")
     assert open_files() == descriptors
     assert threading.active_count() == threads
     assert left_behind(before) == set()
+
+
+#: Every kind of link and event that a script can hold at a time.
+EVERYTHING = """
+begin {{ printf("started\\n"); }}
+fentry:tcp_v4_connect, fexit:tcp_v4_connect {{ @f[probe] = count(); }}
+kprobe:tcp_v4_connect, kretprobe:tcp_v4_connect {{ @k[probe] = count(); }}
+kprobe:tcp_v4_c*, kretprobe:tcp_v4_c* {{ @m[probe] = count(); }}
+tracepoint:sched:sched_process_exit {{ @t = count(); }}
+rawtracepoint:sched_process_exit {{ @r = count(); }}
+uprobe:{binary}:{function}, uretprobe:{binary}:{function} {{ @u[probe] = count(); }}
+uprobe:{binary}:{function}* {{ @um = count(); }}
+software:context-switches:1000 {{ @s = count(); }}
+profile:hz:20 {{ @p = count(); }}
+interval:s:1 {{ @i = count(); }}
+"""
+
+
+def probe_events() -> set[str]:
+    """Return the probes that tracefs lists: events by name, and what kprobes are in the kernel."""
+    found = set()
+    for place in ("tracing/kprobe_events", "tracing/uprobe_events", "debug/kprobes/list"):
+        path = Path("/sys/kernel") / place
+        if path.exists():
+            found |= {f"{place}: {line}" for line in path.read_text().splitlines()}
+    return found
+
+
+def first_bytes(library: ctypes.CDLL, function: str) -> bytes:
+    """Return how a function of this process begins: a breakpoint, where a uprobe is in it."""
+    address = ctypes.cast(getattr(library, function), ctypes.c_void_p).value
+    assert address is not None
+    return ctypes.string_at(address, 16)
+
+
+def test_however_it_ends_no_kind_of_probe_is_left(tmp_path: Path, before: Objects) -> None:
+    path = libc_path()
+    libc, function = ctypes.CDLL(str(path)), "wordexp"
+    assert first_bytes(libc, function)
+    events, code = probe_events(), first_bytes(libc, function)
+    script = EVERYTHING.format(binary=path, function=function)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        directory = tmp_path / number.name
+        directory.mkdir()
+        process = Process(["-e", script], directory)
+        process.wait_attached()
+        assert first_bytes(libc, function) != code  # so it would be seen if it stayed
+        assert process.end(number) == (-9 if number == signal.SIGKILL else 0), process.stderr
+        assert left_behind(before) == set()
+        assert first_bytes(libc, function) == code
+        assert probe_events() == events
