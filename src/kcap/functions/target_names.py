@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``probe`` and ``func`` where one program serves many targets: a table of their names.
+"""``probe`` where one program serves many targets: a table of their names.
 
 The program learns which of the context's targets has fired from the attach cookie, or, where the
 kernel knows none and the program is loaded for each target, from a constant that loading puts in
 (``ProgramSpec.constants``). ``ProbeContext.extra`` says which: ``target_index`` is ``cookie`` or
-``load``; ``target_names`` are the names by builtin.
+``load``; ``target_names`` are the names.
 """
 
 from __future__ import annotations
@@ -26,16 +26,12 @@ if TYPE_CHECKING:
 
 
 class TargetName(Function):
-    """The name of the target that has fired.
+    """The name of the probe that has fired."""
 
-    :param name: the builtin that it stands for, ``probe`` or ``func``.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name  # type: ignore[misc]
+    name = "probe"
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
-        longest = max(len(name) for name in _names(sema.context, self.name))
+        longest = max(len(name) for name in _names(sema.context))
         index = sema.context.extra["target_index"]
         return made(self, call, String(round_up(longest + 1, 8)), data=index)
 
@@ -44,9 +40,9 @@ class TargetName(Function):
 
     def emit_into(self, call: tree.Call, gen: Emitter, dest: str) -> None:
         size = call.type.size
-        names = _names(gen.context, self.name)
+        names = _names(gen.context)
         table = MapSpec(
-            f"kcap_{self.name}_{gen.index}",
+            f"kcap_probes_{gen.index}",
             MapType.ARRAY,
             4,
             size,
@@ -66,13 +62,13 @@ class TargetName(Function):
         gen.ir.label(end)
 
 
-def differs(context: ProbeContext, builtin: str) -> bool:
-    """Whether the value of ``probe`` or ``func`` differs between the targets of a context."""
-    return builtin in context.extra.get("target_names", ())
+def differ(context: ProbeContext) -> bool:
+    """Whether the targets of a context have names of their own."""
+    return "target_names" in context.extra
 
 
-def _names(context: ProbeContext, builtin: str) -> list[bytes]:
-    names: list[str] = context.extra["target_names"][builtin]
+def _names(context: ProbeContext) -> list[bytes]:
+    names: list[str] = context.extra["target_names"]
     return [name.encode("utf-8", "surrogateescape") for name in names]
 
 
@@ -81,7 +77,3 @@ def _index(gen: Emitter) -> str:
     if gen.context.extra["target_index"] == "cookie":
         return gen.ir.resize(gen.helper(Helper.get_attach_cookie, f"ptr {gen.ctx}"), 64, 32, False)
     return gen.ir.resize(gen.ir.address(gen.module.constant(TARGET_INDEX)), 64, 32, False)
-
-
-PROBE = TargetName("probe")
-FUNC = TargetName("func")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from struct import pack, pack_into
+from struct import pack, pack_into, unpack
 from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
@@ -126,7 +126,8 @@ def relocate(spec: ProgramSpec, maps: Mapping[str, Map]) -> bytes:
             source, low, high = uapi.BPF_PSEUDO_FUNC, starts[relocation.symbol], 0
             low -= relocation.insn + 1
         elif relocation.symbol in constants:
-            source, low, high = 0, constants[relocation.symbol], 0
+            source = 0
+            low, high = unpack("<ii", pack("<Q", constants[relocation.symbol]))
         elif relocation.kind == "map":
             source, low, high = uapi.BPF_PSEUDO_MAP_FD, maps[relocation.symbol].fileno(), 0
         elif relocation.kind == "map_value":

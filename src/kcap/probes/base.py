@@ -27,7 +27,8 @@ What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing pr
 a helper may read), ``untyped`` (the verifier knows no types of them); ``usdt_arguments`` (operands
 of ``argN``); ``slot_places`` (where the slots are if the program is of another type);
 ``target_names`` and ``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices``
-(the number of each target); ``way`` (see :mod:`kcap.probes.serving`);
+(the number of each target), ``many_functions`` (``func`` differs between targets); ``way`` (see
+:mod:`kcap.probes.serving`);
 of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
 (offset of the pointer in the context that is NULL when there is nothing to do); ``expanded``.
 
@@ -43,7 +44,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kcap.codegen.module import TARGET_INDEX
+from kcap.codegen.module import TARGET_ADDRESS, TARGET_INDEX
 from kcap.kernel import uapi
 from kcap.probes.names import Pattern
 from kcap.probes.problems import problem, wrong_form
@@ -96,6 +97,7 @@ class Load:
     :param attach_btf_module: the module whose BTF that id is from; '' for the kernel itself.
     :param flags: BPF_F_SLEEPABLE and so on.
     :param index: the number that the program takes its target for (``target_index: load``).
+    :param function: the function that it is loaded for, or ''.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Load:
     attach_btf_module: str = ""
     flags: int = 0
     index: int = 0
+    function: str = ""
 
     def apply(self, spec: ProgramSpec) -> ProgramSpec:
         """``spec`` (the compiled program) with what this loading needs filled in."""
@@ -116,8 +119,18 @@ class Load:
             attach_btf_id=self.attach_btf_id,
             attach_btf_module=self.attach_btf_module,
             flags=spec.flags | self.flags,
-            constants=((TARGET_INDEX, self.index),),
+            constants=self._constants(spec),
         )
+
+    def _constants(self, spec: ProgramSpec) -> tuple[tuple[str, int], ...]:
+        """The numbers that the program wants."""
+        from kcap.functions.symbols import kernel_address
+
+        wanted = {relocation.symbol for relocation in spec.relocations}
+        found = [(TARGET_INDEX, self.index)] if TARGET_INDEX in wanted else []
+        if TARGET_ADDRESS in wanted:
+            found.append((TARGET_ADDRESS, kernel_address(self.function)))
+        return tuple(found)
 
 
 class ProbeType(ABC):

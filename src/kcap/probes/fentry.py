@@ -139,7 +139,8 @@ class Fentry(ProbeType):
             context.extra["expanded"] = True
         context.extra["way"] = way
         context.extra["untyped"] = way != "each"
-        names = [(self.target_name(context, target), target.name) for target in targets]
+        context.extra["many_functions"] = not one
+        names = [self.target_name(context, target) for target in targets]
         serving.share_names(context, uses, names, "load" if way == "each" else "cookie")
         if one or not _is_typed(uses).isdisjoint(uses):
             seen = _prototype(first, system, vouched=way == "each")
@@ -184,6 +185,7 @@ class Fentry(ProbeType):
                 attach_btf_id=target.btf_id,
                 attach_btf_module="" if target.module == KERNEL else target.module,
                 index=serving.index_of(context, target),
+                function=target.name,
             )
             for target in context.targets
         ]

@@ -88,13 +88,11 @@ class Kprobe(ProbeType):
     ) -> ProbeContext:
         """One context for all functions of a wildcard."""
         context = self._context(parts, targets)
-        names = [(self._full_name(parts, target), target.name) for target in targets]
+        context.extra["many_functions"] = True
+        names = [f"{self.name}:{rest_of(self._named(parts, target))}" for target in targets]
         cookies = system.offers("kprobe_multi") or system.offers("perf_link")
         serving.share_names(context, uses, names, "cookie" if cookies else "load")
         return context
-
-    def _full_name(self, parts: list[Part], target: KprobeTarget) -> str:
-        return f"{self.name}:{rest_of(self._named(parts, target))}"
 
     def _context(self, parts: list[Part], targets: list[KprobeTarget]) -> ProbeContext:
         context = ProbeContext(

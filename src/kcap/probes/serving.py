@@ -66,22 +66,20 @@ def choose(uses: Collection[str], count: int, returns: bool, system: System) -> 
 def share_names(
     context: ProbeContext,
     uses: Collection[str],
-    names: Sequence[tuple[str, str]],
+    names: Sequence[str],
     index: Literal["cookie", "load"],
 ) -> None:
     """Let one compiled program tell ``probe`` and ``func`` of many targets.
 
     :param uses: what the block names; without the two builtins there is nothing to do.
-    :param names: (probe, function or '' where there is none) of each of the context's targets.
+    :param names: the probes, one for each of the context's targets.
     :param index: how the program learns which target it is.
     """
     if _NAMES.isdisjoint(uses) or len(names) < 2:
         return
     context.extra["target_index"] = index
     context.extra["target_indices"] = {t: at for at, t in enumerate(context.targets)}
-    context.extra["target_names"] = {"probe": [probe for probe, _ in names]}
-    if names[0][1]:
-        context.extra["target_names"]["func"] = [function for _, function in names]
+    context.extra["target_names"] = list(names)
 
 
 def must_split(uses: Collection[str], count: int = 2) -> bool:
@@ -135,7 +133,14 @@ def each_load(context: ProbeContext) -> list[Load]:
     """How the program of a context is loaded for each of its targets."""
     kind, attach_type = context.program_type, context.attach_type
     return [
-        Load(context.name, (target,), kind, attach_type, index=index_of(context, target))
+        Load(
+            context.name,
+            (target,),
+            kind,
+            attach_type,
+            index=index_of(context, target),
+            function=getattr(target, "name", ""),
+        )
         for target in context.targets
     ]
 

@@ -80,7 +80,7 @@ class Tracepoint(ProbeType):
     ) -> ProbeContext:
         if len(targets) > 1:
             context = self._context(parts, targets, args)
-            names = [(self.target_name(context, target), "") for target in targets]
+            names = [self.target_name(context, target) for target in targets]
             cookies = system.offers("perf_link")
             serving.share_names(context, uses, names, "cookie" if cookies else "load")
             return context

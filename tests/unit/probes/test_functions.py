@@ -13,7 +13,8 @@ from frozen_machine import point
 from kcap import btf as b
 from kcap.btf.build import BtfBuilder
 from kcap.kernel import uapi
-from kcap.kernel.spec import ProgramSpec
+from kcap.kernel.programs import relocate
+from kcap.kernel.spec import ProgramSpec, Relocation
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 from kcap.probes import args, serving
 from kcap.probes.fentry import Fentry
@@ -165,7 +166,8 @@ def test_one_program_knows_the_names_of_all_targets(
     resolve: Any, text: str, probes: list[str]
 ) -> None:
     (context,) = resolve(text, "probe", "func")
-    assert context.extra["target_names"] == {"probe": probes, "func": ["vfs_read", "vfs_write"]}
+    assert context.extra["target_names"] == probes
+    assert context.extra["many_functions"]
 
 
 def test_without_cookies_a_program_is_loaded_with_the_number_of_each_target(
@@ -179,8 +181,11 @@ def test_without_cookies_a_program_is_loaded_with_the_number_of_each_target(
             ("vfs_read", 0),
             ("vfs_write", 1),
         ]
-        spec = loads[1].apply(ProgramSpec("prog_0", context.program_type, b""))
-        assert spec.constants == (("kcap_target_index", 1),)
+        wants = (Relocation(0, "map", "kcap_target_index"),)
+        spec = loads[1].apply(
+            ProgramSpec("prog_0", context.program_type, bytes([0x18, *bytes(15)]), 0, wants)
+        )
+        assert relocate(spec, {}) == bytes([0x18, 0, 0, 0, 1, *bytes(11)])
 
 
 class Offering(System):
