@@ -164,6 +164,9 @@ class BtfBuilder:
         )
 
 
+_MOST_ARGUMENTS = 5  # of a function of BPF
+
+
 def functions_btf(
     names: Sequence[str], builder: BtfBuilder | None = None
 ) -> tuple[bytes, list[int]]:
@@ -174,8 +177,16 @@ def functions_btf(
     :return: (the blob to load, the id of each function in the order given).
     """
     builder = builder or BtfBuilder()
-    proto = builder.func_proto(builder.integer("int", 4, t.INT_SIGNED))
-    ids = [builder.func(name, proto, t.STATIC) for name in names]
+    result = builder.integer("int", 4, t.INT_SIGNED)
+    word = builder.integer("unsigned long", 8, 0)
+    # Who traces a program (fentry:bpf) has its arguments kept by what stands here: the context of a
+    # program, the most that there can be of a callback.
+    program = builder.func_proto(result, [t.Param("ctx", builder.pointer(0))])
+    callback = builder.func_proto(
+        result, [t.Param(f"arg{n}", word) for n in range(_MOST_ARGUMENTS)]
+    )
+    protos = [program, *[callback] * len(names)]
+    ids = [builder.func(n, proto, t.STATIC) for n, proto in zip(names, protos, strict=False)]
     return builder.to_bytes(), ids
 
 

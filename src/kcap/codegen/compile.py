@@ -10,7 +10,7 @@ from kcap.codegen.emitter import Emitter
 from kcap.codegen.module import PERCPU_LIMIT, Features, LostCounter, ModuleBuilder
 from kcap.codegen.objects import ObjectSource
 from kcap.kernel.object import BpfObject
-from kcap.kernel.spec import LineSpec, MapSpec, ProgramSpec
+from kcap.kernel.spec import FunctionSpec, LineSpec, MapSpec, ProgramSpec
 from kcap.records import dataclass, replace
 from kcap.sema import tree
 
@@ -126,7 +126,7 @@ def compile_script(
             insns=found.insns,
             expected_attach_type=program.context.attach_type,
             relocations=found.relocations,
-            functions=found.functions,
+            functions=_named(found, program.context, index),
             license=script.config.license,
         )
         made = CompiledProgram(program.context, spec)
@@ -140,6 +140,12 @@ def compile_script(
         module.collected,
         ir,
     )
+
+
+def _named(linked: LinkedProgram, context: ProbeContext, index: int) -> tuple[FunctionSpec, ...]:
+    """The program's functions, the first named after the probe: so others may trace it."""
+    name = f"{context.extra.get('title', context.name)}_{index + 1}"
+    return (FunctionSpec(name, 0), *linked.functions[1:])
 
 
 def _source_lines() -> SourceLines:

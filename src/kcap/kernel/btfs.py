@@ -75,6 +75,34 @@ def module_btf_fd(module: str) -> int:
             os.close(fd)
 
 
+def btf_data(btf_id: int) -> bytes:
+    """The contents of a BTF object; empty if it is gone.
+
+    :raises SyscallError: the kernel doesn't give it.
+    """
+    fd = _open(btf_id)
+    if fd is None:
+        return b""
+    try:
+        (size,) = unpack_from("<I", _about(fd, Buffer(0)), 8)
+        data = Buffer(size)
+        _about(fd, data)
+        return data.tobytes()
+    finally:
+        os.close(fd)
+
+
+def _about(fd: int, data: Buffer) -> bytes:
+    """``struct bpf_btf_info``: btf, btf_size, id; ``data`` is filled with the BTF."""
+    info = Buffer(pack("<QII", data.address if data.size else 0, data.size, 0))
+    attr = Buffer(pack("<IIQ", fd, info.size, info.address))
+    try:
+        bpf(uapi.BPF_OBJ_GET_INFO_BY_FD, attr)
+    except OSError as error:
+        raise syscall_error("read a BTF object", error) from error
+    return info.tobytes()
+
+
 def _open(btf_id: int) -> int | None:
     try:
         return bpf(uapi.BPF_BTF_GET_FD_BY_ID, Buffer(pack("<III", btf_id, 0, 0)))

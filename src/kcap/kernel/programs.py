@@ -16,6 +16,7 @@ from kcap.closing import Closing
 from kcap.kernel import permissions, uapi
 from kcap.kernel.btfs import load_btf, module_btf_fd
 from kcap.kernel.errors import CUT, SyscallError, VerifierError, syscall_error
+from kcap.kernel.info import open_program
 from kcap.kernel.names import identifier, kernel_name
 from kcap.kernel.syscall import Buffer, bpf
 
@@ -157,6 +158,9 @@ class _Loading:
         if spec.attach_btf_module:
             module_fd = module_btf_fd(spec.attach_btf_module)
             fds.append(module_fd)
+        elif spec.attach_program:  # attach_prog_fd, in a union with attach_btf_obj_fd
+            module_fd = open_program(spec.attach_program)
+            fds.append(module_fd)
         self._attr = Buffer(
             pack(
                 _ATTR,
@@ -239,7 +243,7 @@ class _Loading:
 def _function_info(spec: ProgramSpec, fds: list[int]) -> tuple[int, bytes, int, bytes]:
     """BTF that names the functions: (its descriptor, also put in ``fds``, records, number, records
     of lines)."""
-    if len(spec.functions) < 2 and not spec.lines:
+    if not spec.functions and not spec.lines:
         return 0, b"", 0, b""
     from kcap.btf.build import BtfBuilder, func_info, functions_btf, line_info
 

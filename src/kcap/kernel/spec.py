@@ -128,6 +128,8 @@ class ProgramSpec:
         only one. More than one makes loading supply BTF function information.
     :param attach_btf_id: id of the function or typedef a TRACING program attaches to.
     :param attach_btf_module: the module whose BTF that id is from; empty for the kernel itself.
+    :param attach_program: id of the program whose BTF ``attach_btf_id`` is from, which is then
+        traced itself; 0 for the kernel's functions.
     :param license: some helpers need a GPL-compatible one.
     :param flags: BPF_F_SLEEPABLE and so on.
     :param lines: where instructions come from, ascending; the verifier then names lines in its log.
@@ -146,6 +148,7 @@ class ProgramSpec:
     flags: int = 0
     lines: tuple[LineSpec, ...] = ()
     constants: tuple[tuple[str, int], ...] = ()
+    attach_program: int = 0
 
 
 @dataclass(slots=True, frozen=True)

@@ -24,12 +24,12 @@ splits them only where the block uses something that differs (``probe``, ``func`
 
 What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing program has) and
 ``retval_slot`` (where fexit has the returned value), ``helper_slots`` (offsets of slots that only
-a helper may read), ``untyped`` (the verifier knows no types of them); ``usdt_arguments`` (operands
-of ``argN``); ``slot_places`` (where the slots are if the program is of another type);
+a helper may read), ``untyped`` (the verifier knows no types of them), ``slot_places`` (where the
+slots are if the program is of another type); ``usdt_arguments`` (operands of ``argN``);
 ``target_names`` and ``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices``
-(the number of each target), ``many_functions`` (``func`` differs between targets); ``way`` (see
-:mod:`kcap.probes.serving`);
-of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
+(the number of each target), ``many_functions`` (``func`` differs between targets), ``way`` (see
+:mod:`kcap.probes.serving`); ``title`` (what its program is called, if not by its name); of
+iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
 (offset of the pointer in the context that is NULL when there is nothing to do); ``expanded``.
 
 Where a wildcard stands for many targets (``context.extra["expanded"]``), some may turn out not to
@@ -95,6 +95,7 @@ class Load:
     :param expected_attach_type: BPF_TRACE_FENTRY and so on, or 0.
     :param attach_btf_id: the BTF id of the function or typedef it attaches to, or 0.
     :param attach_btf_module: the module whose BTF that id is from; '' for the kernel itself.
+    :param attach_program: the BPF program whose BTF that id is from, or 0.
     :param flags: BPF_F_SLEEPABLE and so on.
     :param index: the number that the program takes its target for (``target_index: load``).
     :param function: the function that it is loaded for, or ''.
@@ -106,6 +107,7 @@ class Load:
     expected_attach_type: int = 0
     attach_btf_id: int = 0
     attach_btf_module: str = ""
+    attach_program: int = 0
     flags: int = 0
     index: int = 0
     function: str = ""
@@ -118,6 +120,7 @@ class Load:
             expected_attach_type=self.expected_attach_type,
             attach_btf_id=self.attach_btf_id,
             attach_btf_module=self.attach_btf_module,
+            attach_program=self.attach_program,
             flags=spec.flags | self.flags,
             constants=self._constants(spec),
         )

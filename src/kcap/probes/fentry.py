@@ -2,8 +2,8 @@
 """``fentry`` and ``fexit``: entry of and return from kernel functions, with typed arguments.
 
 The kernel wants the BTF id of the function when the program is loaded, so there is one loading a
-function, unless many are served at once (:mod:`kcap.probes.serving`).
-(``fentry:bpf:...``, BPF programs as targets, is not there yet.)
+function, unless many are served at once (:mod:`kcap.probes.serving`). ``fentry:bpf:…`` traces
+functions of loaded BPF programs; their types are those of the program's own BTF.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from kcap.kernel import uapi
 from kcap.probes import args, serving
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.function_lookup import Lookup, ambiguous, check_module, traceable_modules
-from kcap.probes.names import Pattern, has_wildcard
-from kcap.probes.problems import problem
+from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.problems import no_match, problem, suggestion
+from kcap.probes.system import BPF
 from kcap.probes.traceable import KERNEL, is_unsafe
 from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
@@ -38,13 +39,23 @@ class FunctionTarget:
     """A kernel function that has BTF.
 
     :param name: the function.
-    :param module: KERNEL for the kernel itself.
+    :param module: KERNEL for the kernel itself, ``bpf:ID`` for a BPF program.
     :param btf_id: its Func in the module's BTF.
     """
 
     name: str
     module: str
     btf_id: int
+
+    @property
+    def in_module(self) -> str:
+        """The module that it is in; '' for others."""
+        return "" if self.program or self.module == KERNEL else self.module
+
+    @property
+    def program(self) -> int:
+        """The id of the BPF program that it is in; 0 for functions of the kernel."""
+        return int(self.module[len(BPF) :]) if self.module.startswith(BPF) else 0
 
 
 class Fentry(ProbeType):
@@ -54,7 +65,7 @@ class Fentry(ProbeType):
     aliases = ("f", "kfunc")
     summary = "Entry of a kernel function, with typed arguments (needs BTF)"
     cost = "a direct call from the function's entry: the cheapest probe"
-    signatures = ("fentry[:module]:function",)
+    signatures = ("fentry[:module]:function", "fentry:bpf[:id]:function")
     programs_per_target = True
     newest_first = True
 
@@ -66,7 +77,7 @@ class Fentry(ProbeType):
     ) -> list[ProbeContext]:
         parts = self.parts(point, system, 1, 3)
         if parts[0].text == "bpf":
-            raise self.malformed(parts[0].span, "tracing BPF programs is not supported yet")
+            return self._in_programs(parts, uses, system)
         if len(parts) > 2:
             raise self.malformed(parts[2].span, "too many parts")
         if system.btf is None:
@@ -74,6 +85,30 @@ class Fentry(ProbeType):
         wanted = Lookup(self.name, rest_of(parts), parts[0] if len(parts) == 2 else None, parts[-1])
         targets = self._targets(wanted, system)
         return self._contexts(wanted, targets, uses, system)
+
+    def _in_programs(
+        self, parts: list[Part], uses: Collection[str], system: System
+    ) -> list[ProbeContext]:
+        """``bpf[:id]:function``: functions of BPF programs; of all programs that have one."""
+        if len(parts) < 2:
+            raise self.malformed(parts[0].span.at_end(), "the function's name is missing")
+        wanted = Lookup(self.name, rest_of(parts), None, parts[-1])
+        targets = _in_programs([part.text for part in parts[1:]], system)
+        if targets:
+            return self._contexts(wanted, targets, uses, system, many=True)
+        if has_wildcard(parts[-1].text) and system.bpf_functions is not None:
+            return []
+        known = [name for _, name, _ in system.bpf_functions or ()]
+        help_, edits = suggestion(parts[-1].span, nearest(parts[-1].text, known))
+        raise no_match(
+            self.name,
+            wanted.rest,
+            parts[-1].span,
+            label="no BPF program has such a function",
+            notes=(f"list them: kcap -l '{self.name}:bpf:*'; programs without BTF are not there",),
+            help=help_,
+            edits=edits,
+        )
 
     def _targets(self, wanted: Lookup, system: System) -> list[FunctionTarget]:
         module = wanted.module.text if wanted.module is not None else ""
@@ -96,9 +131,16 @@ class Fentry(ProbeType):
         targets: list[FunctionTarget],
         uses: Collection[str],
         system: System,
+        *,
+        many: bool = False,
     ) -> list[ProbeContext]:
-        """One context for the targets that a compiled program can serve alike."""
-        way = serving.choose(uses, len(targets), self.returns, system)
+        """One context for the targets that a compiled program can serve alike.
+
+        :param many: the name may stand for many though it is no wildcard.
+        """
+        way: serving.Way = "each"
+        if not any(target.program for target in targets):
+            way = serving.choose(uses, len(targets), self.returns, system)
         groups: dict[object, list[FunctionTarget]] = {}
         ways: dict[object, serving.Way] = {}
         for target in targets:
@@ -110,10 +152,13 @@ class Fentry(ProbeType):
             key = (own, _group_key(target, uses, system, own))
             groups.setdefault(key, []).append(target)
             ways[key] = own
-        return [
+        contexts = [
             self._context(wanted, group, uses, system, ways[key] if len(group) > 1 else "each")
             for key, group in groups.items()
         ]
+        for context in contexts if many and len(targets) > 1 else ():
+            context.extra["expanded"] = True
+        return contexts
 
     def _context(
         self,
@@ -138,17 +183,16 @@ class Fentry(ProbeType):
         if has_wildcard(wanted.rest):
             context.extra["expanded"] = True
         context.extra["way"] = way
-        context.extra["untyped"] = way != "each"
+        typed = way == "each" and not first.program
+        context.extra["untyped"] = not typed
         context.extra["many_functions"] = not one
         names = [self.target_name(context, target) for target in targets]
         serving.share_names(context, uses, names, "load" if way == "each" else "cookie")
         if one or not _is_typed(uses).isdisjoint(uses):
-            seen = _prototype(first, system, vouched=way == "each")
+            seen = _prototype(first, system, vouched=typed)
             context.args = seen.args
             context.extra["slots"] = seen.slots
-            context.extra["helper_slots"] = (
-                seen.helper_slots if way == "each" else serving.all_slots()
-            )
+            context.extra["helper_slots"] = seen.helper_slots if typed else serving.all_slots()
             if by_kprobe:
                 context.extra["slot_places"] = serving.register_slots()
             if self.returns:
@@ -183,7 +227,8 @@ class Fentry(ProbeType):
                 context.program_type,
                 context.attach_type,
                 attach_btf_id=target.btf_id,
-                attach_btf_module="" if target.module == KERNEL else target.module,
+                attach_btf_module=target.in_module,
+                attach_program=target.program,
                 index=serving.index_of(context, target),
                 function=target.name,
             )
@@ -191,13 +236,12 @@ class Fentry(ProbeType):
         ]
 
     def _load_for_many(self, context: ProbeContext) -> Load:
-        module = context.targets[0].module
         return Load(
             f"{self.name}_multi",
             tuple(context.targets),
             context.program_type,
             context.attach_type,
-            attach_btf_module="" if module == KERNEL else module,
+            attach_btf_module=context.targets[0].in_module,
         )
 
     def attach(
@@ -235,6 +279,9 @@ class Fentry(ProbeType):
         return attach_tracing(program.fileno(), f"{self.name}:{target.module}:{target.name}")
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
+        if len(parts) > 1 and parts[0] == "bpf":
+            found_there = _in_programs(parts[1:], system)
+            return iter(sorted(f"{self.name}:{t.module}:{t.name}" for t in found_there))
         module = Pattern(parts[0] if len(parts) > 1 else "*")
         function = Pattern(parts[-1] if parts else "*")
         found = _known(function, module, system)
@@ -244,7 +291,7 @@ class Fentry(ProbeType):
         return self.names([pattern], system)
 
     def parameters(self, probe: str, system: System) -> list[str]:
-        _, module, name = probe.split(":", 2)
+        module, name = probe.partition(":")[2].rsplit(":", 1)
         btf = system.module_btf(module)
         type_id = system.function_ids(module).get(name)
         if btf is None or type_id is None:
@@ -272,7 +319,7 @@ class Fexit(Fentry):
     aliases = ("fr", "kretfunc")
     summary = "Return from a kernel function, with its arguments and the returned value"
     cost = "little more than fentry: the trampoline calls the function, then the program"
-    signatures = ("fexit[:module]:function",)
+    signatures = ("fexit[:module]:function", "fexit:bpf[:id]:function")
     attach_type = uapi.BPF_TRACE_FEXIT
     returns = True
 
@@ -311,6 +358,17 @@ def _prototype(target: FunctionTarget, system: System, *, vouched: bool = True) 
     assert btf is not None
     proto = _proto_of(btf, target.btf_id)
     return args.prototype(system.types, btf, proto, target.name, vouched=vouched)
+
+
+def _in_programs(parts: Sequence[str], system: System) -> list[FunctionTarget]:
+    """The functions of BPF programs that ``[id:]name`` stands for."""
+    wanted = Pattern(parts[0] if len(parts) > 1 else "*")
+    function = Pattern(parts[-1])
+    return [
+        FunctionTarget(name, f"{BPF}{number}", type_id)
+        for number, name, type_id in system.bpf_functions or ()
+        if wanted.matches(str(number)) and function.matches(name)
+    ]
 
 
 def _find(name: str, module: str, system: System) -> FunctionTarget | None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from kcap.sema.kerneltypes import KernelTypes
 
 Missing = Literal["error", "warn", "ignore"]
+BPF = "bpf:"
+"""What a BPF program's types are asked for by, before its id."""
 BTF_DIRECTORY = "/sys/kernel/btf"
 FUNCTIONS = "available_filter_functions"
 Mode = Literal["", "test", "bench"]
@@ -97,6 +99,7 @@ class System:
         self._blacklist = blacklist
         self._module_btf: dict[str, Btf | None] = {}
         self._function_ids: dict[str, dict[str, int]] = {}
+        self._program_functions: dict[int, list[int]] = {}
         self.skipped: list[SyscallError] = []
         """Targets of wildcards that the kernel refused to attach to."""
         self.warnings: list[Diagnostic] = []
@@ -126,6 +129,8 @@ class System:
         return self._module_btf[module]
 
     def _read_module_btf(self, module: str) -> Btf | None:
+        if module.startswith(BPF):
+            return self._program_btf(int(module[len(BPF) :]))
         if self.btf is None or "/" in module:
             return None
         data = _read_bytes(f"{self._btf_dir}/{module}")
@@ -133,6 +138,42 @@ class System:
             return Btf(data, self.btf, module) if data else None
         except BtfError:  # a module built against another base BTF (pahole's --btf_base changed)
             return None
+
+    def _program_btf(self, number: int) -> Btf | None:
+        """The types of a loaded BPF program."""
+        from kcap.kernel.btfs import btf_data
+        from kcap.kernel.info import open_program, program_functions
+
+        try:
+            fd = open_program(number)
+            try:
+                btf_id, functions = program_functions(fd)
+            finally:
+                os.close(fd)
+            data = btf_data(btf_id) if functions else b""
+            self._program_functions[number] = functions
+            return Btf(data, None, f"{BPF}{number}") if data else None
+        except (SyscallError, BtfError):  # it has gone meanwhile, or has types of a newer kind
+            return None
+
+    @cached_property
+    def bpf_functions(self) -> tuple[tuple[int, str, int], ...] | None:
+        """(program, name, id in its BTF) of the functions of all loaded BPF programs that have BTF,
+        by program; None if the kernel doesn't tell."""
+        from kcap.btf import Func
+        from kcap.kernel.info import program_ids
+
+        found = []
+        try:
+            for number in program_ids():
+                btf = self.module_btf(f"{BPF}{number}")
+                for type_id in self._program_functions.get(number, ()) if btf is not None else ():
+                    function = btf.type(type_id) if btf is not None else None
+                    if isinstance(function, Func):
+                        found.append((number, function.name, type_id))
+        except SyscallError:
+            return None
+        return tuple(found)
 
     @cached_property
     def btf_modules(self) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ class Interval(ProbeType):
     ) -> list[ProbeContext]:
         parts = self.parts(point, system, 1, 2)
         rate = self._rate(parts)
+        title = f"{self.name}:us:{rate.period // 1000}" if rate.period else ""
         return [
             ProbeContext(
                 self.name,
@@ -56,6 +57,7 @@ class Interval(ProbeType):
                 uapi.BPF_PROG_TYPE_PERF_EVENT,
                 targets=(rate,),
                 args_missing=f"{self.name} probes have no arguments",
+                extra={"title": title} if title else {},
             )
         ]
 
