@@ -178,13 +178,13 @@ def functions_btf(
     """
     builder = builder or BtfBuilder()
     result = builder.integer("int", 4, t.INT_SIGNED)
-    word = builder.integer("unsigned long", 8, 0)
     # Who traces a program (fentry:bpf) has its arguments kept by what stands here: the context of a
     # program, the most that there can be of a callback.
     program = builder.func_proto(result, [t.Param("ctx", builder.pointer(0))])
-    callback = builder.func_proto(
-        result, [t.Param(f"arg{n}", word) for n in range(_MOST_ARGUMENTS)]
-    )
+    callback = program
+    if len(names) > 1:
+        word = builder.integer("long", 8, t.INT_SIGNED)
+        callback = builder.func_proto(result, [t.Param("", word)] * _MOST_ARGUMENTS)
     protos = [program, *[callback] * len(names)]
     ids = [builder.func(n, proto, t.STATIC) for n, proto in zip(names, protos, strict=False)]
     return builder.to_bytes(), ids

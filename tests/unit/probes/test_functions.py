@@ -408,7 +408,7 @@ def test_a_module_that_is_not_loaded_is_named(system: System) -> None:
         (
             "fentry",
             "fentry: something is missing",
-            "write fentry[:module]:function",
+            "write fentry[:module]:function or fentry:bpf[:id]:function",
         ),
     ],
 )
