@@ -45,9 +45,9 @@ def raw_target(point: ast.AttachPoint, system: System) -> Target:
     found = []
     for target in (t for context in contexts for t in context.targets):
         btf = system.module_btf(target.module)
-        proto = b.tracepoint_prototype(btf, target.event) if btf is not None else None
+        proto = b.tracepoint_prototype(btf, target.name) if btf is not None else None
         if btf is not None and proto is not None:
-            found.append(Function(target.event, btf, proto))
+            found.append(Function(target.name, btf, proto))
     if not found:
         raise Refusal(f"BTF does not have the arguments of {event.text}", event.span)
     source = point.span.source

@@ -20,7 +20,7 @@ from kcap.records import dataclass
 if TYPE_CHECKING:
     from kcap.btf import Btf
     from kcap.lang.source import Span
-    from kcap.probes.fentry import FunctionTarget
+    from kcap.probes.btf_targets import BtfTarget
     from kcap.probes.system import System
 
 SUCCESSOR = {"kprobe": "fentry", "kretprobe": "fexit", "tracepoint": "rawtracepoint"}
@@ -130,7 +130,7 @@ def _functions(point: ast.AttachPoint, system: System) -> list[Function]:
     :raises ScriptError: what it says if there is nothing.
     """
     contexts = probe_type(point.provider.text).resolve(point, ("args", "probe"), system)
-    targets: list[FunctionTarget] = [t for context in contexts for t in context.targets]
+    targets: list[BtfTarget] = [t for context in contexts for t in context.targets]
     found = []
     for target in targets:
         btf = system.module_btf(target.module)

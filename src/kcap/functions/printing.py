@@ -212,6 +212,13 @@ class PrintfFunction(FormatFunction):
     summary = "Print by a format; user space does the formatting."
     site = PrintfSite
 
+    def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        if "pin" not in sema.context.extra:
+            return super().check(call, sema)
+        from kcap.functions.seq_printf import SeqPrintf
+
+        return SeqPrintf().check(call, sema)
+
 
 class Errorf(FormatFunction):
     name = "errorf"

@@ -419,7 +419,29 @@ def attach_uprobe_multi(
 
 
 class IteratorLink(Link):
-    """An attached iterator program (``iter:task``)."""
+    """An attached iterator program (``iter:task``).
+
+    :ivar pinned: the file that it is pinned to, or ''.
+    """
+
+    pinned = ""
+
+    def pin(self, path: str) -> None:
+        """Give the link a name in a BPF file system: it stays there, reading it runs the program.
+
+        :raises AttachError: the kernel refused.
+        """
+        name = Buffer(os.fsencode(path) + b"\0")
+        try:
+            bpf(uapi.BPF_OBJ_PIN, Buffer(pack("<QII", name.address, self.filenos[0], 0)))
+        except OSError as error:
+            hint = None
+            if error.errno == errno.EEXIST:
+                hint = f"it is there already: rm {path}"
+            elif error.errno in (errno.EPERM, errno.ENOENT):
+                hint = "is there a BPF file system? mount -t bpf bpf /sys/fs/bpf"
+            raise syscall_error(f"pin {self.what} to {path}", error, AttachError, hint) from error
+        self.pinned = path
 
     def __enter__(self) -> IteratorLink:
         return self
@@ -448,7 +470,12 @@ def attach_iterator(program: int, what: str, info: bytes = b"") -> IteratorLink:
     try:
         return IteratorLink([bpf(uapi.BPF_LINK_CREATE, Buffer(attr))], what)
     except OSError as error:
-        raise syscall_error(f"attach to {what}", error, AttachError) from error
+        hint = None
+        if error.errno in (errno.EINVAL, errno.EBADF):
+            hint = (
+                "iterators over the contents of a map or a cgroup want one to be named: use others"
+            )
+        raise syscall_error(f"attach to {what}", error, AttachError, hint) from error
 
 
 def _close(fds: Iterable[int]) -> None:

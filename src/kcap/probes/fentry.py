@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, ClassVar
 from kcap import btf as b
 from kcap.kernel import uapi
 from kcap.probes import args, serving
-from kcap.probes.base import Load, Part, ProbeType, rest_of
+from kcap.probes.base import Load, Part, rest_of
+from kcap.probes.btf_targets import BtfProbe, BtfTarget
 from kcap.probes.function_lookup import Lookup, ambiguous, check_module, traceable_modules
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import no_match, problem, suggestion
 from kcap.probes.system import BPF
 from kcap.probes.traceable import KERNEL, is_unsafe
-from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:
@@ -34,31 +34,7 @@ _TYPED = frozenset(("args", "retval"))
 """Builtins whose type follows from the function's prototype."""
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionTarget:
-    """A kernel function that has BTF.
-
-    :param name: the function.
-    :param module: KERNEL for the kernel itself, ``bpf:ID`` for a BPF program.
-    :param btf_id: its Func in the module's BTF.
-    """
-
-    name: str
-    module: str
-    btf_id: int
-
-    @property
-    def in_module(self) -> str:
-        """The module that it is in; '' for others."""
-        return "" if self.program or self.module == KERNEL else self.module
-
-    @property
-    def program(self) -> int:
-        """The id of the BPF program that it is in; 0 for functions of the kernel."""
-        return int(self.module[len(BPF) :]) if self.module.startswith(BPF) else 0
-
-
-class Fentry(ProbeType):
+class Fentry(BtfProbe):
     """Entry of a kernel function."""
 
     name = "fentry"
@@ -66,7 +42,6 @@ class Fentry(ProbeType):
     summary = "Entry of a kernel function, with typed arguments (needs BTF)"
     cost = "a direct call from the function's entry: the cheapest probe"
     signatures = ("fentry[:module]:function", "fentry:bpf[:id]:function")
-    programs_per_target = True
     newest_first = True
 
     attach_type: ClassVar[int] = uapi.BPF_TRACE_FENTRY
@@ -110,7 +85,7 @@ class Fentry(ProbeType):
             edits=edits,
         )
 
-    def _targets(self, wanted: Lookup, system: System) -> list[FunctionTarget]:
+    def _targets(self, wanted: Lookup, system: System) -> list[BtfTarget]:
         module = wanted.module.text if wanted.module is not None else ""
         if has_wildcard(wanted.function.text):
             check_module(wanted, system)
@@ -128,7 +103,7 @@ class Fentry(ProbeType):
     def _contexts(
         self,
         wanted: Lookup,
-        targets: list[FunctionTarget],
+        targets: list[BtfTarget],
         uses: Collection[str],
         system: System,
         *,
@@ -141,7 +116,7 @@ class Fentry(ProbeType):
         way: serving.Way = "each"
         if not any(target.program for target in targets):
             way = serving.choose(uses, len(targets), self.returns, system)
-        groups: dict[object, list[FunctionTarget]] = {}
+        groups: dict[object, list[BtfTarget]] = {}
         ways: dict[object, serving.Way] = {}
         for target in targets:
             own = way
@@ -163,7 +138,7 @@ class Fentry(ProbeType):
     def _context(
         self,
         wanted: Lookup,
-        targets: list[FunctionTarget],
+        targets: list[BtfTarget],
         uses: Collection[str],
         system: System,
         way: serving.Way,
@@ -203,9 +178,6 @@ class Fentry(ProbeType):
             context.args_missing = f"{wanted.rest} stands for functions with different arguments"
         return context
 
-    def target_name(self, context: ProbeContext, target: FunctionTarget) -> str:
-        return f"{self.name}:{target.module}:{target.name}"
-
     def _attach_type(self, way: serving.Way) -> int:
         """What a program is loaded for that serves functions in a way."""
         if way == "kprobe_multi":
@@ -220,20 +192,7 @@ class Fentry(ProbeType):
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         if context.extra["way"] != "each":
             return [self._load_for_many(context)]
-        return [
-            Load(
-                f"{self.name}_{target.name}",
-                (target,),
-                context.program_type,
-                context.attach_type,
-                attach_btf_id=target.btf_id,
-                attach_btf_module=target.in_module,
-                attach_program=target.program,
-                index=serving.index_of(context, target),
-                function=target.name,
-            )
-            for target in context.targets
-        ]
+        return super().load_specs(context, system)
 
     def _load_for_many(self, context: ProbeContext) -> Load:
         return Load(
@@ -251,13 +210,13 @@ class Fentry(ProbeType):
             return super().attach(context, loaded, system)
         ((load, program),) = loaded
 
-        def attach(targets: Sequence[FunctionTarget]) -> Link:
+        def attach(targets: Sequence[BtfTarget]) -> Link:
             return self._attach_to_many(context, targets, program)
 
         return serving.attach_many(context, load.targets, attach, system)
 
     def _attach_to_many(
-        self, context: ProbeContext, targets: Sequence[FunctionTarget], program: Program
+        self, context: ProbeContext, targets: Sequence[BtfTarget], program: Program
     ) -> Link:
         from kcap.kernel.links import attach_kprobe_multi, attach_tracing_multi
 
@@ -272,7 +231,7 @@ class Fentry(ProbeType):
         return attach_tracing_multi(fd, ids, context.name, context.attach_type, cookies)
 
     def attach_target(
-        self, context: ProbeContext, target: FunctionTarget, program: Program, system: System
+        self, context: ProbeContext, target: BtfTarget, program: Program, system: System
     ) -> Link:
         from kcap.kernel.links import attach_tracing
 
@@ -331,7 +290,7 @@ def _is_typed(uses: Collection[str]) -> frozenset[str]:
 
 
 def _group_key(
-    target: FunctionTarget, uses: Collection[str], system: System, way: serving.Way
+    target: BtfTarget, uses: Collection[str], system: System, way: serving.Way
 ) -> object:
     """Equal for targets that one compiled program can serve."""
     if serving.must_split(uses):
@@ -353,34 +312,34 @@ def _proto_of(btf: b.Btf, type_id: int) -> b.FuncProto:
     return btf.prototype(function)
 
 
-def _prototype(target: FunctionTarget, system: System, *, vouched: bool = True) -> args.Prototype:
+def _prototype(target: BtfTarget, system: System, *, vouched: bool = True) -> args.Prototype:
     btf = system.module_btf(target.module)
     assert btf is not None
     proto = _proto_of(btf, target.btf_id)
     return args.prototype(system.types, btf, proto, target.name, vouched=vouched)
 
 
-def _in_programs(parts: Sequence[str], system: System) -> list[FunctionTarget]:
+def _in_programs(parts: Sequence[str], system: System) -> list[BtfTarget]:
     """The functions of BPF programs that ``[id:]name`` stands for."""
     wanted = Pattern(parts[0] if len(parts) > 1 else "*")
     function = Pattern(parts[-1])
     return [
-        FunctionTarget(name, f"{BPF}{number}", type_id)
+        BtfTarget(name, f"{BPF}{number}", type_id)
         for number, name, type_id in system.bpf_functions or ()
         if wanted.matches(str(number)) and function.matches(name)
     ]
 
 
-def _find(name: str, module: str, system: System) -> FunctionTarget | None:
+def _find(name: str, module: str, system: System) -> BtfTarget | None:
     """The function in the module's own BTF, if it is there and can be attached to."""
     btf = system.module_btf(module)
     function = next(btf.find_all(name, b.Func), None) if btf is not None else None
     if btf is None or function is None or args.refusal(btf, btf.prototype(function)):
         return None
-    return FunctionTarget(name, module, function.id)
+    return BtfTarget(name, module, function.id)
 
 
-def _checked(wanted: Lookup, name: str, module: str, system: System) -> FunctionTarget:
+def _checked(wanted: Lookup, name: str, module: str, system: System) -> BtfTarget:
     """The function, which is traceable; an error says why it can't be had by this probe type."""
     kprobe = "kretprobe" if wanted.provider == "fexit" else "kprobe"
     instead = (f"use {kprobe}:{name}, which needs no BTF",)
@@ -401,10 +360,10 @@ def _checked(wanted: Lookup, name: str, module: str, system: System) -> Function
     if reason:
         title = f"{wanted.provider} can't trace {name}: {reason}"
         raise problem("not-attachable", title, wanted.function.span, help=instead)
-    return FunctionTarget(name, module, function.id)
+    return BtfTarget(name, module, function.id)
 
 
-def _expand(function: Pattern, module: Pattern, system: System) -> Iterator[FunctionTarget]:
+def _expand(function: Pattern, module: Pattern, system: System) -> Iterator[BtfTarget]:
     """The functions that patterns stand for and the kernel takes, its own first, sorted."""
     for owner, names in _known(function, module, system):
         btf = system.module_btf(owner)
@@ -412,7 +371,7 @@ def _expand(function: Pattern, module: Pattern, system: System) -> Iterator[Func
         ids = system.function_ids(owner)
         for name in names:
             if not args.refusal(btf, _proto_of(btf, ids[name])):
-                yield FunctionTarget(name, owner, ids[name])
+                yield BtfTarget(name, owner, ids[name])
 
 
 def _known(function: Pattern, module: Pattern, system: System) -> Iterator[tuple[str, list[str]]]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from kcap import btf as b
 from kcap.kernel import uapi
 from kcap.probes import args
-from kcap.probes.base import Load, ProbeType, rest_of
+from kcap.probes.base import Part, rest_of
+from kcap.probes.btf_targets import BtfProbe, BtfTarget
 from kcap.probes.names import Pattern, nearest
 from kcap.probes.problems import no_match, problem, suggestion
-from kcap.records import dataclass
+from kcap.probes.traceable import KERNEL
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:
@@ -32,43 +33,28 @@ if TYPE_CHECKING:
 FUNCTION = "bpf_iter_"
 CONTEXT = "bpf_iter__"
 PINS = "/sys/fs/bpf"
+_UNREAD = frozenset(
+    ("print", "join", "cat", "system", "time", "errorf", "warnf", "exit", "skboutput", "clear")
+)
+"""Functions whose output or effect needs a kcap that runs."""
 _CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class IteratorTarget:
-    """An iterator.
-
-    :param name: such as ``task_file``.
-    :param btf_id: the function ``bpf_iter_NAME`` in the kernel's BTF.
-    """
-
-    name: str
-    btf_id: int
-
-
-class Iter(ProbeType):
+class Iter(BtfProbe):
     """Kernel objects, one after another."""
 
     name = "iter"
     aliases = ("it",)
     summary = "Once for each kernel object of a kind, such as each task"
     cost = "nothing until it is read; then a run for each object"
-    signatures = ("iter:KIND",)
-    programs_per_target = True
+    signatures = ("iter:KIND", "iter:KIND:PIN")
     alone = True
 
     def resolve(
         self, point: AttachPoint, uses: Collection[str], system: System
     ) -> list[ProbeContext]:
         parts = self.parts(point, system, 1, 2)
-        if len(parts) == 2:
-            raise problem(
-                "not-supported",
-                "pinning an iterator is not supported yet",
-                parts[1].span,
-                help=(f"leave it out: {self.name}:{parts[0].text} prints what it finds",),
-            )
+        pin = self._pin(parts[1], uses) if len(parts) == 2 else ""
         if system.btf is None:
             title = "iter needs BTF, and the kernel has none"
             raise problem("no-btf", title, point.span)
@@ -87,39 +73,55 @@ class Iter(ProbeType):
                 help=help_,
                 edits=edits,
             )
-        return [self._context(f"{self.name}:{kind.text}", function, context)]
+        target = BtfTarget(kind.text, KERNEL, function.id, pin)
+        return [self._context(f"{self.name}:{rest_of(parts)}", target, context)]
 
-    def _context(self, name: str, function: b.Func, context: Struct) -> ProbeContext:
+    def _pin(self, part: Part, uses: Collection[str]) -> str:
+        """The path of the pin; relative ones are below /sys/fs/bpf.
+
+        :raises ScriptError: the block prints in a way that nobody would see.
+        """
+        unread = sorted(_UNREAD.intersection(uses))
+        if unread:
+            raise problem(
+                "pinned-output",
+                f"{unread[0]}() has no reader in a pinned iterator",
+                part.span,
+                notes=("kcap ends once it is pinned; what it prints goes to who reads the pin",),
+                help=("use printf(), or leave the pin out",),
+            )
+        return os.path.join(PINS, part.text)
+
+    def _context(self, name: str, target: BtfTarget, context: Struct) -> ProbeContext:
+        pin = {"pin": target.pin} if target.pin else {}
         return ProbeContext(
             self.name,
             name,
             uapi.BPF_PROG_TYPE_TRACING,
             uapi.BPF_TRACE_ITER,
-            targets=(IteratorTarget(name.partition(":")[2], function.id),),
+            targets=(target,),
             args_missing="iterators have their fields in ctx",
             # Read as kernel memory: the verifier would want each pointer in it compared with NULL.
             # The object follows the pointer to struct bpf_iter_meta; it is NULL at the last call.
-            extra={"ctx_type": context, "ctx_space": "kernel", "ctx_object": 8},
+            extra={"ctx_type": context, "ctx_space": "kernel", "ctx_object": 8, **pin},
         )
 
-    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
-        return [
-            Load(
-                f"iter_{target.name}",
-                (target,),
-                context.program_type,
-                context.attach_type,
-                attach_btf_id=target.btf_id,
-            )
-            for target in context.targets
-        ]
+    def target_name(self, context: ProbeContext, target: BtfTarget) -> str:
+        return context.name
 
     def attach_target(
-        self, context: ProbeContext, target: IteratorTarget, program: Program, system: System
+        self, context: ProbeContext, target: BtfTarget, program: Program, system: System
     ) -> IteratorLink:
         from kcap.kernel.links import attach_iterator
 
-        return attach_iterator(program.fileno(), context.name)
+        link = attach_iterator(program.fileno(), context.name)
+        if target.pin:
+            try:
+                link.pin(target.pin)
+            except BaseException:
+                link.close()
+                raise
+        return link
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         wanted = Pattern(parts[0] if parts else "*")

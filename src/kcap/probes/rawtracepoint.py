@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from kcap import btf as b
 from kcap.kernel import uapi
 from kcap.lang.diagnostic import Diagnostic
-from kcap.probes import args
-from kcap.probes.base import Load, ProbeType, rest_of
+from kcap.probes import args, serving
+from kcap.probes.base import rest_of
+from kcap.probes.btf_targets import BtfProbe, BtfTarget
 from kcap.probes.function_lookup import Lookup
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
 from kcap.probes.traceable import KERNEL
-from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:
@@ -32,20 +32,7 @@ if TYPE_CHECKING:
 PREFIX = "btf_trace_"
 
 
-@dataclass(frozen=True, slots=True)
-class RawTarget:
-    """A raw tracepoint.
-
-    :param module: KERNEL for the kernel itself.
-    :param btf_id: the typedef in the module's BTF, or 0 where there is no BTF.
-    """
-
-    event: str
-    module: str
-    btf_id: int
-
-
-class RawTracepoint(ProbeType):
+class RawTracepoint(BtfProbe):
     """A static event of the kernel with its raw arguments."""
 
     name = "rawtracepoint"
@@ -53,7 +40,6 @@ class RawTracepoint(ProbeType):
     summary = "A static event of the kernel, with the arguments that its code passes"
     cost = "a static branch and a call: no record is put together, cheaper than tracepoint"
     signatures = ("rawtracepoint[:module]:event",)
-    programs_per_target = True
 
     def resolve(
         self, point: AttachPoint, uses: Collection[str], system: System
@@ -66,23 +52,25 @@ class RawTracepoint(ProbeType):
         targets = _matches(Pattern(wanted.function.text), module, system)
         if not targets and not has_wildcard(wanted.rest):
             raise self._unknown(wanted, system)
-        groups: dict[object, list[RawTarget]] = {}
+        groups: dict[object, list[BtfTarget]] = {}
         for target in targets:
             groups.setdefault(_group_key(target, uses, system), []).append(target)
         return [self._context(wanted, group, uses, system) for group in groups.values()]
 
     def _context(
-        self, wanted: Lookup, targets: list[RawTarget], uses: Collection[str], system: System
+        self, wanted: Lookup, targets: list[BtfTarget], uses: Collection[str], system: System
     ) -> ProbeContext:
         first, one = targets[0], len(targets) == 1
         context = ProbeContext(
             self.name,
-            f"{self.name}:{first.module}:{first.event}" if one else f"{self.name}:{wanted.rest}",
+            f"{self.name}:{first.module}:{first.name}" if one else f"{self.name}:{wanted.rest}",
             uapi.BPF_PROG_TYPE_TRACING,
             uapi.BPF_TRACE_RAW_TP,
             targets=tuple(targets),
             arguments="slots",
         )
+        names = [self.target_name(context, target) for target in targets]
+        serving.share_names(context, uses, names, "load")
         if has_wildcard(wanted.rest):
             context.extra["expanded"] = True
         if one or _wants_types(uses):
@@ -99,7 +87,7 @@ class RawTracepoint(ProbeType):
             self.name,
             f"{self.name}:{wanted.rest}",
             uapi.BPF_PROG_TYPE_RAW_TRACEPOINT,
-            targets=(RawTarget(wanted.function.text, KERNEL, 0),),
+            targets=(BtfTarget(wanted.function.text, KERNEL, 0),),
             args_missing="the kernel has no BTF: use arg0, arg1, …",
             arguments="slots",
         )
@@ -143,30 +131,14 @@ class RawTracepoint(ProbeType):
             ]
         )
 
-    def target_name(self, context: ProbeContext, target: RawTarget) -> str:
-        return f"{self.name}:{target.module}:{target.event}"
-
-    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
-        return [
-            Load(
-                f"{self.name}_{target.event}",
-                (target,),
-                context.program_type,
-                context.attach_type,
-                attach_btf_id=target.btf_id,
-                attach_btf_module="" if target.module == KERNEL else target.module,
-            )
-            for target in context.targets
-        ]
-
     def attach_target(
-        self, context: ProbeContext, target: RawTarget, program: Program, system: System
+        self, context: ProbeContext, target: BtfTarget, program: Program, system: System
     ) -> Link:
         from kcap.kernel.links import attach_raw_tracepoint, attach_tracing
 
         if not target.btf_id:
-            return attach_raw_tracepoint(program.fileno(), target.event)
-        return attach_tracing(program.fileno(), f"{self.name}:{target.module}:{target.event}")
+            return attach_raw_tracepoint(program.fileno(), target.name)
+        return attach_tracing(program.fileno(), f"{self.name}:{target.module}:{target.name}")
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         module = Pattern(parts[0] if len(parts) > 1 else "*")
@@ -199,7 +171,7 @@ def _names(system: System, modules: list[str]) -> Iterator[str]:
                 yield name[len(PREFIX) :]
 
 
-def _matches(event: Pattern, module: Pattern, system: System) -> list[RawTarget]:
+def _matches(event: Pattern, module: Pattern, system: System) -> list[BtfTarget]:
     """The raw tracepoints that patterns stand for, the kernel's own first."""
     found = []
     for owner in [KERNEL, *system.btf_modules]:
@@ -213,7 +185,7 @@ def _matches(event: Pattern, module: Pattern, system: System) -> list[RawTarget]
         for name in names:
             typedef = next(btf.find_all(PREFIX + name, b.Typedef), None)
             if typedef is not None:
-                found.append(RawTarget(name, owner, typedef.id))
+                found.append(BtfTarget(name, owner, typedef.id))
         if found and event.exact:
             break
     return found
@@ -223,15 +195,15 @@ def _wants_types(uses: Collection[str]) -> bool:
     return "args" in uses or any(u.startswith("arg") and u[3:].isdigit() for u in uses)
 
 
-def _group_key(target: RawTarget, uses: Collection[str], system: System) -> object:
-    if "probe" in uses:
+def _group_key(target: BtfTarget, uses: Collection[str], system: System) -> object:
+    if serving.must_split(uses):
         return target
     return _prototype(target, system).key if _wants_types(uses) else None
 
 
-def _prototype(target: RawTarget, system: System) -> args.Prototype:
+def _prototype(target: BtfTarget, system: System) -> args.Prototype:
     btf = system.module_btf(target.module)
     assert btf is not None
-    proto = b.tracepoint_prototype(btf, target.event)
+    proto = b.tracepoint_prototype(btf, target.name)
     assert proto is not None
-    return args.prototype(system.types, btf, proto, target.event, return_value=False)
+    return args.prototype(system.types, btf, proto, target.name, return_value=False)

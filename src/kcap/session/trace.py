@@ -244,7 +244,7 @@ class Trace(Closing):
         yield from run(self.loaded, self._read, self.runtime)
 
     def _follow(self) -> Iterator[object]:
-        self._start_iterators()
+        yield from self._start_iterators()
         next_losses = time.monotonic() + LOSS_INTERVAL
         with select.epoll() as poll:
             for source in self._sources():
@@ -276,20 +276,25 @@ class Trace(Closing):
         """Whether all the packets that were wanted are there."""
         return self._packets is not None and self._packets.complete
 
-    def _start_iterators(self) -> None:
-        """Run attached iterators in a thread of their own; the trace ends with the last one."""
+    def _start_iterators(self) -> Iterator[object]:
+        """Run attached iterators in a thread of their own; the trace ends with the last one. One
+        that is pinned is left to who reads it."""
         from kcap.kernel.links import IteratorLink
         from kcap.probes.iterator import run_iterator
 
         links = [link for link in self.loaded.links if isinstance(link, IteratorLink)]
         if not links:
             return
+        for link in links:
+            if link.pinned:
+                yield events.TextPrinted("printf", f"Program pinned to {link.pinned}\n")
         from threading import Thread
 
         def work() -> None:
             try:
                 for link in links:
-                    run_iterator(link)
+                    if not link.pinned:
+                        run_iterator(link)
             finally:
                 self._finish()
 
