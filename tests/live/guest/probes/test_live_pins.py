@@ -39,7 +39,7 @@ def test_reading_a_pinned_iterator_gives_its_text(pin: Path, tmp_path: Path) -> 
         'printf("%s|%d|%5u|%x|%llu 100%%\\n", ctx.task.comm, ctx.task.pid, 7, 255, 1 << 40); }'
     )
     done = kcap_command(["-q", "-e", script], tmp_path)
-    assert done.stdout == f"Program pinned to {pin}\n", done.stderr
+    assert done.stdout.strip() == f"Program pinned to {pin}", done.stderr
     for _ in range(2):
         lines = dict(line.split("|", 1) for line in pin.read_text().splitlines())
         own = Path("/proc/self/comm").read_text().rstrip("\n")
