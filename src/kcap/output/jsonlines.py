@@ -27,6 +27,11 @@ from kcap.output.sorting import ordered
 from kcap.output.text import TextRenderer, zero_value
 from kcap.output.tseries import json_series
 
+try:  # what json.encoder uses; escapes what json_string() does, in C
+    from _json import encode_basestring as _quoted
+except ImportError:  # a Python without it
+    _quoted = json_string
+
 if TYPE_CHECKING:
     from kcap.codegen.environment import Environment
     from kcap.functions.events import Benchmark
@@ -78,7 +83,7 @@ class JsonRenderer:
     @staticmethod
     def printf(text: str) -> str:
         """The line of a ``printf()``."""
-        return f'{{"type": "printf", "data": {json_string(text)}}}\n'
+        return f'{{"type": "printf", "data": {_quoted(text)}}}\n'
 
     def message(self, event: object) -> str:
         """The text for standard error, '' if it has none."""

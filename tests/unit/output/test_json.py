@@ -183,3 +183,9 @@ def test_errors_of_helpers_have_their_place():
         '{"type": "helper_error", "msg": "Bad address", "helper": "probe_read_user", '
         '"retcode": -14, "filename": "stdin", "line": 1, "col": 87}'
     )
+
+
+def test_every_character_of_a_printf_is_quoted_as_other_strings_are():
+    text = "".join(map(chr, range(0x180))) + "\udc80\u2028\U0001f600"
+    expected = f'{{"type": "printf", "data": {json_string(text)}}}\n'
+    assert JsonRenderer.printf(text) == expected
