@@ -15,7 +15,6 @@ from kcap.errors import UsageError
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from typing import TextIO
 
     from kcap.session.follow import Follow, FollowRequest
     from kcap.session.journey import Journey
@@ -96,16 +95,18 @@ def _request(arguments: argparse.Namespace) -> FollowRequest:
 
 
 def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:
+    from kcap.packet.files import OutputFile
     from kcap.session.follow import Follow
 
     kept: list[Journey] = []
     show = _shower(arguments)
-    page = contextlib.ExitStack()
-    with page, Follow(request) as follow, signals(follow):
+    with contextlib.ExitStack() as stack:
+        # What cannot be written is to be said before, not after.
+        page = stack.enter_context(OutputFile(arguments.html)) if arguments.html else None
+        follow = stack.enter_context(Follow(request))
+        stack.enter_context(signals(follow))
         if arguments.verbose:
             print(follow.script, end="", file=sys.stderr)
-        if arguments.html:  # what cannot be written is to be said before, not after
-            file = page.enter_context(_opened(arguments.html))
         follow.attach()
         print(
             f"following packets through {follow.functions} functions; Ctrl-C ends",
@@ -115,23 +116,17 @@ def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:
             follow.trace.on_tick = _Until(follow, time.monotonic() + arguments.duration)
         for journey in follow.journeys():
             show(journey)
-            if arguments.html:
+            if page is not None:
                 kept.append(journey)
-        if arguments.html:
+        if page is not None:
             from kcap.session.follow_page import page_of
 
-            file.write(page_of(kept, arguments.filter))
+            page.begin()
+            page.write([page_of(kept, arguments.filter).encode()])
         lost = follow.losses
     if lost:
         print(f"{lost} sights of packets were lost: the rings were full", file=sys.stderr)
     return 0
-
-
-def _opened(path: str) -> TextIO:
-    try:
-        return open(path, "w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--html {path}: {error.strerror}") from error
 
 
 class _Until:

@@ -9,7 +9,7 @@ from scapy.layers.l2 import Ether
 
 from kcap.btf import Btf, Enum
 from kcap.btf.build import BtfBuilder
-from kcap.cli.drops import as_json, main, packet_lines, table_lines
+from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_lines
 from kcap.packet.decode import Packet
 from kcap.session.capture import Request, generate
 from kcap.session.drops import Drop, DroppedPacket, reason_names
@@ -94,3 +94,39 @@ def test_drops_go_to_no_stream(capsys: pytest.CaptureFixture[str]) -> None:
         main(["-w", "-"])
     assert caught.value.code == 2
     assert "-w needs a file" in capsys.readouterr().err
+
+
+class Counted:
+    """In the place of a running trace: a table that grows."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.stopped = False
+
+    @property
+    def table(self) -> list[Drop]:
+        self.count += 5
+        return [Drop("NO_SOCKET", "udp_rcv+31", self.count, ("eth0",), ("ping",))]
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def test_table_on_a_terminal_is_written_over_itself_and_has_rates(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    drops = Counted()
+    tick = _Tick(drops, _parser().parse_args(["-d", "3"]), table=True)  # type: ignore[arg-type]
+    for _ in range(7):  # twice a second
+        tick()
+        now[0] += 0.5
+    screens = capsys.readouterr().out.split("\x1b[H")[2:]
+    assert len(screens) == 4
+    assert drops.stopped
+    assert screens[1] == (
+        "count  /s  reason     place       interface  process\x1b[K\n"
+        "   10   5  NO_SOCKET  udp_rcv+31  eth0       ping\x1b[K\n\x1b[J"
+    )
