@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from kcap.probes.registry import resolver
 from kcap.probes.system import System
 from kcap.sema.analyzer import analyze
 from kcap.sema.config import Config
+from kcap.session.script import compile as compile_script
 
 CASE = """\
 kprobe:napi_gro_receive {
@@ -176,3 +178,36 @@ def test_the_check_knows_no_function_by_name(machine: System) -> None:
     functions = all_functions()
     needing = sorted({f.name for f in functions.values() if Helper.skb_output in f.helpers})
     assert needing == ["skboutput"]
+
+
+@pytest.mark.parametrize(("answer", "refused"), [(True, False), (False, True), (None, True)])
+def test_who_is_going_to_load_a_script_asks_the_kernel_itself(
+    machine: System, monkeypatch: pytest.MonkeyPatch, answer: bool | None, refused: bool
+) -> None:
+    asked = []
+
+    class Kernel:
+        def __init__(self, btf: object) -> None:
+            assert btf is not None
+
+        def __call__(self, kind: ProgramKind, helper: int) -> bool | None:
+            asked.append((kind.key, helper))
+            return answer
+
+    monkeypatch.setattr("kcap.diagnose.prober.Prober", Kernel)
+    text = 'kprobe:icmp_rcv { skboutput("a", (struct sk_buff *)arg0, 1, 0); }'
+    found = codes(lambda: compile_script(text, system=machine, ask_kernel=True))
+    assert found == (["helper-not-allowed"] if refused else [])
+    assert asked == [("kprobe", Helper.skb_output)]
+    asked.clear()
+    assert codes(lambda: compile_script(text, system=machine)) == ["helper-not-allowed"]
+    assert asked == []
+
+
+def codes(work: Callable[[], object]) -> list[str]:
+    """The codes of the errors that come out of a call."""
+    try:
+        work()
+    except ScriptError as error:
+        return [one.code for one in error.errors]
+    return []
