@@ -74,7 +74,7 @@ OPTIONS: Final = (
 
 _BY_FLAG: Final = {flag: option for option in OPTIONS for flag in option.flags}
 _REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature", "debuginfo", "dwarf_pids"}
-FEATURES: Final = ("uprobe_multi", "kprobe_multi", "kprobe_session")
+FEATURES: Final = ("uprobe_multi", "kprobe_multi", "kprobe_session", "tracing_multi")
 STAGES: Final = ("ast", "codegen", "codegen-opt", "dis")
 
 

@@ -141,6 +141,7 @@ def _probe_types(system: System) -> list[tuple[str, Answer]]:
         ("iter", _if_btf(btf, features.program_type(tracing, uapi.BPF_TRACE_ITER, btf))),
         ("kprobe_multi", features.kprobe_multi()),
         ("kprobe_session", features.kprobe_session()),
+        ("tracing_multi", features.tracing_multi()),
         ("uprobe_multi", features.uprobe_multi()),
     ]
 

@@ -40,6 +40,7 @@ def test_info_says_what_every_supported_kernel_has(capfd: Capture, name: str) ->
         ("lookup_percpu_elem", (5, 19)),
         ("uprobe_multi", (6, 6)),
         ("perf event links", (5, 15)),
+        ("tracing_multi", (7, 2)),
     ],
 )
 def test_info_says_what_newer_kernels_have(
