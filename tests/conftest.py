@@ -25,5 +25,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
     config.addinivalue_line(
-        "markers", "since(series, reason): live test that needs at least this kernel, and why"
+        "markers", "needs(feature, ...): live test of what tests/support/introduced.py lists"
     )

@@ -116,6 +116,7 @@ class Load:
         """``spec`` (the compiled program) with what this loading needs filled in."""
         return replace(
             spec,
+            name=self.name,
             type=self.type,
             expected_attach_type=self.expected_attach_type,
             attach_btf_id=self.attach_btf_id,

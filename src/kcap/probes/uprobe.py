@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 from kcap.errors import FileError
 from kcap.kernel import uapi
 from kcap.probes.base import Load, Part, ProbeType, rest_of
-from kcap.probes.binaries import Binary, find_binaries, matching_binaries, readable_elf
+from kcap.probes.binaries import (
+    Binary,
+    find_binaries,
+    is_elf,
+    matching_binaries,
+    readable_elf,
+)
 from kcap.probes.demangle import matches_demangled
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.numbers import parse_integer
@@ -187,8 +193,10 @@ class Uprobe(ProbeType):
         return found
 
     def _in_binary(self, parts: list[Part], binary: Binary, system: System) -> list[UprobeTarget]:
-        elf = readable_elf(binary, parts[0], self.name, rest_of(parts))
         last = parts[-1]
+        if last.text[:1].isdigit() and system.unsafe and not is_elf(binary.path):
+            return [self._flat(last, binary)]
+        elf = readable_elf(binary, parts[0], self.name, rest_of(parts))
         if len(parts) == 3 or has_wildcard(last.text):
             symbols = _matching(elf, last.text, cpp=len(parts) == 3)
             if not symbols and not has_wildcard(last.text):
@@ -238,6 +246,13 @@ class Uprobe(ProbeType):
         if symbol is not None:
             _check_place(symbol, address - symbol.address, last, system)
         return UprobeTarget(binary, symbol.name if symbol is not None else "", place)
+
+    def _flat(self, part: Part, binary: Binary) -> UprobeTarget:
+        """A place in a file of bare instructions: its address is where it is in the file."""
+        offset = parse_integer(part.text)
+        if offset is None:
+            raise self.malformed(part.span, f"{part.text!r} is no address")
+        return UprobeTarget(binary, "", offset)
 
     def _unknown(self, parts: list[Part], elf: ElfFile) -> NoMatchError:
         last = parts[-1]

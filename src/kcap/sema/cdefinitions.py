@@ -114,6 +114,8 @@ def _read(
             cindex.TranslationUnit.PARSE_DETAILED_PROCESSING_RECORD if directories else 0,
         )
         new = _missing(unit, types) - missing
+        if _redefines(unit, types):  # then the kernel's own may not fit
+            new = {name for name in new if " " not in name}
         if not new:
             break
         missing |= new
@@ -162,6 +164,19 @@ def _missing(unit: Any, types: KernelTypes) -> set[str]:
     return found
 
 
+def _redefines(unit: Any, types: KernelTypes) -> bool:
+    """Whether a definition takes the place of one of the kernel's structs or unions."""
+    look_up = {"STRUCT_DECL": types.struct, "UNION_DECL": types.union}
+    return any(
+        cursor.kind.name in look_up
+        and cursor.is_definition()
+        and cursor.location.file is not None
+        and cursor.location.file.name == SCRIPT
+        and look_up[cursor.kind.name](cursor.spelling) is not None
+        for cursor in unit.cursor.get_children()
+    )
+
+
 def _kernel_type(name: str, types: KernelTypes) -> Type | None:
     keyword, _, tag = name.partition(" ")
     if not tag:
@@ -203,4 +218,4 @@ def _report(
             span = composed.span(len(data[:offset].decode("utf-8", "surrogateescape")))
         elif file is not None:
             notes = [f"in {file.name}:{found.location.line}"]
-        diagnostics.error("c-definition", f"C: {found.spelling}", span, notes=notes)
+        diagnostics.error("c-definition", f"C error: {found.spelling}", span, notes=notes)

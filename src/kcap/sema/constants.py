@@ -11,17 +11,31 @@ import os
 
 from kcap.sema.types import INT32, INT64, UINT32, UINT64, Integer, Type
 
+_SYSCALL = "__NR_"
 _text: bytes | None = None
 
 
 def uapi_constant(name: str) -> tuple[Type, int] | None:
     """The type, as C would have it for the literal, and value of a constant; None if unknown."""
+    if name.startswith(_SYSCALL):
+        return _syscall(name.removeprefix(_SYSCALL))
     table = _table()
     start = table.find(b"\n" + name.encode("utf-8", "surrogateescape") + b"\t")
     if start < 0:
         return None
     value = int(table[start + 1 : table.index(b"\n", start + 1)].split(b"\t")[1])
     return _literal_type(value), value
+
+
+def _syscall(name: str) -> tuple[Type, int] | None:
+    """The number of a system call of this architecture (``__NR_read`` of <asm/unistd.h>)."""
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "functions", "syscalls.tsv")
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            machine, number, found = line.split()[:3]
+            if found == name and machine == os.uname().machine:
+                return INT32, int(number)
+    return None
 
 
 def uapi_names() -> list[str]:

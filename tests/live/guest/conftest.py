@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.introduced import missing
 from support.net import Network
 from support.on_host import FOR_TSHARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-def number(series: str) -> tuple[int, ...]:
-    """Return a kernel series as numbers, to be compared."""
-    return tuple(int(part) for part in series.split("."))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,11 +26,13 @@ def kernel(live_kernel: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _skip_on_older_kernels(request: pytest.FixtureRequest, kernel: str) -> None:
-    """Skip a test that is marked ``since(series, reason)`` on kernels before that."""
-    for mark in request.node.iter_markers("since"):
-        series, reason = mark.args
-        if number(kernel) < number(series):
-            pytest.skip(f"needs kernel {series}: {reason}")
+    """Skip a test that is marked ``needs(feature, …)`` on kernels that came before a feature
+    (:data:`support.introduced.FEATURES`). On all others it has to pass."""
+    for mark in request.node.iter_markers("needs"):
+        for feature in mark.args:
+            reason = missing(feature, kernel)
+            if reason:
+                pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

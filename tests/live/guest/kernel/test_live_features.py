@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from kcap.btf import Btf
@@ -10,6 +12,7 @@ from kcap.kernel import features, uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.tracefs import Tracefs, kprobe_blacklist
 from kcap.symbols.kallsyms import Kallsyms
+from support.introduced import FEATURES, missing
 
 TRACING = uapi.BPF_PROG_TYPE_TRACING
 
@@ -17,10 +20,6 @@ TRACING = uapi.BPF_PROG_TYPE_TRACING
 @pytest.fixture(scope="module")
 def btf() -> Btf:
     return Btf.kernel()
-
-
-def at_least(kernel: str, *version: int) -> bool:
-    return tuple(map(int, kernel.split("."))) >= version
 
 
 @pytest.mark.parametrize(
@@ -44,28 +43,31 @@ def test_skb_output_is_for_no_others(kind: int) -> None:
     assert features.helper(Helper.perf_event_output, kind) is True
 
 
-def test_helpers_came_with_kernels(kernel: str, btf: Btf) -> None:
-    kind = uapi.BPF_PROG_TYPE_KPROBE
-    assert features.helper(Helper.get_attach_cookie, kind) is at_least(kernel, 5, 15)
-    assert features.helper(Helper.get_func_ip, kind) is at_least(kernel, 5, 15)
-    assert features.helper(Helper.map_lookup_percpu_elem, kind) is at_least(kernel, 5, 19)
-    assert features.helper(Helper.ringbuf_output, kind) is True
-    assert features.helper(9999, kind) is False
+def probe(feature: str, btf: Btf) -> bool | None:
+    """What the running kernel answers."""
+    if feature == "module_btf":
+        return len(os.listdir("/sys/kernel/btf")) > 1
+    if feature == "bloom_filter":
+        return features.map_type(uapi.BPF_MAP_TYPE_BLOOM_FILTER)
+    if feature == "tracing_cookie":
+        return features.tracing_cookie(btf)
+    if hasattr(Helper, feature):
+        return features.helper(getattr(Helper, feature), uapi.BPF_PROG_TYPE_KPROBE)
+    answer: bool | None = getattr(features, feature)()
+    return answer
 
 
-def test_map_types(kernel: str) -> None:
+@pytest.mark.parametrize("feature", FEATURES)
+def test_features_are_there_from_their_kernel_on(kernel: str, btf: Btf, feature: str) -> None:
+    assert probe(feature, btf) is not bool(missing(feature, kernel))
+
+
+def test_what_all_kernels_have_and_what_none_has() -> None:
+    assert features.helper(Helper.ringbuf_output, uapi.BPF_PROG_TYPE_KPROBE) is True
+    assert features.helper(9999, uapi.BPF_PROG_TYPE_KPROBE) is False
     assert features.ring_buffer() is True
     assert features.map_type(uapi.BPF_MAP_TYPE_STACK_TRACE) is True
-    assert features.map_type(uapi.BPF_MAP_TYPE_BLOOM_FILTER) is at_least(kernel, 5, 16)
     assert features.map_type(9999) is False
-
-
-def test_links(kernel: str, btf: Btf) -> None:
-    assert features.perf_link() is at_least(kernel, 5, 15)
-    assert features.uprobe_multi() is at_least(kernel, 6, 6)
-    assert features.tracing_cookie(btf) is at_least(kernel, 5, 19)
-    # Debian's 6.1 cloud kernel is built without CONFIG_FPROBE
-    assert features.kprobe_multi() is at_least(kernel, 6, 12)
 
 
 def test_program_types(btf: Btf) -> None:

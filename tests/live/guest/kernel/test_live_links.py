@@ -227,7 +227,7 @@ def test_an_event_the_machine_lacks_is_an_error_with_a_hint(counter: Map) -> Non
     assert "hardware:x" in str(caught.value)
 
 
-@pytest.mark.since("5.11", "modules have BTF")
+@pytest.mark.needs("module_btf")
 def test_fentry_of_a_modules_function(counter: Map, btf: Btf) -> None:
     traceable = Tracefs.find().traceable
     modules = sorted(set(os.listdir("/sys/kernel/btf")) - {"vmlinux"})

@@ -502,7 +502,7 @@ def test_continue_and_break_in_ranges() -> None:
     assert f"@many: {sum(range(150)) - 7}\n" in running.text
 
 
-@pytest.mark.since("5.13", "bpf_for_each_map_elem")
+@pytest.mark.needs("for_each_map_elem")
 def test_loops_over_maps() -> None:
     script = """begin {
       @m[1] = 10; @m[2] = 20; @m[3] = 30;
