@@ -101,6 +101,13 @@ def test_addresses_are_virtual_and_in_a_function(program: str) -> None:
     assert error.title == f"Could not resolve address: {program}:0xa"
 
 
+def test_files_of_bare_instructions_are_probed_by_the_place_in_them(tmp_path: Path) -> None:
+    (tmp_path / "flat").write_bytes(b"\x55\xc3")
+    (context,) = resolved(f"uprobe:{tmp_path}/flat:0x1", unsafe=True)
+    assert [(t.function, t.offset) for t in context.targets] == [("", 1)]
+    assert "is no ELF file" in refused(f"uprobe:{tmp_path}/flat:0x1").label
+
+
 def test_offsets_that_may_be_inside_an_instruction_need_unsafe(program: str) -> None:
     error = refused(f"uprobe:{program}:first+4")
     assert error.title == "can't tell whether an instruction begins at first+4"

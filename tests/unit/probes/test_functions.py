@@ -12,6 +12,7 @@ from frozen_machine import point
 
 from kcap import btf as b
 from kcap.btf.build import BtfBuilder
+from kcap.errors import FileError
 from kcap.kernel import uapi
 from kcap.kernel.programs import relocate
 from kcap.kernel.spec import ProgramSpec, Relocation
@@ -423,8 +424,21 @@ def test_unsafe_allows_addresses_and_unknown_functions(machine: dict[str, Any]) 
     resolver = Resolver(System(**machine, unsafe=True))
     (context,) = resolver.resolve(point("kprobe:0xff00"), set())
     assert context.targets[0].symbol == 0xFF00
+    assert context.name == "kprobe:65280"
     (context,) = resolver.resolve(point("kprobe:vmlinux:nonsense"), set())
     assert context.targets[0].symbol == "nonsense"
+    (warning,) = resolver.system.warnings
+    assert warning.title.startswith("nonsense is not traceable (either non-existing, inlined, ")
+
+
+def test_a_list_of_traceable_functions_may_be_empty(machine: dict[str, Any]) -> None:
+    nothing = System(**machine, traceable_file="/dev/null")
+    assert refused(nothing, "kprobe:vfs_read").title == "No matches for kprobe vfs_read."
+
+
+def test_a_list_of_traceable_functions_has_to_be_there(machine: dict[str, Any]) -> None:
+    with pytest.raises(FileError, match="can't read the traceable functions: No such file"):
+        _ = System(**machine, traceable_file="/nonexistent").functions
 
 
 def test_without_rights_nothing_is_said_to_be_untraceable(machine: dict[str, Any]) -> None:

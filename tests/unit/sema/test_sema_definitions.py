@@ -211,3 +211,17 @@ def test_arguments_take_a_slot_each() -> None:
         ("dev", 8, 8, "struct net_device *"),
         ("n", 16, 8, "int32"),
     ]
+
+
+def test_a_redefined_struct_of_the_kernel_has_to_bring_the_types_of_its_members() -> None:
+    pytest.importorskip("clang.cindex")
+    assert check("struct foo { struct pair p; }; begin {}").script.programs
+    found = error("struct net_device { struct pair p; }; begin {}")
+    assert found.title == "C error: field has incomplete type 'struct pair'"
+
+
+def test_numbers_of_system_calls_are_known_without_headers() -> None:
+    found = uapi_constant("__NR_nanosleep")
+    assert found is not None
+    assert found[1] in (35, 101)  # x86-64, arm64
+    assert uapi_constant("__NR_no_such_call") is None
