@@ -30,9 +30,10 @@ STACK_DEPTH = 24
 _PREFIX = "SKB_DROP_REASON_"
 #: A reason that every kernel with reasons has: the enumeration is found by it.
 _KNOWN = "SKB_DROP_REASON_NOT_SPECIFIED"
-#: Reasons of subsystems (mac80211, openvswitch) have their number here (since 6.4); their names
-#: are not in the enumeration.
+#: Reasons of subsystems have their subsystem's number here (since 6.4); their names are in
+#: enumerations of the modules.
 _SUBSYSTEM_SHIFT = 16
+_SUBSYSTEM_ENUMS = ("ovs_drop_reason", "mac80211_drop_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Drops(Capture):
         super().__init__(replace(request, places=(PLACE,)))
 
     def _script(self, system: System) -> str:
-        self._reasons = Reasons.of(system.btf)
+        self._reasons = Reasons.of(system)
         skb = self.points[0].skb
         reason = "(uint64)args.reason" if self._reasons.known else "(uint64)0"
         place = "(uint64)args.location"
@@ -188,16 +189,20 @@ class Reasons:
     consumed_where: bool = False
 
     @classmethod
-    def of(cls, btf: Btf | None) -> Reasons:
-        """What a kernel's types tell."""
+    def of(cls, system: System) -> Reasons:
+        """What the types of a kernel and its modules tell."""
+        btf = system.btf
         if btf is None:
             return cls()
         enum = btf.enum_value(_KNOWN)
-        return cls(
-            _has(btf, "kfree_skb", "reason"),
-            reason_names(enum[0]) if enum is not None else {},
-            _has(btf, "consume_skb", "location"),
-        )
+        names = reason_names(enum[0]) if enum is not None else {}
+        for module in system.btf_modules if names else ():
+            own = system.module_btf(module)
+            for name in _SUBSYSTEM_ENUMS:
+                for found in own.find_all(name, b.Enum) if own is not None else ():
+                    names |= {value: constant.lstrip("_") for constant, value in found.values}
+        where = _has(btf, "consume_skb", "location")
+        return cls(_has(btf, "kfree_skb", "reason"), names, where)
 
     def name(self, number: int) -> str:
         """A reason's name; '' where there are none."""

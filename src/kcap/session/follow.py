@@ -112,7 +112,7 @@ class Follow(Capture):
         return places
 
     def _script(self, system: System) -> str:
-        self._reasons = drops.Reasons.of(system.btf)
+        self._reasons = drops.Reasons.of(system)
         parts = [
             "config = { print_maps_on_exit = 0 }",
             f"let @followed = lruhash({MAX_TRACKED});",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
@@ -11,8 +13,9 @@ from kcap.btf import Btf, Enum
 from kcap.btf.build import BtfBuilder
 from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_lines
 from kcap.packet.decode import Packet
+from kcap.probes.system import System
 from kcap.session.capture import Request, generate
-from kcap.session.drops import Drop, DroppedPacket, reason_names
+from kcap.session.drops import Drop, DroppedPacket, Reasons, reason_names
 from kcap.session.skb_functions import SkbPoint
 
 KFREE = SkbPoint("rawtracepoint", "kfree_skb", "skb", 0)
@@ -34,6 +37,21 @@ def test_reasons_have_the_kernels_names() -> None:
     assert reason_names(found) == {
         0: "SKB_NOT_DROPPED_YET", 2: "NOT_SPECIFIED", 3: "NO_SOCKET",
     }  # fmt: skip
+
+
+def test_reasons_of_subsystems_have_the_names_of_their_modules(tmp_path: Path) -> None:
+    kernel = BtfBuilder()
+    kernel.enum("skb_drop_reason", [("SKB_DROP_REASON_NOT_SPECIFIED", 2)])
+    (tmp_path / "vmlinux").write_bytes(kernel.to_bytes())
+    base = Btf.from_bytes(kernel.to_bytes())
+    module = BtfBuilder(base.end_id, base.end_string)
+    module.enum("ovs_drop_reason", [("OVS_DROP_LAST_ACTION", 0x30001)])
+    (tmp_path / "openvswitch").write_bytes(module.to_bytes())
+    reasons = Reasons.of(System(btf_dir=str(tmp_path)))
+    assert [reasons.name(number) for number in (2, 0x30001, 0x30002, 9)] == [
+        "NOT_SPECIFIED", "OVS_DROP_LAST_ACTION", "subsystem 3 reason 2", "reason 9",
+    ]  # fmt: skip
+    assert (reasons.known, reasons.consumed_where) == (False, False)
 
 
 def test_packets_are_counted_and_only_written_when_asked() -> None:
