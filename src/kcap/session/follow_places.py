@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: A packet that comes here is put into a socket's queue: it was delivered, though the sk_buff is
 #: only freed when somebody reads it.
 SOCKET: Final = frozenset({
-    "tcp_queue_rcv", "__udp_enqueue_schedule_skb", "sock_queue_rcv_skb", "sock_queue_rcv_skb_reason", "__sock_queue_rcv_skb",
+    "tcp_queue_rcv", "__udp_enqueue_schedule_skb", "sock_queue_rcv_skb", "__sock_queue_rcv_skb",
     "sock_queue_rcv_skb_reason", "sctp_ulpq_tail_data", "tpacket_rcv",
 })  # fmt: skip
 
@@ -76,7 +76,8 @@ _MAIN: Final = (
     "tcp_rcv_state_process", "tcp_validate_incoming", "tcp_ack", "tcp_data_queue",
     "tcp_queue_rcv", "tcp_try_coalesce", "tcp_add_backlog", "tcp_v4_send_reset", "udp_rcv",
     "__udp4_lib_rcv", "udp_unicast_rcv_skb", "udp_queue_rcv_skb", "udp_queue_rcv_one_skb",
-    "__udp_enqueue_schedule_skb", "udp_send_skb", "sock_queue_rcv_skb", "sock_queue_rcv_skb_reason", "__sock_queue_rcv_skb",
+    "__udp_enqueue_schedule_skb", "udp_send_skb", "sock_queue_rcv_skb", "__sock_queue_rcv_skb",
+    "sock_queue_rcv_skb_reason",
     "sk_filter_trim_cap", "ipv6_rcv", "ip6_rcv_core*", "ip6_rcv_finish*", "ip6_input",
     "ip6_input_finish", "ip6_protocol_deliver_rcu", "ip6_forward", "ip6_output",
     "ip6_finish_output", "ip6_finish_output2", "ip6_local_out", "ip6_xmit", "ip6_fragment",
