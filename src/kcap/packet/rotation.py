@@ -109,7 +109,8 @@ class RotatingFile(OutputFile):
 
     def write_joined(self, data: memoryview, count: int, split: Split) -> None:
         """Append records that stand one behind the other; as :meth:`write` otherwise."""
-        if self._fits(len(data)):
+        # Those of a pcapng may have interfaces among them, which every file has to begin with.
+        if not self._pcapng and self._headers and self._fits(len(data)):
             self._file.write_joined(data, count, split)
             self._count(len(data), count)
         else:

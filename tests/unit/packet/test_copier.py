@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import struct
+import subprocess
 from mmap import PAGESIZE, mmap
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from kcap.kernel.perf import PerfRing
 from kcap.packet import copier, copy_loop, pcapng, sink
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.record import Names, Site
+from kcap.packet.rotation import RotatingFile, Rotation
 from kcap.packet.sink import PacketSink
 from unit.packet import skb_samples as made
 from unit.packet.limits import size_limit
@@ -271,6 +273,34 @@ def test_a_file_that_is_full_ends_with_a_whole_packet(
         assert bytes(blocks[-1][:4]) in (b"\x05\0\0\0", b"\x06\0\0\0")
         assert int.from_bytes(blocks[-1][-4:], "little") == len(blocks[-1])
     assert kernel.ring.pending()[0] == kernel.ring.pending()[1]
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_files_that_rotate_each_stand_alone(code: NativeCode, tmp_path: Path, suffix: str) -> None:
+    frame = bytes(12) + b"\x08\x00" + bytes(986)
+    kernel = Kernel(0)
+    path = str(tmp_path / f"a.{suffix}")
+    file = RotatingFile(path, Rotation(size=20_000), pcapng=suffix == "pcapng")
+    with PacketSink([Site(0, path)], NAMES, files={path: file}) as out:
+        out.use(code, [kernel.ring])
+        for look in range(4):
+            for n in range(25):
+                dev = made.Device(f"eth{look}", look + 1)
+                skb = made.received(frame, dev=dev)
+                assert kernel.sample(made.sample(skb, site=0, mono_ns=START + 25 * look + n))
+            out.drain()
+    files = sorted(tmp_path.iterdir())
+    assert len(files) >= 5
+    names = []
+    for each in files:
+        done = subprocess.run(
+            ["tshark", "-n", "-r", str(each), "-T", "fields", "-e", "frame.interface_name"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        names += done.stdout.split("\n")[:-1]
+    assert len(names) == 100
+    if suffix == "pcapng":
+        assert names == [f"eth{number // 25}" for number in range(100)]
 
 
 def test_young_packets_stay_in_the_ring(code: NativeCode, tmp_path: Path) -> None:
