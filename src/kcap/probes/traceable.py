@@ -99,12 +99,15 @@ class TraceableFunctions:
     def _match(self, name: Pattern) -> list[tuple[str, str]]:
         import re
 
-        unsafe = "|".join([*UNSAFE_PREFIXES, *(rf"{other}\b" for other in UNSAFE_NAMES)])
-        line = re.compile(
-            rf"^(?=\S)(?!{unsafe})({name.regex})(?: \[([^\]\n]+)\].*)?$", re.MULTILINE
-        )
+        # What the expression begins with is searched for before anything is tried: the end of the
+        # line before and the name's first letters, so nothing else may stand there.
+        some = r"(?=\S)" if name.text.startswith("*") else ""
+        line = re.compile(rf"\n{some}({name.regex})(?: \[([^\]\n]+)\].*)?(?=\n)")
+        unsafe = re.compile("|".join([*UNSAFE_PREFIXES, *(rf"{each}\b" for each in UNSAFE_NAMES)]))
         found = set(line.findall(self._text))
-        return sorted([(function, owner or KERNEL) for function, owner in found])
+        return sorted(
+            [(function, owner or KERNEL) for function, owner in found if not unsafe.match(function)]
+        )
 
     def variants(self, name: str) -> list[str]:
         """Copies of a function that the compiler made: ``name.isra.0``, ``name.constprop.0``."""
