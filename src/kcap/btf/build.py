@@ -184,7 +184,9 @@ def functions_btf(
     callback = program
     if len(names) > 1:
         word = builder.integer("long", 8, t.INT_SIGNED)
-        callback = builder.func_proto(result, [t.Param("", word)] * _MOST_ARGUMENTS)
+        # The kernel wants names for them (btf_func_check of kernel/bpf/btf.c).
+        params = [t.Param(f"arg{index}", word) for index in range(_MOST_ARGUMENTS)]
+        callback = builder.func_proto(result, params)
     protos = [program, *[callback] * len(names)]
     ids = [builder.func(n, proto, t.STATIC) for n, proto in zip(names, protos, strict=False)]
     return builder.to_bytes(), ids
