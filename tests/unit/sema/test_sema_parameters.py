@@ -8,10 +8,10 @@ import pytest
 import kcap
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 from kcap.sema import tree
-from kcap.session.script import Options
+from kcap.session.script import Checked, Options
 
 
-def compiled(text: str, *parameters: str, **named: str) -> kcap.session.script.Checked:
+def compiled(text: str, *parameters: str, **named: str) -> Checked:
     return kcap.compile(text, options=Options(parameters=list(parameters), named=named))
 
 

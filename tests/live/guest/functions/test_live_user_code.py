@@ -11,13 +11,14 @@ import time
 import kcap
 from kcap.functions.events import Message
 from kcap.output.text import TextRenderer
+from kcap.session.script import Options
 
 AT_EXIT = "tracepoint:syscalls:sys_enter_exit_group /comm == str($1)/"
 
 
 def of_a_process_that_has_ended(body: str) -> str:
     """What a probe at the end of /bin/true prints, which is looked at when that has ended."""
-    options = kcap.session.script.Options(parameters=["true"])
+    options = Options(parameters=["true"])
     with kcap.trace(f"{AT_EXIT} {{ {body} }}", options=options) as trace:
         trace.attach()
         subprocess.run(["/bin/true"], check=True)
@@ -48,7 +49,7 @@ def test_an_iterator_goes_on_when_exit_was_called_and_the_status_is_kept() -> No
 
 def test_a_trace_with_more_commands_than_it_can_run_ends_soon_and_says_what_it_left_out() -> None:
     text = 'interval:ms:5 { system("sleep 0.3"); } end { system("echo end"); }'
-    options = kcap.session.script.Options(unsafe=True)
+    options = Options(unsafe=True)
     with kcap.trace(text, options=options) as trace:
         trace.attach()
         timer = threading.Timer(2.0, trace.stop)
