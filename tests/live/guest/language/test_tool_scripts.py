@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripts of the kinds that people keep as tools, in the old spellings and the new: what they print
+under a little work."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+
+import pytest
+
+import kcap
+from kcap.output.text import TextRenderer
+
+PATH = "/tmp/kcap-tool-scripts"
+TIME = r"\d\d:\d\d:\d\d"
+#: For how long each script runs.
+SECONDS = 3.0
+
+FILES = """
+#!/usr/bin/env kcap
+BEGIN { printf("%-7s %-15s %3s %s\\n", "PID", "COMM", "ERR", "PATH"); }
+tracepoint:syscalls:sys_enter_openat { @name[tid] = args->filename; }
+tracepoint:syscalls:sys_exit_openat
+/@name[tid]/
+{
+  $failed = args->ret < 0 ? -args->ret : 0;
+  printf("%-7d %-15s %3d %s\\n", pid, comm, $failed, str(@name[tid]));
+  delete(@name[tid]);
+}
+END { clear(@name); }
+"""
+
+PROGRAMS = """
+config = { max_strlen = 128 }
+tracepoint:syscalls:sys_enter_execve {
+  printf("%s %d %d ", strftime("%H:%M:%S", nsecs), pid, ppid);
+  join(args.argv, "|");
+}
+"""
+
+CONNECTIONS = """
+#include <net/sock.h>
+macro addresses($sk, from, to) {
+  printf("%s %s %s:%d", from, to, ntop($sk.__sk_common.skc_daddr), bswap($sk.__sk_common.skc_dport))
+}
+BEGIN { @states[(uint64)1] = "ESTABLISHED"; @states[2] = "SYN_SENT"; }
+kprobe:tcp_connect {
+  $sk = (struct sock *)arg0;
+  if ($sk->__sk_common.skc_family == AF_INET) {
+    time("%H:%M:%S ");
+    $state = @states[$sk->__sk_common.skc_state];
+    printf("%d ", pid);
+    addresses($sk, "connect", $state == "" ? "-" : $state);
+    printf("\\n");
+  }
+}
+kretprobe:inet_csk_accept /retval != 0/ {
+  $sk = (struct sock *)retval;
+  printf("accept %s:%d %d/%d\\n", ntop(AF_INET, $sk->__sk_common.skc_rcv_saddr),
+         $sk->__sk_common.skc_num, $sk->sk_ack_backlog, $sk->sk_max_ack_backlog);
+}
+END { clear(@states); }
+"""
+
+COUNTS = """
+tracepoint:raw_syscalls:sys_enter { @calls[comm] = count(); }
+tracepoint:sched:sched_wakeup, tracepoint:sched:sched_wakeup_new { @woken[args.pid] = nsecs; }
+tracepoint:sched:sched_switch {
+  $since = @woken[args.next_pid];
+  if ($since) { @usecs = hist((nsecs - $since) / 1000); }
+  delete(@woken[args.next_pid]);
+}
+kprobe:vfs_writ*, kprobe:vfs_fsync { @[func] = count(); }
+interval:ms:300 { time("%H:%M:%S\\n"); print(@); clear(@); }
+END { print(@calls, 3); clear(@calls); clear(@woken); clear(@); }
+"""
+
+
+def open_files() -> None:
+    with open(PATH, "w") as file:
+        file.write("x")
+    assert not os.path.exists(f"{PATH}-missing")
+    with pytest.raises(FileNotFoundError):
+        os.open(f"{PATH}-missing", os.O_RDONLY)
+
+
+def start_programs() -> None:
+    subprocess.run(["/bin/true", "one", "two words"], check=True)
+
+
+def connect() -> None:
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 0))
+        server.listen(7)
+        client.connect(server.getsockname())
+        server.accept()[0].close()
+
+
+def printed(script: str, work: Callable[[], None]) -> str:
+    """What a script prints in some seconds beside some work, and at its end."""
+    text, stop = "", threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(0.1):
+            work()
+
+    worker = threading.Thread(target=repeat)
+    with kcap.trace(script.strip()) as trace:
+        trace.attach()
+        renderer = TextRenderer(trace.runtime.environment, quiet=True)
+        end = threading.Timer(SECONDS, trace.stop)
+        worker.start()
+        end.start()
+        try:
+            for event in trace:
+                text += renderer.output(event)
+        finally:
+            end.cancel()
+            end.join()
+            stop.set()
+            worker.join()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("script", "work", "wanted"),
+    [
+        (FILES, open_files, (
+            r"^PID     COMM            ERR PATH$",
+            rf"^{os.getpid()} +\S+ +0 {PATH}$",
+            rf"^{os.getpid()} +\S+ +2 {PATH}-missing$",
+        )),
+        (PROGRAMS, start_programs, (
+            rf"^{TIME} \d+ \d+ /bin/true\|one\|two words$",
+        )),
+        (CONNECTIONS, connect, (
+            rf"^{TIME} {os.getpid()} connect SYN_SENT 127\.0\.0\.1:\d+$",
+            r"^accept 127\.0\.0\.1:\d+ \d+/7$",
+        )),
+        (COUNTS, open_files, (
+            rf"^{TIME}\n@\[vfs_write\]: \d+$",
+            r"^@calls\[\S+\]: \d+$",
+            r"^@usecs: *\n[\[(]\S.* \d+ \|@* *\|$",
+        )),
+    ],
+    ids=["files", "programs", "connections", "counts"],
+)  # fmt: skip
+def test_a_tool_prints_what_its_kind_prints(
+    script: str, work: Callable[[], None], wanted: tuple[str, ...]
+) -> None:
+    text = printed(script, work)
+    for each in wanted:
+        assert re.search(each, text, re.M), f"no {each} in\n{text}"
