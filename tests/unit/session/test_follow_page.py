@@ -30,7 +30,7 @@ def journey(number: int, end: End, *, copy_of: int = 0, comm: str = "ping") -> J
 WAYS = [
     journey(1, End("dropped", "NO_SOCKET", "udp_rcv+31", 9000)),
     journey(2, End("socket", "", "tcp_queue_rcv", 9000), copy_of=1),
-    journey(3, End(), comm="</script><b>"),
+    journey(9000, End(), comm="</script><b>"),  # long after the others
 ]
 #: Appended to the page: what a person does, and then what there is to see.
 ACT = """<script>(() => {
@@ -44,6 +44,7 @@ const title = () => see("#way h2").textContent;
 const rows = () => all("#lanes [role=option]").length;
 const left = () => parseFloat(document.querySelectorAll("#lanes .mark")[2].style.left);
 say("rows", rows()); say("counts", see("#counts").textContent);
+say("breaks", all(".break").length); say("after", all("#axis .after").join());
 say("first", title()); say("end", see("#way .end").textContent);
 say("steps", all("#way .step > div > span.mono").join());
 say("changes", all("#way .change").join());
@@ -84,10 +85,14 @@ def test_page_shows_packets_and_a_way(said: dict[str, str]) -> None:
     assert said["changes"] == "ip.src 10.0.0.1 → 192.0.2.1,header added gre key 7"
 
 
+def test_time_without_packets_is_shortened(said: dict[str, str]) -> None:
+    assert (said["breaks"], said["after"]) == ("3", "89.99 ms")
+
+
 def test_keys_move_and_zoom(said: dict[str, str]) -> None:
     assert said["change"] == "nf_nat_manip_pkt"
     assert said["second"] == "Packet 2: UDP number 2"
-    assert said["third"] == "Packet 3: UDP number 3"
+    assert said["third"] == "Packet 9000: UDP number 9000"
     assert (said["zoomed"], said["back"], said["focus"]) == ("true", "true", "true")
     assert said["themes"] == "dark,light"
 
