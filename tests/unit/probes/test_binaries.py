@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from struct import pack
@@ -232,3 +234,16 @@ def test_the_linker_s_cache_gives_libraries_of_this_architecture() -> None:
         ("libm.so.6", "/lib/x86_64-linux-gnu/libm.so.6"),
     )
     assert parse_ld_cache(b"nothing", "x86_64") == ()
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_an_error_says_that_a_file_is_stripped(tmp_path: Path) -> None:
+    (tmp_path / "l.c").write_text("static int hidden(void) { return 1; }\nint seen(void)"
+                                  " { return hidden(); }\n")  # fmt: skip
+    command = ["gcc", "-O0", "-shared", "-s", "-o", str(tmp_path / "l.so"), str(tmp_path / "l.c")]
+    subprocess.run(command, check=True)
+    assert resolved(f"uprobe:{tmp_path}/l.so:seen")[0].function == "seen"
+    error = refused(f"uprobe:{tmp_path}/l.so:hidden")
+    assert error.title == f"No matches for uprobe {tmp_path}/l.so:hidden."
+    assert error.label == "no such function in the file"
+    assert error.notes == ("the file is stripped: only its exported functions have names",)
