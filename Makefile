@@ -47,7 +47,9 @@ bench: $(VENV)/.complete
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/reader.py
 	$(BIN)/python benchmarks/code_size.py
+	$(BIN)/python benchmarks/packet_writer.py
 	$(if $(GUEST),$(BIN)/python -m benchmarks.guest --kernel $(GUEST))
+	$(if $(GUEST),$(BIN)/python -m benchmarks.capture --kernel $(GUEST))
 
 demo: $(VENV)/.complete
 	@.ci/system-packages
