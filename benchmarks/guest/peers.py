@@ -5,8 +5,7 @@ bpftrace comes from Debian forky, with the libraries it needs, by apt's own mach
 are checked): a small root file system of its own, which the guest sees as a disk and bpftrace runs
 in by chroot(2), so that this machine's Debian may be older.
 
-pwru is not in Debian and its Go module holds no compiled BPF programs; whoever has a binary gives
-it with ``--peer``. tcpdump is in the guest already.
+pwru is not in Debian. tcpdump is in the guest already: benchmarks/capture.py compares with it.
 """
 
 from __future__ import annotations
