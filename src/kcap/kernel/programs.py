@@ -165,7 +165,14 @@ class _Loading:
             pack(
                 _ATTR,
                 *(spec.type, len(code) // 8, self._insns.address, self._license.address),
-                *(0, 0, 0, 0, spec.flags, kernel_name(spec.name)),
+                *(
+                    0,
+                    0,
+                    0,
+                    0,
+                    spec.flags,
+                    kernel_name(spec.functions[0].name if spec.functions else spec.name),
+                ),
                 *(0, spec.expected_attach_type, btf_fd),
                 *(8 if count else 0, self._info.address if count else 0, count),
                 *(16 if lines else 0, self._lines.address if lines else 0, len(lines) // 16),

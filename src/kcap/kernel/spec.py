@@ -124,8 +124,8 @@ class ProgramSpec:
         the functions it calls.
     :param expected_attach_type: BPF_TRACE_FENTRY and so on; 0 where the type has none.
     :param relocations: what loading has to fill in.
-    :param functions: all functions in ``insns``, the program itself first; empty if it is the
-        only one. More than one makes loading supply BTF function information.
+    :param functions: all functions in ``insns``, the program itself first, by whose name the kernel
+        lists it; loading then supplies BTF function information. Empty for a single nameless one.
     :param attach_btf_id: id of the function or typedef a TRACING program attaches to.
     :param attach_btf_module: the module whose BTF that id is from; empty for the kernel itself.
     :param attach_program: id of the program whose BTF ``attach_btf_id`` is from, which is then
