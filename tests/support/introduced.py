@@ -24,6 +24,7 @@ _NO_FPROBE = {"6.1": "Debian's cloud kernel 6.1 is built without CONFIG_FPROBE"}
 
 FEATURES = {
     "module_btf": Introduced("5.11", "BTF of modules", {}),
+    "recursion_misses": Introduced("5.12", "counts of programs not run", {}),
     "for_each_map_elem": Introduced("5.13", "bpf_for_each_map_elem", {}),
     "get_func_ip": Introduced("5.15", "bpf_get_func_ip in kprobes", {}),
     "get_attach_cookie": Introduced("5.15", "bpf_get_attach_cookie", {}),
@@ -35,6 +36,7 @@ FEATURES = {
     "map_lookup_percpu_elem": Introduced("5.19", "bpf_map_lookup_percpu_elem", {}),
     "tracing_cookie": Introduced("5.19", "cookies of fentry and fexit", {}),
     "uprobe_multi": Introduced("6.6", "uprobe_multi links", {}),
+    "link_missed": Introduced("6.7", "counts of missed kprobes by link", {}),
     "kprobe_session": Introduced("6.10", "kprobe_session links", {}),
 }
 

@@ -15,7 +15,6 @@ from kcap.session.capture import Request
 from kcap.session.follow import Follow, FollowRequest
 from kcap.session.follow_text import TextWays
 from kcap.session.journey import Journey
-from live.guest.conftest import number
 from support.net import Network, wait_until
 
 #: b sends what comes for port 1111 to 7777, drops what comes for 9999.
@@ -126,9 +125,8 @@ def test_nat_is_a_difference(followed: Followed) -> None:
     assert "handed to a socket" in "\n".join(TextWays().lines(translated))
 
 
-def test_modules_are_named(followed: Followed, kernel: str) -> None:
-    if number(kernel) < (5, 11):
-        pytest.skip("modules have types from Linux 5.11 on")
+@pytest.mark.needs("module_btf")
+def test_modules_are_named(followed: Followed) -> None:
     translated = followed.one(".1111", "socket")
     modules = {step.function.module for step in translated.steps if not step.copy}
     assert {"", "veth", "nf_nat"} <= modules

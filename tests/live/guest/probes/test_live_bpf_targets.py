@@ -50,7 +50,7 @@ def test_entry_and_return_of_a_program_are_traced_and_it_still_works() -> None:
         assert wait_for(target, "@seen", 2) == {None: 2}
 
 
-@pytest.mark.since("6.1", "the callbacks of loops are functions of their own since 5.17")
+@pytest.mark.needs("loop")
 def test_a_wildcard_stands_for_the_functions_of_all_programs() -> None:
     with (
         Running(TARGET) as target,

@@ -25,7 +25,7 @@ def missed(probe: str) -> tuple[Running, dict[str, int]]:
     return running, found
 
 
-@pytest.mark.since("6.1", "the kernel counts since 5.12")
+@pytest.mark.needs("recursion_misses")
 @pytest.mark.parametrize("probe", ["fentry:htab_map_update_elem", "fexit:htab_map_update_elem"])
 def test_recursion_of_fentry_is_reported(probe: str) -> None:
     running, found = missed(probe)
@@ -33,7 +33,7 @@ def test_recursion_of_fentry_is_reported(probe: str) -> None:
     assert "missed" in running.messages
 
 
-@pytest.mark.since("6.12", "the kernel counts since 6.7")
+@pytest.mark.needs("link_missed")
 @pytest.mark.parametrize(
     "probe",
     ["kprobe:htab_map_update_elem", "kprobe:htab_*map_update_elem", "fentry:htab_*update_elem"],

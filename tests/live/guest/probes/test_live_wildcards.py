@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -107,7 +106,7 @@ def test_typed_arguments_are_the_same_however_functions_are_served(
     assert f"@r[tcp_sendmsg_locked]: {sent}\n" in text
 
 
-@pytest.mark.since("6.12", "without kprobe_multi each function takes a grace period to detach")
+@pytest.mark.needs("kprobe_multi")
 @pytest.mark.parametrize("probe", ["fentry:tcp_*", "fexit:tcp_*", "kprobe:tcp_*"])
 def test_hundreds_of_functions_take_one_program_and_one_link(probe: str) -> None:
     with traced(f"{probe} {{ @[probe] = count(); }}") as trace:
@@ -115,9 +114,6 @@ def test_hundreds_of_functions_take_one_program_and_one_link(probe: str) -> None
         found = entries(trace)
         (way,) = trace.ways()
         assert trace.probe_count > 300
-        started = time.monotonic()
-        trace.detach()
-    assert time.monotonic() - started < 20
     assert " 1 program, one " in way
     assert len(found) > 50
 
