@@ -101,7 +101,7 @@ class TraceableFunctions:
 
         # What the expression begins with is searched for before anything is tried: the end of the
         # line before and the name's first letters, so nothing else may stand there.
-        some = r"(?=\S)" if name.text.startswith("*") else ""
+        some = r"(?=\S)" if name.text[:1] in ("", "*") else ""
         line = re.compile(rf"\n{some}({name.regex})(?: \[([^\]\n]+)\].*)?(?=\n)")
         unsafe = re.compile("|".join([*UNSAFE_PREFIXES, *(rf"{each}\b" for each in UNSAFE_NAMES)]))
         found = set(line.findall(self._text))

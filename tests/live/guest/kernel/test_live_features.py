@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from kcap.btf import Btf
+from kcap.btf import Btf, Composite, Struct, find_member, strip_modifiers
 from kcap.kernel import features, uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.tracefs import Tracefs, kprobe_blacklist
@@ -43,12 +43,33 @@ def test_skb_output_is_for_no_others(kind: int) -> None:
     assert features.helper(Helper.perf_event_output, kind) is True
 
 
+#: What the kernel tells of programs and links, by the members that tell it.
+COUNTS = {
+    "recursion_misses": ("bpf_prog_info", "recursion_misses"),
+    "link_missed": ("bpf_link_info", "kprobe_multi", "missed"),
+}
+
+
+def has_member(btf: Btf, struct: str, *path: str) -> bool:
+    """Whether a structure has a member, which may be a member of a member."""
+    composite: object = btf.find(struct, Struct)
+    for name in path:
+        assert isinstance(composite, Composite)
+        found = find_member(btf, composite, name)
+        if found is None:
+            return False
+        composite = strip_modifiers(btf, found.member.type_id)
+    return True
+
+
 def probe(feature: str, btf: Btf) -> bool | None:
     """What the running kernel answers."""
     if feature == "module_btf":
         return len(os.listdir("/sys/kernel/btf")) > 1
     if feature == "bloom_filter":
         return features.map_type(uapi.BPF_MAP_TYPE_BLOOM_FILTER)
+    if feature in COUNTS:
+        return has_member(btf, *COUNTS[feature])
     if feature == "tracing_cookie":
         return features.tracing_cookie(btf)
     if hasattr(Helper, feature):
