@@ -70,7 +70,7 @@ def accelerator_options(accelerator: str) -> list[str]:
     if accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
     # With a thread for each CPU, translated code can survive the kernel's patching of its own text
-    # on another CPU: a probe that never fires, or a breakpoint that is gone (docs/guests.md).
+    # on another CPU, and a breakpoint that is gone is executed still (docs/guests.md).
     clock = ["-icount", "shift=0"] if accelerator == "tcg-counted" else []
     return ["-accel", "tcg,thread=single", "-cpu", "max", *clock]
 

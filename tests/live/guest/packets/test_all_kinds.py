@@ -22,6 +22,7 @@ import pytest
 
 from kcap.probes.system import System
 from support import frames, pcapng
+from support.introduced import number
 from support.net import wait_until
 from support.tracing import Running
 
@@ -339,9 +340,12 @@ def test_every_packet_at_a_function_is_one_that_passed(result: Result, site: str
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_is_captured_wherever_it_passes(result: Result, kind: str) -> None:
+def test_a_kind_is_captured_wherever_it_passes(result: Result, kernel: str, kind: str) -> None:
     sites = {site for site in PROBES for one in result.at(site) if kind_of(one.data) == kind}
-    assert set(KINDS[kind].split()) - sites == set()
+    wanted = set(KINDS[kind].split())
+    if number(kernel) < (5, 13):  # before, veth has NAPI only where there is an XDP program
+        wanted.discard("gro")
+    assert wanted - sites == set()
 
 
 def test_super_packets_keep_their_length(result: Result) -> None:

@@ -112,6 +112,6 @@ def test_a_kill_during_a_flood_leaves_whole_packets(
         # Free once the process that watched over it has done its work, too.
         fcntl.flock(file, fcntl.LOCK_EX)
     found = numbers([one.data for one in read_capture(path).packets])
-    assert len(found) >= 1000
+    assert len(found) >= 900  # a megabyte of frames of 900 bytes, each with its block and comment
     if suffix == "pcapng":
         assert len(pcapng.read(path).packets) == len(found)

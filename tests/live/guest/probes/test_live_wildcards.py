@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,9 +113,9 @@ def test_hundreds_of_functions_take_one_program_and_one_link(probe: str) -> None
     with traced(f"{probe} {{ @[probe] = count(); }}") as trace:
         exchange()
         found = entries(trace)
-        (way,) = trace.ways()
+        ways = trace.ways()  # one for the kernel, one for each module with such functions
         assert trace.probe_count > 300
-    assert " 1 program, one " in way
+    assert any(re.search(r": \d{3} targets, 1 program, one ", way) for way in ways), ways
     assert len(found) > 50
 
 
