@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from kcap.cli import selection
 from kcap.errors import UsageError
+from kcap.records import replace
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("functions", nargs="*", metavar="FUNCTION")
-    add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
+    selection.add_options(parser)
     add(
         "-w",
         "--write",
@@ -94,15 +96,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="USER",
         help="write as this user, and drop root's privileges once everything is attached",
     )
-    add("-c", "--count", type=int, default=0, metavar="COUNT", help="end after COUNT packets")
-    add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
-    add(
-        "--netns",
-        default="",
-        metavar="NETNS",
-        help="only packets in this network namespace: its name, inode number or path",
-    )
-    add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
     add("--pid", type=int, default=0, metavar="PID", help="only while this process is current")
     add(
         "-U",
@@ -166,18 +159,11 @@ def _rotation(arguments: argparse.Namespace) -> Rotation | None:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from kcap.session.capture import Request
-
-    return Request(
+    return replace(
+        selection.request(arguments),
         places=arguments.functions,
-        expression=arguments.filter,
-        path=arguments.write,
         pcap=arguments.pcap,
         snaplen=arguments.snaplen,
-        count=arguments.count,
-        interface=arguments.interface,
-        netns=arguments.netns,
-        mark=arguments.mark,
         pid=arguments.pid,
         immediate=arguments.immediate,
         rotation=_rotation(arguments),

@@ -9,8 +9,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kcap.cli import selection
 from kcap.cli.capture import signals
-from kcap.errors import UsageError
+from kcap.records import replace
 
 if TYPE_CHECKING:
     import argparse
@@ -34,13 +35,9 @@ def _parser() -> argparse.ArgumentParser:
         "terminal a live table of what was counted, otherwise a line for each packet; at the end "
         "the table.",
     )
+    selection.add_options(parser)
     add = parser.add_argument
-    add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
     add("-w", "--write", default="", metavar="FILE", help="write the dropped packets to FILE, too")
-    add("-c", "--count", type=int, default=0, metavar="COUNT", help="end after COUNT packets")
-    add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
-    add("--netns", default="", metavar="NETNS", help="only packets in this network namespace")
-    add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
     add("--pid", type=int, default=0, metavar="PID", help="only while this process is current")
     add("-d", "--duration", type=float, default=0, metavar="SECONDS", help="end after so long")
     add("-l", "--lines", action="store_true", help="a line for each packet on a terminal, too")
@@ -59,21 +56,9 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(list(argv))
     if arguments.write == "-":
         parser.error("-w needs a file: kcap capture net:kfree_skb -w - writes a stream")
-    if arguments.count < 0:
-        raise UsageError("-c takes a number that is not negative")
-    from kcap.session.capture import Request
+    request = replace(selection.request(arguments), pid=arguments.pid)
     from kcap.session.drops import Drops
 
-    request = Request(
-        places=(),
-        expression=arguments.filter,
-        path=arguments.write,
-        count=arguments.count,
-        interface=arguments.interface,
-        netns=arguments.netns,
-        mark=arguments.mark,
-        pid=arguments.pid,
-    )
     each = arguments.lines or arguments.stack or arguments.json or bool(arguments.count)
     each = (each or not sys.stdout.isatty()) and not arguments.quiet
     with Drops(request, each=each, stacks=arguments.stack) as drops, signals(drops):

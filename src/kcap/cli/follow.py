@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kcap.cli import selection
 from kcap.cli.capture import signals
-from kcap.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -41,15 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    selection.add_options(parser, count="follow COUNT packets (and their copies), then end")
     add = parser.add_argument
-    add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
-    add("-c", "--count", type=int, default=0, metavar="COUNT",
-        help="follow COUNT packets (and their copies), then end")  # fmt: skip
     add("-d", "--duration", type=float, default=0, metavar="SECONDS", help="end after so long")
-    add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
-    add("--netns", default="", metavar="NETNS",
-        help="only packets in this network namespace: its name, inode number or path")  # fmt: skip
-    add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
     add("-F", "--function", action="append", default=[], metavar="PATTERN",
         help="look at these functions, with *; may be repeated")  # fmt: skip
     add("--no-copies", action="store_true", help="don't follow copies")
@@ -71,26 +65,16 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(list(argv))
     if arguments.write == "-":
         parser.error("-w needs a file")
-    if arguments.count < 0:
-        raise UsageError("-c takes a number that is not negative")
+    request = _request(arguments)
     if not (arguments.filter or arguments.interface or arguments.netns or arguments.mark):
         print("without -f, -i, --netns or --mark all packets are followed", file=sys.stderr)
-    return _run(_request(arguments), arguments)
+    return _run(request, arguments)
 
 
 def _request(arguments: argparse.Namespace) -> FollowRequest:
-    from kcap.session.capture import Request
     from kcap.session.follow import FollowRequest
 
-    capture = Request(
-        places=(),
-        expression=arguments.filter,
-        path=arguments.write,
-        count=arguments.count,
-        interface=arguments.interface,
-        netns=arguments.netns,
-        mark=arguments.mark,
-    )
+    capture = selection.request(arguments)
     return FollowRequest(capture, tuple(arguments.function), not arguments.no_copies)
 
 

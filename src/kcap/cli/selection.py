@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which packets are meant: the options that ``kcap capture``, ``drops`` and ``follow`` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcap.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from kcap.session.capture import Request
+
+
+def add_options(parser: argparse.ArgumentParser, *, count: str = "end after COUNT packets") -> None:
+    """Let a command take ``-f``, ``-c``, ``-i``, ``--netns`` and ``--mark``.
+
+    :param count: what ``-c`` does, for the help.
+    """
+    add = parser.add_argument
+    add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
+    add("-c", "--count", type=int, default=0, metavar="COUNT", help=count)
+    add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
+    add(
+        "--netns",
+        default="",
+        metavar="NETNS",
+        help="only packets in this network namespace: its name, inode number or path",
+    )
+    add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
+
+
+def request(arguments: argparse.Namespace) -> Request:
+    """What these options and ``-w`` ask for, at no place yet.
+
+    :raises UsageError: a negative count.
+    """
+    from kcap.session.capture import Request
+
+    if arguments.count < 0:
+        raise UsageError("-c takes a number that is not negative")
+    return Request(
+        places=(),
+        expression=arguments.filter,
+        path=arguments.write,
+        count=arguments.count,
+        interface=arguments.interface,
+        netns=arguments.netns,
+        mark=arguments.mark,
+    )
