@@ -10,6 +10,7 @@ from struct import pack, unpack_from
 
 from kcap.kernel import permissions, uapi
 from kcap.kernel.errors import SyscallError, syscall_error
+from kcap.kernel.info import object_ids
 from kcap.kernel.syscall import Buffer, bpf
 
 _NAME_SIZE = 64  # MODULE_NAME_LEN is 56
@@ -51,21 +52,8 @@ def module_btf_fd(module: str) -> int:
     :param module: its name.
     :raises SyscallError: the module isn't loaded or has no BTF.
     """
-    current = 0
-    while True:
-        attr = Buffer(pack("<III", current, 0, 0))
-        try:
-            bpf(uapi.BPF_BTF_GET_NEXT_ID, attr)
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                raise SyscallError(
-                    f"no BTF of module {module} in the kernel",
-                    errno.ENOENT,
-                    hint=f"load it: modprobe {module}",
-                ) from error
-            raise syscall_error("list BTF objects", error) from error
-        (current,) = unpack_from("<I", attr.view(), 4)
-        fd = _open(current)
+    for btf_id in object_ids(uapi.BPF_BTF_GET_NEXT_ID, "BTF objects"):
+        fd = _open(btf_id)
         if fd is None:
             continue
         try:
@@ -73,6 +61,11 @@ def module_btf_fd(module: str) -> int:
                 return os.dup(fd)
         finally:
             os.close(fd)
+    raise SyscallError(
+        f"no BTF of module {module} in the kernel",
+        errno.ENOENT,
+        hint=f"load it: modprobe {module}",
+    )
 
 
 def btf_data(btf_id: int) -> bytes:

@@ -67,15 +67,25 @@ def program_ids() -> Iterator[int]:
 
     :raises SyscallError: the kernel doesn't tell (CAP_SYS_ADMIN).
     """
+    return object_ids(uapi.BPF_PROG_GET_NEXT_ID, "BPF programs")
+
+
+def object_ids(command: int, what: str) -> Iterator[int]:
+    """The ids of all objects of a kind, ascending.
+
+    :param command: BPF_…_GET_NEXT_ID.
+    :param what: what they are called, for the error.
+    :raises SyscallError: the kernel doesn't tell (CAP_SYS_ADMIN).
+    """
     current = 0
     while True:
         attr = Buffer(pack("<III", current, 0, 0))
         try:
-            bpf(uapi.BPF_PROG_GET_NEXT_ID, attr)
+            bpf(command, attr)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return
-            raise syscall_error("list BPF programs", error) from error
+            raise syscall_error(f"list {what}", error) from error
         (current,) = unpack_from("<I", attr.view(), 4)
         yield current
 
