@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kcap.packet.decode import Packet
     from kcap.packet.rotation import Rotation
-    from kcap.session.capture import Capture, PlaceStats, Request
+    from kcap.session.capture import Capture, CaptureRequest, PlaceStats
 
 #: Bold, green, blue, dim, and as before (SGR).
 _COLOURS = ("\x1b[1m", "\x1b[32m", "\x1b[34m", "\x1b[2m", "\x1b[0m")
@@ -158,7 +158,7 @@ def _rotation(arguments: argparse.Namespace) -> Rotation | None:
     return Rotation(parse_size(size) if size else 0, seconds, count)
 
 
-def _request(arguments: argparse.Namespace) -> Request:
+def _request(arguments: argparse.Namespace) -> CaptureRequest:
     return replace(
         selection.request(arguments),
         places=arguments.functions,
@@ -189,7 +189,7 @@ def _list(patterns: Sequence[str]) -> int:
     return 0 if found else 1
 
 
-def _run(request: Request, arguments: argparse.Namespace) -> int:
+def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
     from kcap.packet.stream import StreamClosedError
     from kcap.session.capture import Capture
 

@@ -14,7 +14,7 @@ from kcap.errors import FileError, UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from kcap.session.capture import Request
+    from kcap.session.capture import CaptureRequest
 
 _EPILOG = """\
 Wireshark, dumpcap and tshark then list "Linux kernel function (kcap)" among their interfaces, with
@@ -113,14 +113,14 @@ def _judge(expression: str) -> int:
     return 0
 
 
-def _request(arguments: argparse.Namespace, descriptor: int) -> Request:
-    from kcap.session.capture import Request
+def _request(arguments: argparse.Namespace, descriptor: int) -> CaptureRequest:
+    from kcap.session.capture import CaptureRequest
     from kcap.session.extcap import both
 
     places = arguments.function.replace(",", " ").split()
     if not places:
         raise UsageError("no function to capture at")
-    return Request(
+    return CaptureRequest(
         places=places,
         expression=both(arguments.filter, arguments.extcap_capture_filter),
         path="-",

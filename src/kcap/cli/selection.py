@@ -10,7 +10,7 @@ from kcap.errors import UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from kcap.session.capture import Request
+    from kcap.session.capture import CaptureRequest
 
 
 def add_options(parser: argparse.ArgumentParser, *, count: str = "end after COUNT packets") -> None:
@@ -31,16 +31,16 @@ def add_options(parser: argparse.ArgumentParser, *, count: str = "end after COUN
     add("--mark", default="", metavar="MARK[/MASK]", help="only packets with this mark")
 
 
-def request(arguments: argparse.Namespace) -> Request:
+def request(arguments: argparse.Namespace) -> CaptureRequest:
     """What these options and ``-w`` ask for, at no place yet.
 
     :raises UsageError: a negative count.
     """
-    from kcap.session.capture import Request
+    from kcap.session.capture import CaptureRequest
 
     if arguments.count < 0:
         raise UsageError("-c takes a number that is not negative")
-    return Request(
+    return CaptureRequest(
         places=(),
         expression=arguments.filter,
         path=arguments.write,

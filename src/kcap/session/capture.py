@@ -39,7 +39,7 @@ FILE_TICK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CaptureRequest:
     """What to capture.
 
     :param places: functions and tracepoints, as :func:`find_point` takes them.
@@ -99,7 +99,7 @@ class PlaceStats:
     lost: int = 0
 
 
-def _own_file(request: Request) -> OutputFile:
+def _own_file(request: CaptureRequest) -> OutputFile:
     """The file or files of a request that asks for more than a plain one."""
     from kcap.packet.files import OutputFile
     from kcap.packet.rotation import RotatingFile
@@ -118,7 +118,7 @@ def quote(text: str) -> str:
 
 
 def generate(
-    points: Sequence[SkbPoint], request: Request, *, extra: str = "", output: bool = True
+    points: Sequence[SkbPoint], request: CaptureRequest, *, extra: str = "", output: bool = True
 ) -> str:
     """The script for a request.
 
@@ -139,7 +139,7 @@ def generate(
     return "\n".join(probes) + "\n"
 
 
-def conditions(point: SkbPoint, request: Request) -> Iterator[str]:
+def conditions(point: SkbPoint, request: CaptureRequest) -> Iterator[str]:
     """A request's filters for a place, the cheapest first, as a script writes them.
 
     :raises UsageError: one cannot be taken.
@@ -203,7 +203,7 @@ class Capture(Closing):
     :raises KcapError: the kernel refuses it, or the file cannot be written.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: CaptureRequest) -> None:
         self.request = request
         self._preparation = Preparation(Options())
         self._trace: Trace | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kcap import btf as b
 from kcap.btf.layout import tracepoint_prototype
 from kcap.records import dataclass, field, replace
-from kcap.session.capture import Capture, Request, generate
+from kcap.session.capture import Capture, CaptureRequest, generate
 
 if TYPE_CHECKING:
     from kcap.btf import Btf
@@ -79,7 +79,9 @@ class Drops(Capture):
     :raises UsageError: as :class:`Capture`.
     """
 
-    def __init__(self, request: Request, *, each: bool = False, stacks: bool = False) -> None:
+    def __init__(
+        self, request: CaptureRequest, *, each: bool = False, stacks: bool = False
+    ) -> None:
         self._reasons = Reasons()
         self._each, self._stacks = each, stacks
         #: What was told of packets whose start has not been seen yet, by sk_buff.

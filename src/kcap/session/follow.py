@@ -20,7 +20,7 @@ from kcap.probes.kprobe import KprobeTarget
 from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
 from kcap.session import drops
-from kcap.session.capture import WHOLE, Capture, Request, conditions, quote
+from kcap.session.capture import WHOLE, Capture, CaptureRequest, conditions, quote
 from kcap.session.follow_places import COPYING, FREEING, choose
 from kcap.session.journey import Copied, Freed, Function, Journey, Tracker
 from kcap.session.skb_functions import SkbPoint, list_functions
@@ -49,7 +49,7 @@ class FollowRequest:
     :param copies: follow copies, too.
     """
 
-    capture: Request
+    capture: CaptureRequest
     functions: Sequence[str] = ()
     copies: bool = True
 

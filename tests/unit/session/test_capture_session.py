@@ -16,7 +16,7 @@ from kcap.errors import UsageError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.probes.system import System
-from kcap.session.capture import PlaceStats, Request, generate, netns_number, quote
+from kcap.session.capture import CaptureRequest, PlaceStats, generate, netns_number, quote
 from kcap.session.skb_functions import SkbPoint, find_point, list_points
 
 TRACEABLE = ("ip_rcv", "vfs_read", "dev_hard_start_xmit", "takes_const", "nf_in_module [nf]")
@@ -115,8 +115,16 @@ IP_RCV = SkbPoint("fentry", "ip_rcv", "skb", 0)
 
 
 def test_script_counts_filters_and_writes() -> None:
-    request = Request(("ip_rcv",), 'tcp port 80 or "x"', "a.pcap", snaplen=96, mark="0x10/0xf0",
-                      interface="eth0", netns="4026531840", pid=7)  # fmt: skip
+    request = CaptureRequest(
+        ("ip_rcv",),
+        'tcp port 80 or "x"',
+        "a.pcap",
+        snaplen=96,
+        mark="0x10/0xf0",
+        interface="eth0",
+        netns="4026531840",
+        pid=7,
+    )
     assert generate([IP_RCV], request) == (
         "config = { print_maps_on_exit = 0 }\n"
         "fentry:ip_rcv { @seen_0 = count(); if (pid == 7 && (args.skb.mark & 240) == 16 && "
@@ -128,7 +136,7 @@ def test_script_counts_filters_and_writes() -> None:
 
 def test_kprobe_and_module_are_written_as_they_must_be() -> None:
     points = [SkbPoint("kprobe", "f", "skb", 2), SkbPoint("fentry", "g", "skb", 0, "nf")]
-    text = generate(points, Request(("f", "g")))
+    text = generate(points, CaptureRequest(("f", "g")))
     assert "kprobe:f { " in text
     assert 'skboutput_linear("nowhere.pcap", ((struct sk_buff *)arg2), 262144, 0);' in text
     assert 'fentry:nf:g { @seen_1 = count(); @matched_1 = count(); skboutput("nowhere' in text
@@ -136,25 +144,31 @@ def test_kprobe_and_module_are_written_as_they_must_be() -> None:
 
 @pytest.mark.parametrize("path", ["", "-", 'a "b"\\n.pcap', "x.pcapng"])
 def test_every_script_can_be_parsed(path: str) -> None:
-    text = generate([IP_RCV], Request(("ip_rcv",), "ip", path))
+    text = generate([IP_RCV], CaptureRequest(("ip_rcv",), "ip", path))
     assert len(parse(Source("test", text)).probes) == 1
 
 
 def test_stream_is_pcapng_unless_asked_otherwise() -> None:
-    assert Request((), path="-").script_path == "stdout.pcapng"
-    assert Request((), path="-", pcap=True).script_path == "stdout.pcap"
+    assert CaptureRequest((), path="-").script_path == "stdout.pcapng"
+    assert CaptureRequest((), path="-", pcap=True).script_path == "stdout.pcap"
 
 
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (Request((), mark="red"), "--mark: 'red' is not a number of 32 bits"),
-        (Request((), mark="1/0x100000000"), "--mark: '0x100000000' is not a number of 32 bits"),
-        (Request((), interface="i" * 16), "-i iiiiiiiiiiiiiiii: no interface has a name this long"),
-        (Request((), netns="nosuch"), "--netns nosuch: No such file or directory"),
+        (CaptureRequest((), mark="red"), "--mark: 'red' is not a number of 32 bits"),
+        (
+            CaptureRequest((), mark="1/0x100000000"),
+            "--mark: '0x100000000' is not a number of 32 bits",
+        ),
+        (
+            CaptureRequest((), interface="i" * 16),
+            "-i iiiiiiiiiiiiiiii: no interface has a name this long",
+        ),
+        (CaptureRequest((), netns="nosuch"), "--netns nosuch: No such file or directory"),
     ],
 )
-def test_filter_that_cannot_be_is_refused(request_: Request, message: str) -> None:
+def test_filter_that_cannot_be_is_refused(request_: CaptureRequest, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         generate([IP_RCV], request_)
     assert str(caught.value) == message

@@ -14,7 +14,7 @@ from kcap.btf.build import BtfBuilder
 from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_lines
 from kcap.packet.decode import Packet
 from kcap.probes.system import System
-from kcap.session.capture import Request, generate
+from kcap.session.capture import CaptureRequest, generate
 from kcap.session.drops import Drop, DroppedPacket, Reasons, reason_names
 from kcap.session.skb_functions import SkbPoint
 
@@ -55,9 +55,9 @@ def test_reasons_of_subsystems_have_the_names_of_their_modules(tmp_path: Path) -
 
 
 def test_packets_are_counted_and_only_written_when_asked() -> None:
-    counted = generate([KFREE], Request((), "tcp"), extra="@d = count(); ", output=False)
+    counted = generate([KFREE], CaptureRequest((), "tcp"), extra="@d = count(); ", output=False)
     assert "skboutput" not in counted
-    written = generate([KFREE], Request((), "tcp", "a.pcap"), extra="@d = count(); ")
+    written = generate([KFREE], CaptureRequest((), "tcp", "a.pcap"), extra="@d = count(); ")
     assert '@d = count(); skboutput("a.pcap", args.skb' in written
 
 

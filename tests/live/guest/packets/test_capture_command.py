@@ -19,7 +19,7 @@ import pytest
 from kcap.errors import UsageError
 from kcap.packet.decode import Packet
 from kcap.probes.system import System
-from kcap.session.capture import Capture, PlaceStats, Request
+from kcap.session.capture import Capture, CaptureRequest, PlaceStats
 from kcap.session.skb_functions import find_point
 from support import PATIENCE
 from support.net import Network, wait_until
@@ -30,7 +30,7 @@ from support.tracing import KCAP
 class Run:
     """A capture that a thread follows."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: CaptureRequest) -> None:
         self.capture = Capture(request)
         self.packets: list[Packet] = []
         self.stats: list[PlaceStats] = []
@@ -47,7 +47,7 @@ class Run:
 
 
 @contextmanager
-def running(request: Request) -> Iterator[Run]:
+def running(request: CaptureRequest) -> Iterator[Run]:
     run = Run(request)
     run.capture.attach()
     run.thread.start()
@@ -62,7 +62,7 @@ def test_several_places_write_to_one_file_what_the_filter_takes(
 ) -> None:
     path = tmp_path / "all.pcapng"
     places = ("dev_hard_start_xmit", "net:netif_receive_skb", "kprobe:__dev_queue_xmit")
-    with running(Request(places, "udp port 7777", str(path))) as run:
+    with running(CaptureRequest(places, "udp port 7777", str(path))) as run:
         network.ping()
         network.udp(b"one")
         network.udp(b"two")
@@ -78,7 +78,7 @@ def test_several_places_write_to_one_file_what_the_filter_takes(
 
 
 def test_packets_are_yielded_when_nothing_is_written(network: Network) -> None:
-    request = Request(("net:netif_receive_skb",), "icmp6", interface=network.b.device)
+    request = CaptureRequest(("net:netif_receive_skb",), "icmp6", interface=network.b.device)
     with running(request) as run:
         sent = network.ping6()
         wait_until(lambda: run.packets)
@@ -90,7 +90,7 @@ def test_packets_are_yielded_when_nothing_is_written(network: Network) -> None:
 
 
 def test_kprobe_gives_the_packet_up_to_its_fragments(network: Network) -> None:
-    with running(Request(("kprobe:__dev_queue_xmit",), "icmp and greater 1000")) as run:
+    with running(CaptureRequest(("kprobe:__dev_queue_xmit",), "icmp and greater 1000")) as run:
         sent = network.ping(b"x" * 1300)
         wait_until(lambda: run.packets)
     packet = run.packets[0]
@@ -101,7 +101,7 @@ def test_kprobe_gives_the_packet_up_to_its_fragments(network: Network) -> None:
 
 def test_capture_ends_after_as_many_packets_as_wanted(network: Network, tmp_path: Path) -> None:
     path = tmp_path / "three.pcap"
-    with running(Request(("dev_hard_start_xmit",), "icmp", str(path), count=3)) as run:
+    with running(CaptureRequest(("dev_hard_start_xmit",), "icmp", str(path), count=3)) as run:
         for number in range(10):
             network.ping(sequence=number)
         run.thread.join(60)
@@ -115,12 +115,12 @@ def test_options_select_packets(network: Network) -> None:
     with network.b.entered():
         netns = Path("/proc/thread-self/ns/net").stat().st_ino
     with (
-        running(Request(place, "icmp", netns=network.b.namespace)) as by_name,
-        running(Request(place, "icmp", netns=str(netns))) as by_number,
-        running(Request(place, "icmp", netns=network.a.namespace)) as answers,
-        running(Request(place, "icmp", mark="1")) as marked,
-        running(Request(place, "icmp", interface="nosuch")) as nowhere,
-        running(Request(place, "icmp", snaplen=20)) as short,
+        running(CaptureRequest(place, "icmp", netns=network.b.namespace)) as by_name,
+        running(CaptureRequest(place, "icmp", netns=str(netns))) as by_number,
+        running(CaptureRequest(place, "icmp", netns=network.a.namespace)) as answers,
+        running(CaptureRequest(place, "icmp", mark="1")) as marked,
+        running(CaptureRequest(place, "icmp", interface="nosuch")) as nowhere,
+        running(CaptureRequest(place, "icmp", snaplen=20)) as short,
     ):
         network.ping()
         wait_until(lambda: by_name.packets and by_number.packets and answers.packets)

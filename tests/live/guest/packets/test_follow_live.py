@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from kcap.session.capture import Request
+from kcap.session.capture import CaptureRequest
 from kcap.session.follow import Follow, FollowRequest
 from kcap.session.follow_text import TextWays
 from kcap.session.journey import Journey
@@ -47,7 +47,7 @@ class Followed:
 
     def __init__(self, network: Network) -> None:
         self.journeys: list[Journey] = []
-        with nftables(network), Follow(FollowRequest(Request((), EXPRESSION))) as follow:
+        with nftables(network), Follow(FollowRequest(CaptureRequest((), EXPRESSION))) as follow:
             thread = threading.Thread(target=lambda: self.journeys.extend(follow.journeys()))
             follow.attach()
             thread.start()
