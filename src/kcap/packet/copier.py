@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kcap.codegen.native import NativeCode
+    from kcap.packet.blocks import Interface
     from kcap.packet.files import Buffer
     from kcap.packet.pcap import PcapWriter
-    from kcap.packet.pcapng import Interface
     from kcap.packet.record import Sample
 
 #: Bytes that are collected for a file before they are written.

@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from kcap.functions import skb_record as layout
-from kcap.packet import linktype
+from kcap.packet import blocks, linktype
+from kcap.packet.blocks import Interface
 from kcap.packet.files import Buffer, OutputFile, RecordWriter
 from kcap.packet.frame import Frame
 from kcap.packet.linktype import SNAPLEN
 from kcap.packet.record import Names, Record, Sample, direction, text, unpack
+from kcap.packet.rotation import RotatingFile
 from kcap.records import dataclass
 from kcap.version import __version__
 
-_SECTION_HEADER: Final = 0x0A0D0D0A
-_INTERFACE_DESCRIPTION: Final = 1
-_INTERFACE_STATISTICS: Final = 5
-_ENHANCED_PACKET: Final = 6
 _BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
 
 _OPT_COMMENT: Final = 1
@@ -54,7 +53,6 @@ _HARDWARE: Final = {
 }  # fmt: skip
 _DIRECTIONS: Final = {"in": 1, "out": 2, "": 0}
 
-_EPB: Final = struct.Struct("<IIIIIII")
 #: Options flags, packet id, queue and end of options, then the block's length again.
 _EPB_TAIL: Final = struct.Struct("<HHIHHQHHIHHI")
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
@@ -73,16 +71,6 @@ _CACHE_SIZE: Final = 4096
 _Key = tuple[int, int, bytes, int]
 
 
-@dataclass(slots=True)
-class Interface:
-    """One Interface Description Block's running figures."""
-
-    id: int
-    packets: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Loss:
     """Packets of one interface that could not be sent; the fields are those of a record."""
@@ -93,6 +81,11 @@ class Loss:
     netns: int
     dev_name: bytes
     count: int
+
+    @property
+    def place(self) -> tuple[int, int, bytes]:
+        """What its interface is known by."""
+        return self.netns, self.ifindex, self.dev_name
 
     @classmethod
     def of(cls, key: bytes, counts: Iterable[bytes]) -> Loss:
@@ -125,6 +118,11 @@ class PcapngWriter(RecordWriter):
         self._interfaces: dict[_Key, Interface] = {}
         self._comments: dict[tuple[object, ...], bytes] = {}
         self._same: dict[tuple[bytes, bytes], tuple[Interface, bytes, tuple[int, int]]] = {}
+        #: Says what has been lost so far; and how much of it files have been told.
+        self.read_losses: Callable[[], Sequence[Loss]] = tuple
+        self._told: dict[tuple[int | bytes, ...], int] = {}
+        if isinstance(file, RotatingFile):
+            file.ending = self._end_of_file
         #: A packet's identity must not tell kernel addresses to whoever gets the file.
         self.secret = int.from_bytes(os.urandom(8))
 
@@ -140,7 +138,7 @@ class PcapngWriter(RecordWriter):
             + _option(0, b"")
         )
         body = struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1) + options
-        self.file.write([_block(_SECTION_HEADER, body)])
+        self.file.write([_block(blocks.SECTION_HEADER, body)])
 
     def add(self, time_ns: int, frame: Frame, record: Record) -> None:
         """Append a packet.
@@ -203,9 +201,9 @@ class PcapngWriter(RecordWriter):
             interface.last_ns = time_ns
         length = len(data)
         padding = _PADDING[length & 3]
-        total = _EPB.size + length + len(padding) + len(comment) + _EPB_TAIL.size
-        head = _EPB.pack(
-            _ENHANCED_PACKET, total, interface.id, time_ns >> 32, time_ns & 0xFFFFFFFF,
+        total = blocks.EPB.size + length + len(padding) + len(comment) + _EPB_TAIL.size
+        head = blocks.EPB.pack(
+            blocks.ENHANCED_PACKET, total, interface.id, time_ns >> 32, time_ns & 0xFFFFFFFF,
             length, original,
         )  # fmt: skip
         tail = _block_tail(numbers, skb ^ self.secret, total)
@@ -224,37 +222,60 @@ class PcapngWriter(RecordWriter):
             yield data[at : at + length]
             at += length
 
-    def close(self, end_ns: int = 0, lost: int = 0, losses: Sequence[Loss] = ()) -> None:
+    def close(self, end_ns: int = 0, lost: int = 0) -> None:
         """Write the statistics of every interface, and close.
 
         :param end_ns: when the trace ended, nanoseconds since 1970.
-        :param lost: packets that were captured but did not get here.
-        :param losses: the same by interface, as far as that is known: the statistics of the first
-            interface carry the rest, with a comment.
+        :param lost: packets that were captured but did not get here. Those that no interface is
+            known of (:attr:`read_losses`) are in the statistics of the first, with a comment.
         """
+        losses = self.read_losses()
         unknown = lost - sum(loss.count for loss in losses)
         try:
-            by_interface = {id(interface): 0 for interface in self._interfaces.values()}
             for loss in losses:
-                interface = self._interface_of(loss, end_ns)
-                by_interface[id(interface)] = by_interface.get(id(interface), 0) + loss.count
-            for interface in self._interfaces.values():
-                known = by_interface[id(interface)]
-                self.pending.append(self._statistics(interface, end_ns, known, unknown))
-                unknown = 0
-            self.flush()
+                if self._lossy(loss) is None:  # it lost all that it had
+                    key = (*loss.place, linktype.ETHERNET)
+                    block = _interface_description(loss, linktype.ETHERNET)
+                    self._new_interface(key, block, end_ns)
+            try:
+                self.flush()
+            finally:
+                self.pending = self._all_statistics(end_ns, losses, unknown)
+                self.flush()
         finally:
             self.file.close()
 
-    def _interface_of(self, loss: Loss, time_ns: int) -> Interface:
-        """The interface that lost packets; described now, if it lost all that it had."""
-        place = (loss.netns, loss.ifindex, loss.dev_name)
+    def _end_of_file(self) -> list[Buffer]:
+        """What the file that is open ends with, if another follows."""
+        return self._all_statistics(time.time_ns(), self.read_losses(), 0)
+
+    def _all_statistics(self, end_ns: int, losses: Sequence[Loss], unknown: int) -> list[Buffer]:
+        """The statistics of what the file that is open holds and what was lost meanwhile.
+
+        :param unknown: how many more were lost, of which the interface is not known.
+        """
+        held, started = {i.id: i for i in self._interfaces.values()}, self._start_ns
+        if isinstance(self.file, RotatingFile):
+            held, started = self.file.held, self.file.begun_ns
+        lost = dict.fromkeys(held, 0)
+        for loss in losses:
+            interface = self._lossy(loss)
+            if interface is not None and interface.id in held:
+                key = (loss.site, *loss.place)
+                lost[interface.id] += loss.count - self._told.get(key, 0)
+                self._told[key] = loss.count
+        found: list[Buffer] = []
+        for number, interface in held.items():
+            found.append(self._statistics(interface, started, end_ns, lost[number], unknown))
+            unknown = 0
+        return found
+
+    def _lossy(self, loss: Loss) -> Interface | None:
+        """The interface that lost packets; None if it is not in the file."""
         for key, interface in self._interfaces.items():
-            if key[:3] == place:
+            if key[:3] == loss.place:
                 return interface
-        return self._new_interface(
-            (*place, linktype.ETHERNET), _interface_description(loss, linktype.ETHERNET), time_ns
-        )
+        return None
 
     def _interface(self, record: Record, link_type: int, time_ns: int) -> Interface:
         key = (record.netns, record.ifindex, record.dev_name, link_type)
@@ -291,14 +312,16 @@ class PcapngWriter(RecordWriter):
             self._comments[key] = option
         return option
 
-    def _statistics(self, interface: Interface, end_ns: int, known: int, unknown: int) -> bytes:
+    def _statistics(
+        self, interface: Interface, started_ns: int, end_ns: int, known: int, unknown: int
+    ) -> bytes:
         end_ns = max(end_ns, interface.last_ns)
         lost, options = known + unknown, b""
         if unknown and len(self._interfaces) > 1:
             said = f"{unknown} of the lost packets may have been of other interfaces"
             options = _option(_OPT_COMMENT, said.encode())
         options += (
-            _option(_ISB_STARTTIME, _time(min(self._start_ns, interface.first_ns)))
+            _option(_ISB_STARTTIME, _time(min(started_ns, interface.first_ns or started_ns)))
             + _option(_ISB_ENDTIME, _time(end_ns))
             + _option(_ISB_IFRECV, (interface.packets + lost).to_bytes(8, "little"))
             + _option(_ISB_OSDROP, lost.to_bytes(8, "little"))
@@ -306,7 +329,7 @@ class PcapngWriter(RecordWriter):
             + _option(0, b"")
         )
         body = interface.id.to_bytes(4, "little") + _time(end_ns) + options
-        return _block(_INTERFACE_STATISTICS, body)
+        return _block(blocks.INTERFACE_STATISTICS, body)
 
 
 def _block_tail(numbers: tuple[int, int], identity: int, total: int) -> bytes:
@@ -334,7 +357,9 @@ def _interface_description(record: Record | Loss, link_type: int) -> bytes:
         + (_option(_IF_HARDWARE, hardware(record.dev_type).encode()) if record.ifindex else b"")
         + _option(0, b"")
     )
-    return _block(_INTERFACE_DESCRIPTION, struct.pack("<HHI", link_type, 0, SNAPLEN) + options)
+    return _block(
+        blocks.INTERFACE_DESCRIPTION, struct.pack("<HHI", link_type, 0, SNAPLEN) + options
+    )
 
 
 def hardware(dev_type: int) -> str:

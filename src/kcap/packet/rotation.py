@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures in several files, one after the other, with tcpdump's meaning of -C, -G and -W.
 
-Every file stands alone: the header, and in a pcapng the interfaces, are written at its start.
-Statistics at the end of a pcapng are in the last one.
+Every file stands alone: the header, and in a pcapng the interfaces, are written at its start, the
+statistics of what it holds at its end.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from kcap.errors import UsageError
+from kcap.packet import blocks
+from kcap.packet.blocks import Interface
 from kcap.packet.files import Buffer, OutputFile, Split
 from kcap.packet.stream import StreamClosedError
 from kcap.records import dataclass
 
-_SECTION_HEADER: Final = 0x0A0D0D0A
-_INTERFACE: Final = 1
+_HEADERS: Final = (blocks.SECTION_HEADER, blocks.INTERFACE_DESCRIPTION)
 #: tcpdump counts in millions of bytes where no unit is given.
 _UNITS: Final = {"": 1_000_000, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -82,6 +83,11 @@ class RotatingFile(OutputFile):
         self.fd, self.identity = self._file.fd, self._file.identity
         self.size = self.records = 0
         self.whole = None
+        #: What the file that is open holds of each interface of a pcapng, and since when it is;
+        #: what makes the blocks that it ends with.
+        self.held: dict[int, Interface] = {}
+        self.begun_ns = int(now() * 1e9)
+        self.ending: Callable[[], Sequence[Buffer]] = tuple
 
     def _next_name(self) -> str:
         """The name of the next file, as tcpdump calls it."""
@@ -127,15 +133,20 @@ class RotatingFile(OutputFile):
 
     def _write(self, records: Sequence[Buffer], size: int) -> None:
         if self._headers and self._fits(size) and not self._keep_headers(records):
-            self._file.write(records)
-            self._count(size, len(records))
+            self._append(records, size)
             return
         for record in records:
-            if not self._is_header(record):
+            if self._may_turn(record):
                 self._turn()
-            self._file.write([record])
-            self._count(len(record), 1)
+            self._append([record], len(record))
             self._keep_headers([record])
+
+    def _append(self, records: Sequence[Buffer], size: int) -> None:
+        """Append records to the file that is open."""
+        self._file.write(records)
+        self._count(size, len(records))
+        if self._pcapng:
+            blocks.tally(records, self.held)
 
     def _count(self, size: int, records: int) -> None:
         self.size += size
@@ -144,7 +155,13 @@ class RotatingFile(OutputFile):
     def _is_header(self, record: Buffer) -> bool:
         if not self._pcapng:
             return not self._headers
-        return int.from_bytes(bytes(record[:4]), "little") in (_SECTION_HEADER, _INTERFACE)
+        return blocks.kind(record) in _HEADERS
+
+    def _may_turn(self, record: Buffer) -> bool:
+        """Whether the next file may begin with a record: statistics belong to what was before."""
+        if self._is_header(record):
+            return False
+        return not self._pcapng or blocks.kind(record) != blocks.INTERFACE_STATISTICS
 
     def _keep_headers(self, records: Iterable[Buffer]) -> bool:
         """Keep what every file has to begin with; whether any was among the records."""
@@ -164,12 +181,16 @@ class RotatingFile(OutputFile):
             self._in_interval += 1
         else:
             return
+        self._file.write(self.ending())
         self._file.close()
         self._file = OutputFile(self._next_name())
         self.fd = self._file.fd
         self.files += 1
         self._file.begin()
         self._file.write(self._headers)
+        self.held, self.begun_ns = {}, int(self._now() * 1e9)
+        if self._pcapng:
+            blocks.tally(self._headers, self.held)
 
     def overwrite(self, data: bytes, offset: int) -> None:
         """Change the header, of this file and of those that follow."""

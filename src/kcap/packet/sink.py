@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -113,7 +113,8 @@ class PacketSink(Closing):
         self._last_ns = 0
         self._started = self._closed = False
         self._copier: Copier | None = None
-        self._losses: Sequence[Loss] = ()
+        #: Says of which interfaces packets could not be sent so far.
+        self.read_losses: Callable[[], Sequence[Loss]] = tuple
         self._keeper: Keeper | None = None
         #: Site id -> what became of its packets.
         self.stats = {site.id: SiteStats() for site in sites}
@@ -233,7 +234,7 @@ class PacketSink(Closing):
 
     def set_losses(self, losses: Sequence[Loss]) -> None:
         """Tell of which interfaces packets could not be sent, in all."""
-        self._losses = losses
+        self.read_losses = lambda: losses
 
     def close(self) -> None:
         """Write what was held back, end the files, close them. May be called twice.
@@ -337,6 +338,10 @@ class PacketSink(Closing):
         else:
             writer = PcapWriter(file, linktype.RAW)
         target = _Target(writer, linktype.RAW, settled=False)
+        if isinstance(writer, PcapngWriter):
+            writer.read_losses = lambda: [
+                loss for loss in self.read_losses() if loss.site in target.sites
+            ]
         self._targets.append(target)
         by_identity[file.identity] = target
         return target
@@ -451,8 +456,7 @@ class PacketSink(Closing):
             target.writer.file.close()
         elif isinstance(target.writer, PcapngWriter):
             lost = sum(self.stats[site].lost for site in target.sites)
-            losses = [loss for loss in self._losses if loss.site in target.sites]
-            target.writer.close(time.time_ns(), lost, losses)
+            target.writer.close(time.time_ns(), lost)
         else:
             target.writer.close()
 

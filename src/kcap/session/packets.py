@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kcap.packet.clock import RealtimeOffset
     from kcap.packet.decode import PacketDecoder
     from kcap.packet.files import OutputFile
+    from kcap.packet.pcapng import Loss
     from kcap.packet.sink import PacketSink, SiteStats
     from kcap.session.script import Checked
 
@@ -142,6 +143,7 @@ class PacketCapture:
         self._use_native_loop()
         clock = maps[REALTIME_MAP]
         self._lost_map = maps.get(LOST_MAP)
+        self._sink.read_losses = self._losses
         self._clock = RealtimeOffset(
             lambda offset: clock.update(bytes(4), offset.to_bytes(8, "little", signed=True))
         )
@@ -206,12 +208,17 @@ class PacketCapture:
 
     def _read_losses(self) -> None:
         """Tell the files which interfaces lost packets: nothing is attached any more."""
-        if self._lost_map is None or self._sink is None:
-            return
+        if self._sink is not None:
+            self._sink.set_losses(self._losses())
+
+    def _losses(self) -> list[Loss]:
+        """What has been lost so far, by interface."""
+        if self._lost_map is None:
+            return []
         from kcap.packet.pcapng import Loss
 
         map_ = self._lost_map
-        self._sink.set_losses([Loss.of(key, map_.split(value)) for key, value in map_.items()])
+        return [Loss.of(key, map_.split(value)) for key, value in map_.items()]
 
     def _write_rest(self) -> None:
         """Write also what was too young to be in order: nothing more will come."""

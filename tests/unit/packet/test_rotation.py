@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kcap.errors import UsageError
+from kcap.packet.pcapng import Loss
 from kcap.packet.record import Names, Site
 from kcap.packet.rotation import LastFileError, RotatingFile, Rotation, parse_size
 from kcap.packet.sink import PacketSink
+from support import pcapng
 from unit.packet import readers
 from unit.packet import skb_samples as s
+from unit.packet.situations import LO
 
 NAMES = Names({1: "fentry:ip_rcv"})
 
@@ -94,6 +99,48 @@ def test_capture_ends_after_as_many_files_as_wanted(tmp_path: Path) -> None:
     with pytest.raises(LastFileError):
         write(path, Rotation(seconds=5, count=2), 20)
     assert [len(numbers(each)) for each in sorted(tmp_path.iterdir())] == [5, 5]
+
+
+def test_statistics_are_those_of_each_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    file = RotatingFile(str(path), Rotation(size=1000), pcapng=True)
+    lost = 0
+    with PacketSink([Site(1, str(path))], NAMES, files={str(path): file}) as sink:
+        sink.read_losses = lambda: [
+            Loss(1, 1, 7, 4026531992, b"veth0".ljust(16, b"\0"), lost),
+            Loss(1, 1, 9, 4026531992, b"silent".ljust(16, b"\0"), 2 * (lost > 100)),
+        ]
+        for number in range(12):
+            device = LO if number > 5 else s.Device()
+            sink.consume([s.sample(s.received(frame(number), dev=device), mono_ns=number)], 1 << 62)
+            lost += 10
+        sink.set_lost(1, 122)
+    files = sorted(tmp_path.iterdir(), key=lambda each: (len(each.name), each.name))
+    assert len(files) == 3
+    found = [pcapng.read(each) for each in files]
+    for each in found:
+        figures = {one.interface.name: (one.delivered, one.dropped) for one in each.statistics}
+        written = Counter(packet.interface.name for packet in each.packets)
+        assert {name: of[0] for name, of in figures.items() if of[0]} == written
+        assert all(one.received == one.delivered + one.dropped for one in each.statistics)
+    losses: Counter[str] = Counter()
+    for each in found:
+        losses.update({one.interface.name: one.dropped for one in each.statistics})
+    assert losses == {"veth0": 120, "lo": 0, "silent": 2}
+    assert all(one.statistics[0].dropped for one in found[:2])
+    for each, one in zip(files, found, strict=True):
+        said = subprocess.run(["capinfos", each], capture_output=True, text=True, check=True).stdout
+        assert f"Number of packets:   {len(one.packets)}\n" in said
+        assert f"Number of interfaces in file: {len(one.statistics)}\n" in said
+        assert said.count("Number of stat entries = 1") == len(one.statistics)
+        assert readers.tshark_complaints(each) == []
+
+
+def test_last_of_so_many_files_has_its_statistics(tmp_path: Path) -> None:
+    with pytest.raises(LastFileError):
+        write(tmp_path / "at-%s.pcapng", Rotation(seconds=5, count=2), 20)
+    delivered = [pcapng.read(each).statistics[0].delivered for each in sorted(tmp_path.iterdir())]
+    assert delivered == [5, 5]
 
 
 def test_sizes_are_in_millions_or_have_a_unit() -> None:
