@@ -35,7 +35,7 @@ from kcap.session.runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kcap.codegen.function import Site
+    from kcap.codegen.site import Site
 
 PRINTS = (
     r'"hello\n"',

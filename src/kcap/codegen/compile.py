@@ -15,8 +15,8 @@ from kcap.records import dataclass, replace
 from kcap.sema import tree
 
 if TYPE_CHECKING:
-    from kcap.codegen.function import Site
     from kcap.codegen.lines import SourceLines
+    from kcap.codegen.site import Site
     from kcap.kernel.object import LinkedProgram
     from kcap.lang.source import Span
     from kcap.sema.probe import ProbeContext

@@ -20,7 +20,7 @@ from kcap.sema import tree
 from kcap.sema.types import Type, round_up
 
 if TYPE_CHECKING:
-    from kcap.codegen.function import Site
+    from kcap.codegen.site import Site
     from kcap.kernel.spec import MapSpec
     from kcap.lang.source import Span
     from kcap.sema.config import Config

@@ -3,7 +3,7 @@
 
 Opaque values (symbols, timestamps, user names) are resolved with it when they are printed.
 Everything is looked up on demand, since most scripts need none of it. It stands beside
-:class:`kcap.codegen.function.Runtime`, by which the functions get at it.
+:class:`kcap.codegen.site.Runtime`, by which the functions get at it.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from kcap.sema.types import Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.codegen.function import Site
     from kcap.codegen.ir import Operand
+    from kcap.codegen.site import Site
 
 HEADER_SIZE = 8
 BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP = 1, 2

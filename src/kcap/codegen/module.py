@@ -10,9 +10,9 @@ from kcap.kernel.spec import MapSpec
 from kcap.records import dataclass
 
 if TYPE_CHECKING:
-    from kcap.codegen.function import Site
     from kcap.codegen.ir import Operand
     from kcap.codegen.lines import SourceLines
+    from kcap.codegen.site import Site
     from kcap.sema.config import Config
 
 EVENTS = "kcap_events"

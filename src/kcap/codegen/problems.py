@@ -8,15 +8,11 @@ in most scripts.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kcap.codegen import events
-from kcap.codegen.function import Runtime, Site
+from kcap.codegen.site import ProblemSite
 from kcap.kernel.helpers import NAMES
-from kcap.records import dataclass
-from kcap.sema.types import INT64, Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -29,43 +25,6 @@ DIVISION = (
 )
 OUT_OF_BOUNDS = "Array access out of bounds. This can lead to unexpected results."
 _NOT_FOUND = "Can't lookup map element because it does not exist."
-
-
-@dataclass(slots=True)
-class HelperError:
-    """Something failed in a running program.
-
-    :param helper: the name of the BPF helper without ``bpf_`` (``-k``); '' when it was none.
-    :param retcode: what it returned (a negative errno, or 0 for a failed look-up).
-    :param text: what that means.
-    :param span: the place in the script, or None if it has none.
-    """
-
-    helper: str
-    retcode: int
-    text: str
-    span: Span | None
-
-
-class ProblemSite(Site):
-    """A place in the script where something can go wrong.
-
-    :param helper: the helper's name, or ''.
-    :param text: what is said; '' for what the errno means.
-    :param span: the place.
-    """
-
-    payload = Tuple((INT64,))
-
-    def __init__(self, helper: str, text: str, span: Span | None) -> None:
-        self.helper = helper
-        self.text = text
-        self.span = span
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        """One event for each time."""
-        (code,) = values
-        yield HelperError(self.helper, code, self.text or os.strerror(-code), self.span)
 
 
 def division_by_zero(gen: Emitter, is_zero: Operand) -> None:

@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from kcap.codegen.function import Function, Site
+from kcap.codegen.function import Function
 from kcap.functions.base import HelperBuiltin, integer_argument, made
-from kcap.functions.events import TextPrinted
+from kcap.functions.sites import TimeSite, format_time
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
+from kcap.records import dataclass
 from kcap.sema import tree
-from kcap.sema.types import UINT64, UNRESOLVED, VOID, OpaqueWord, Tuple
+from kcap.sema.types import UINT64, UNRESOLVED, VOID, OpaqueWord
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
     from kcap.codegen.environment import Environment
-    from kcap.codegen.function import Runtime
     from kcap.sema.function import CallSite, Sema
 
 #: ``nsecs`` modes and the helper of each; sw_tai is the monotonic clock plus an offset.
@@ -92,36 +91,20 @@ class Jiffies(HelperBuiltin):
     result = UINT64
 
 
+@dataclass(frozen=True, slots=True)
 class Timestamp(OpaqueWord):
     """Nanoseconds since boot that are printed as a date.
 
     :param format: a strftime(3) format; ``%f`` is the microseconds.
     """
 
-    __slots__ = ("format",)
-
-    def __init__(self, format_: str) -> None:
-        self.format = format_
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Timestamp) and other.format == self.format
-
-    def __hash__(self) -> int:
-        return hash(self.format)
+    format: str
 
     def resolve(self, value: Any, environment: Environment) -> str:
         return format_time(self.format, value + environment.boot_to_wall())
 
     def __str__(self) -> str:
         return "timestamp"
-
-
-def format_time(format_: str, nanoseconds: int) -> str:
-    """Wall-clock time in local time by a strftime(3) format with ``%f`` for microseconds."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    pieces = format_.split("%%")
-    pieces = [piece.replace("%f", f"{rest // 1000:06d}") for piece in pieces]
-    return time.strftime("%%".join(pieces), time.localtime(seconds))
 
 
 class Strftime(Function):
@@ -143,21 +126,6 @@ class Strftime(Function):
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         return gen.value64(call.args[0])
-
-
-class TimeSite(Site):
-    """One ``time()``: the format is constant, user space reads the clock.
-
-    :param format: the strftime(3) format.
-    """
-
-    payload = Tuple(())
-
-    def __init__(self, format_: str) -> None:
-        self.format = format_
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        yield TextPrinted("time", format_time(self.format, time.time_ns()))
 
 
 class Time(Function):

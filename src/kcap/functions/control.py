@@ -3,43 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from kcap.codegen import events
-from kcap.codegen.function import Function, Site
+from kcap.codegen.function import Function
 from kcap.functions.base import integer_argument, made
-from kcap.functions.events import ExitRequested
+from kcap.functions.sites import ExitSite, ExitStatusSite, UnwatchSite
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import BOOL, INT32, UINT32, UINT64, VOID, Integer, Pointer, Tuple
+from kcap.sema.types import BOOL, INT32, UINT32, UINT64, VOID, Integer, Pointer
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.codegen.function import Runtime
     from kcap.sema.function import CallSite, Sema
-
-
-class ExitSite(Site):
-    """An ``exit()``."""
-
-    payload = Tuple((INT32,))
-    urgent = True
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        runtime.request_exit(values[0])
-        return (ExitRequested(values[0]),)
-
-
-class ExitStatusSite(Site):
-    """An ``exit()`` in an iterator, which goes on: only the status counts."""
-
-    payload = Tuple((INT32,))
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        runtime.set_status(values[0])
-        return ()
 
 
 class Exit(Function):
@@ -64,17 +41,6 @@ class Exit(Function):
             gen.event(call.data, [call.args[0]])
         gen.return_()
         return ""
-
-
-class UnwatchSite(Site):
-    """An ``unwatch()``."""
-
-    payload = Tuple((UINT64,))
-    urgent = True
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        runtime.unwatch(values[0])
-        return ()
 
 
 class Unwatch(Function):

@@ -21,7 +21,7 @@ from kcap.errors import FileError
 from kcap.functions import registers
 from kcap.functions.base import made
 from kcap.functions.format import Format
-from kcap.functions.printing import WarnfSite
+from kcap.functions.sites import WarnfSite
 from kcap.functions.stacks import StackFunction, StackType
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from kcap.codegen.problems import HelperError as HelperError
+from kcap.codegen.site import HelperError as HelperError
 from kcap.records import dataclass
 
 if TYPE_CHECKING:

@@ -186,6 +186,10 @@ class Format:
             _formatter(c, t) for c, t in zip(self.conversions, arguments, strict=True)
         ]
 
+    def plain_parts(self) -> tuple[object, ...]:
+        """For :mod:`kcap.plain`."""
+        return self.text, list(self.payload.elements)
+
     def format(self, values: tuple[Any, ...], environment: Environment) -> str:
         """The text for decoded values."""
         shown = [f(v, environment) for f, v in zip(self._formatters, values, strict=True)]

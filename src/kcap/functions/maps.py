@@ -4,87 +4,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from kcap.codegen.function import Function, Site
+from kcap.codegen.function import Function
 from kcap.functions.base import made, type_name
-from kcap.functions.events import MapPrinted, ValuePrinted
-from kcap.functions.histogram import hashable
 from kcap.functions.printing import printable
+from kcap.functions.sites import (
+    ClearSite,
+    MapSite,
+    PrintEntrySite,
+    PrintMapSite,
+    PrintValueSite,
+    ZeroSite,
+)
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.sema import tree
-from kcap.sema.types import BOOL, INT64, VOID, Aggregate, Tuple, Type, Void
+from kcap.sema.types import BOOL, INT64, VOID, Aggregate, Tuple, Void
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
-    from kcap.codegen.function import Runtime
     from kcap.sema.function import CallSite, Sema
-
-
-class MapSite(Site):
-    """A place that has user space do something with a whole map.
-
-    :param map: the map.
-    """
-
-    payload = Tuple(())
-
-    def __init__(self, map_: tree.Map) -> None:
-        self.map = map_
-
-
-class PrintMapSite(MapSite):
-    """``print(@map, top, div)``."""
-
-    def __init__(self, map_: tree.Map, top: int, div: int) -> None:
-        super().__init__(map_)
-        self.top = top
-        self.div = div
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        return (MapPrinted(self.map, runtime.read_map(self.map), self.top, self.div),)
-
-
-class PrintEntrySite(MapSite):
-    """``print(@map[key])`` where the value can't be read in the kernel (a histogram)."""
-
-    def __init__(self, map_: tree.Map, key: Type) -> None:
-        super().__init__(map_)
-        self.payload = Tuple((key,))
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        wanted = hashable(values[0])
-        entries = [e for e in runtime.read_map(self.map) if hashable(e[0]) == wanted]
-        return (MapPrinted(self.map, entries),)
-
-
-class PrintValueSite(Site):
-    """``print(value)``."""
-
-    def __init__(self, type_: Type) -> None:
-        self.type = type_
-        self.payload = Tuple((type_,))
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        return (ValuePrinted(self.type, values[0]),)
-
-
-class ClearSite(MapSite):
-    """``clear(@map)``."""
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        runtime.clear_map(self.map)
-        return ()
-
-
-class ZeroSite(MapSite):
-    """``zero(@map)``."""
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        runtime.zero_map(self.map)
-        return ()
 
 
 class Print(Function):

@@ -4,14 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from kcap.codegen.function import Function, Site
+from kcap.codegen.function import Function
 from kcap.functions.base import made
-from kcap.functions.events import Message, Printf, TextPrinted
 from kcap.functions.format import Format, FormatError, accepts, parse, type_word
 from kcap.functions.loops import counted
+from kcap.functions.sites import (
+    CatSite,
+    ErrorfSite,
+    FormatSite,
+    JoinSite,
+    PrintfSite,
+    SystemSite,
+    WarnfSite,
+)
 from kcap.functions.strings import emit_minimum, space_of
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
@@ -22,122 +29,14 @@ from kcap.sema.types import (
     Integer,
     Pointer,
     String,
-    Tuple,
     Type,
     Unresolved,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kcap.codegen.emitter import Emitter
-    from kcap.codegen.function import Runtime
     from kcap.lang import ast
-    from kcap.lang.source import Span
     from kcap.sema.function import CallSite, Sema
-    from kcap.sema.types import Buffer_
-
-
-class FormatSite(Site):
-    """A place that prints by a format.
-
-    :param format: the format with the types of its arguments.
-    :param span: the call.
-    """
-
-    def __init__(self, format_: Format, span: Span) -> None:
-        self.format = format_
-        self.span = span
-        self._compiled: Any = None
-
-    @property
-    def payload(self) -> Tuple:  # type: ignore[override]
-        """The types of the arguments."""
-        return self.format.payload
-
-    def receive(self, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
-        if self._compiled is None:
-            self._compiled = self.format.compile(runtime.environment)
-        text = self._compiled(data, offset)
-        return self.printed(text, data, offset, runtime)
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        return self.printed(self.format.format(values, runtime.environment), b"", 0, runtime)
-
-    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
-        """The events for a formatted text.
-
-        :param data: where the payload stands, at ``offset``; empty if it isn't at hand.
-        """
-        raise NotImplementedError
-
-
-class PrintfSite(FormatSite):
-    """A ``printf()``."""
-
-    def formatter(self, runtime: Runtime) -> Callable[[Buffer_, int], str] | None:
-        return self.format.compile(runtime.environment)
-
-    def run_formatter(
-        self, runtime: Runtime, before: int, stride: int
-    ) -> Callable[[Buffer_], list[str]] | None:
-        return self.format.compile_many(runtime.environment, before, stride)
-
-    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
-        raw = bytes(data[offset : offset + self.format.payload.size])
-        return (Printf(text, self.format, raw),)
-
-
-class MessageSite(FormatSite):
-    """An ``errorf()`` or ``warnf()``."""
-
-    severity: ClassVar[Literal["error", "warning"]]
-
-    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
-        return (Message(self.severity, text, self.span),)
-
-
-class ErrorfSite(MessageSite):
-    """An ``errorf()``."""
-
-    severity = "error"
-
-
-class WarnfSite(MessageSite):
-    """A ``warnf()``."""
-
-    severity = "warning"
-
-
-class CatSite(FormatSite):
-    """A ``cat()``: user space reads the file."""
-
-    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
-        limit = runtime.environment.config.max_cat_bytes
-        try:
-            with open(text.encode("utf-8", "surrogateescape"), "rb") as file:
-                content = file.read(limit)
-        except OSError as error:
-            reason = f"failed to open file '{text}' ({error.strerror})"
-            return (Message("error", reason, None),)
-        return (TextPrinted("cat", content.decode("utf-8", "surrogateescape")),)
-
-
-class SystemSite(FormatSite):
-    """A ``system()``: user space runs the command and waits for it."""
-
-    def printed(self, text: str, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
-        import subprocess
-
-        if not runtime.may_run():
-            return ()
-        done = subprocess.run(
-            ["/bin/sh", "-c", text.encode("utf-8", "surrogateescape")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            check=False,
-        )
-        return (TextPrinted("syscall", done.stdout.decode("utf-8", "surrogateescape")),)
 
 
 class FormatFunction(Function):
@@ -252,25 +151,6 @@ class System(FormatFunction):
 #: ``join()`` takes as many strings, each of as many bytes (with its NUL).
 JOIN_STRINGS = 16
 JOIN_LENGTH = 1024
-
-
-class JoinSite(Site):
-    """A ``join()``: the strings, NUL-terminated, one behind the other; as long as they are.
-
-    :param separator: what user space puts between them.
-    """
-
-    payload = Tuple(())
-
-    def __init__(self, separator: str) -> None:
-        self.separator = separator
-
-    def receive(self, data: Buffer_, offset: int, runtime: Runtime) -> Iterable[object]:
-        return self.handle((bytes(data[offset:]),), runtime)
-
-    def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        strings = values[0].decode("utf-8", "surrogateescape").split("\0")[:-1]
-        return (TextPrinted("join", self.separator.join(strings) + "\n"),)
 
 
 class Join(Function):

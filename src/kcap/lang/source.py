@@ -27,6 +27,10 @@ class Source:
     def __repr__(self) -> str:
         return f"Source({self.name!r}, {len(self.text)} characters)"
 
+    def plain_parts(self) -> tuple[str, str]:
+        """For :mod:`kcap.plain`."""
+        return self.name, self.text
+
     @classmethod
     def from_bytes(cls, name: str, data: bytes) -> Source:
         """A source from the bytes of a file; invalid UTF-8 is kept as surrogates."""
@@ -102,6 +106,10 @@ class Span:
     def __bool__(self) -> bool:
         return True
 
+    def plain_parts(self) -> tuple[object, ...]:
+        """For :mod:`kcap.plain`."""
+        return self.source, self.start, self.end
+
     @property
     def text(self) -> str:
         """The characters of the span."""
@@ -156,3 +164,7 @@ class MacroSpan(Span):
     def __init__(self, source: Source, start: int, end: int, call: Span) -> None:
         super().__init__(source, start, end)
         self.call = call
+
+    def plain_parts(self) -> tuple[object, ...]:
+        """For :mod:`kcap.plain`."""
+        return self.source, self.start, self.end, self.call

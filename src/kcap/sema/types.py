@@ -235,6 +235,13 @@ class Pointer(Type):
     def decode(self, data: Buffer_, offset: int = 0) -> int:
         return int.from_bytes(data[offset : offset + 8], "little")
 
+    def plain_parts(self) -> tuple[object, ...]:
+        """For :mod:`kcap.plain`: of a struct that it points to only the name, since that may point
+        to any number of others."""
+        target = self.target
+        declared = target.declared() if isinstance(target, Struct) else target
+        return declared, self.space, self.tracked
+
     def __str__(self) -> str:
         return f"{self.target}*" if isinstance(self.target, Pointer) else f"{self.target} *"
 
@@ -362,6 +369,27 @@ class Struct(Type):
 
     def decode(self, data: Buffer_, offset: int = 0) -> dict[str, Any]:
         return {f.name: decode_field(f, data, offset) for f in self.all_fields()}
+
+    def plain_parts(self) -> tuple[object, ...]:
+        """For :mod:`kcap.plain`: what decoding takes. Fields of anonymous members can't be looked
+        up any more then."""
+        return self.keyword, self.name, self.bytes, self.all_fields()
+
+    @classmethod
+    def from_plain(
+        cls,
+        keyword: Literal["struct", "union", "args"],
+        name: str,
+        size: int,
+        fields: tuple[Field, ...],
+    ) -> Struct:
+        """A struct or union of these fields."""
+        by_name = {item.name: item for item in fields}
+        return cls(keyword, name, size, name, by_name.get, lambda: fields)
+
+    def declared(self) -> Struct:
+        """The same of which nothing but the name is known."""
+        return self.from_plain(self.keyword, self.name, self.bytes, ())
 
     def __str__(self) -> str:
         return f"{self.keyword} {self.name}".rstrip()

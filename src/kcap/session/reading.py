@@ -13,7 +13,7 @@ from kcap.records import dataclass
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from kcap.codegen.function import Site
+    from kcap.codegen.site import Site
     from kcap.kernel.ringbuf import RingReader
     from kcap.sema.types import Buffer_
     from kcap.session.runtime import Runtime

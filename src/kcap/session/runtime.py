@@ -22,7 +22,7 @@ PATIENCE = 2.0
 
 
 class Runtime:
-    """What functions may ask of the trace (:class:`kcap.codegen.function.Runtime`).
+    """What functions may ask of the trace (:class:`kcap.codegen.site.Runtime`).
 
     :param maps: the loaded BPF maps by name.
     :param environment: symbols, clocks, users.

@@ -9,8 +9,8 @@ from function_support import FakeRuntime, check, compiled, error, ir
 
 from kcap.functions.events import ExitRequested, MapPrinted, Message, Printf, TextPrinted
 from kcap.functions.names import cgroup_mounts, signal_text, syscall_text
-from kcap.functions.printing import JoinSite
 from kcap.functions.registry import all_functions
+from kcap.functions.sites import JoinSite
 from kcap.functions.symbols import kernel_address
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
