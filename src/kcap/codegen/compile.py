@@ -69,15 +69,12 @@ def generate(
 ) -> ModuleBuilder:
     """Emit LLVM IR for all programs of a script."""
     module = ModuleBuilder(script.config, features, pid, helper_errors=helper_errors, lines=lines)
-    bodies = [[program.predicate, *program.body] for program in script.programs]
-    calls = (node for node in tree.walk(bodies) if isinstance(node, tree.Call))
-    module.may_exit = any(call.function.name == "exit" for call in calls)
     _emit(script, module)
     if module.scratch_size > PERCPU_LIMIT:  # known only now, and the programs' beginning differs
         large = ModuleBuilder(
             script.config, features, pid, helper_errors=helper_errors, lines=lines
         )
-        large.may_exit, large.scratch_by_cpu = module.may_exit, True
+        large.scratch_by_cpu = True
         _emit(script, large)
         module = large
     module.finish()

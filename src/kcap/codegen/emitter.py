@@ -81,7 +81,6 @@ class Emitter:
     def emit(self) -> str:
         """Emit the program; its LLVM text. Callbacks are added to the module."""
         statements.open_frame(self)
-        events.leave_after_exit(self)
         self._only_wanted_process()
         self._only_objects()
         if self.program.predicate is not None:

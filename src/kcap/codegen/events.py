@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kcap.codegen.function import implementation
-from kcap.codegen.module import EVENTS, EXITED_AT, LOST_AT, LostCounter
+from kcap.codegen.module import EVENTS, LostCounter
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
@@ -66,27 +66,6 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(end)
 
 
-def leave_after_exit(gen: Emitter) -> None:
-    """Leave a program that starts after ``exit()`` was called; what user space itself starts
-    (``end``, tests, benchmarks) runs even so."""
-    if not gen.module.may_exit or gen.context.provider in ("end", "test", "bench"):
-        return
-    over = gen.ir.load("i64", gen.module.state(EXITED_AT), volatile=True)
-    with gen.if_(gen.ir.compare("ne", "i64", over, "0")):
-        gen.return_()
-
-
-def emit_exit(gen: Emitter, site: Site, code: tree.Expr) -> None:
-    """Send the wish to exit; nothing runs after it, unless the ring had no room for it."""
-    value = gen.value(code)
-
-    def fill(at: Operand) -> None:
-        gen.ir.store(gen.llvm_type(code.type), value, at)
-        gen.ir.store("i64", "1", gen.module.state(EXITED_AT))
-
-    send(gen, site, fill)
-
-
 def _prepare(gen: Emitter, expr: tree.Expr) -> Operand:
     """The operand of a scalar; a pointer to BPF memory for what is computed there; '' for what
     :func:`_fill` may write directly."""
@@ -114,5 +93,5 @@ def _fill(
 
 def count_lost(gen: Emitter, counter: LostCounter) -> None:
     """Add one to a counter, atomically: all CPUs share it."""
-    counted = gen.module.state(LOST_AT + 8 * gen.module.lost_slot(counter))
+    counted = gen.module.lost_counter(counter)
     gen.ir.op(f"atomicrmw add ptr {counted}, i64 1 monotonic")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from kcap.codegen import memory, problems, rewriting
 from kcap.codegen.ir import Operand
 from kcap.codegen.memory import Place
-from kcap.codegen.module import LostCounter
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
@@ -154,7 +153,6 @@ def update(gen: Emitter, map_: tree.Map, key_: Operand, value: Operand) -> None:
         "i64 0",
     )
     with gen.if_(gen.ir.compare("slt", "i64", status, "0")):
-        gen.module.lost_slot(LostCounter("map", map_.name))
         gen.count_lost("map", map_.name)
 
 

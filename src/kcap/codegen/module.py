@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 EVENTS = "kcap_events"
 SCRATCH = "kcap_scratch"
 DEPTH = "kcap_depth"
-#: One value that programs address directly (BPF_PSEUDO_MAP_VALUE, 5.2), without a look-up: whether
-#: ``exit()`` was called, then the loss counters, each a u64.
-STATE = "kcap_state"
-EXITED_AT, LOST_AT = 0, 8
+#: The loss counters, each a u64: one value that programs address directly (BPF_PSEUDO_MAP_VALUE,
+#: 5.2), without a look-up.
+LOST = "kcap_lost"
 #: The number of the target that a program was loaded for; see :meth:`ModuleBuilder.constant`.
 TARGET_INDEX = "kcap_target_index"
 #: The address of the function that a program was loaded for.
@@ -79,7 +78,6 @@ class ModuleBuilder:
 
     :param pid: only events of this process count (``-p``), or None.
     :param helper_errors: report helpers that fail (``-k``).
-    :ivar may_exit: whether the script calls ``exit()``; then no program runs after it.
     :ivar scratch_by_cpu: scratch memory is too large for a per-CPU array: it is a plain array with
         an element for each CPU.
     :param lines: collects where instructions come from, or None.
@@ -98,7 +96,6 @@ class ModuleBuilder:
         self.config = config
         self.pid = pid
         self.helper_errors = helper_errors
-        self.may_exit = False
         self.features = features
         self.functions: list[str] = []
         self.maps: dict[str, MapSpec] = {}
@@ -111,7 +108,6 @@ class ModuleBuilder:
         self.scratch_by_cpu = False
         self._constants: dict[str, None] = {}
         self._callbacks = 0
-        self._has_state = False
 
     def map(self, spec: MapSpec) -> Operand:
         """Declare a map, once by name; the operand that helpers take for it."""
@@ -139,18 +135,10 @@ class ModuleBuilder:
             items.append(item)
         return items.index(item)
 
-    def state(self, offset: int) -> Operand:
-        """A pointer to the u64 at an offset of what all programs share (:data:`STATE`)."""
-        self._has_state = True
-        return f"getelementptr (i8, ptr @state, i64 {offset})"
-
-    @property
-    def _state_size(self) -> int:
-        return LOST_AT + 8 * len(self.lost)
-
-    def lost_slot(self, counter: LostCounter) -> int:
-        """The slot of a loss counter."""
-        return self.lost.setdefault(counter, len(self.lost))
+    def lost_counter(self, counter: LostCounter) -> Operand:
+        """A pointer to the u64 of a loss counter."""
+        slot = self.lost.setdefault(counter, len(self.lost))
+        return f"getelementptr (i8, ptr @lost, i64 {8 * slot})"
 
     def callback_name(self) -> str:
         """A symbol for the next callback."""
@@ -170,17 +158,17 @@ class ModuleBuilder:
                 self.map(MapSpec(SCRATCH, kind, 4, self.scratch_size, levels))
             if levels > 1:
                 self.map(MapSpec(DEPTH, kind, 4, 8, 1))
-        if self._has_state:
-            self.map(MapSpec(STATE, uapi.BPF_MAP_TYPE_ARRAY, 4, self._state_size, 1))
+        if self.lost:
+            self.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_ARRAY, 4, 8 * len(self.lost), 1))
 
     def text(self) -> str:
         """The LLVM module."""
         symbols = (*self.maps, *self._constants)
         maps = [f'@{name} = external global i8, section ".maps"' for name in symbols]
-        if self._has_state:
-            size = self._state_size
-            maps[[*self.maps].index(STATE)] = (
-                f'@state = global [{size} x i8] zeroinitializer, section "{STATE}", align 8'
+        if self.lost:
+            maps[[*self.maps].index(LOST)] = (
+                f"@lost = global [{8 * len(self.lost)} x i8] zeroinitializer, "
+                f'section "{LOST}", align 8'
             )
         return "\n".join(
             [

@@ -45,8 +45,8 @@ class Runtime(Protocol):
         """Set all values to zero."""
         ...
 
-    def request_exit(self, status: int) -> None:
-        """End the trace after what is under way, with an exit status."""
+    def request_exit(self, status: int, mono_ns: int) -> None:
+        """End the trace, with an exit status; it was asked for at a time of CLOCK_MONOTONIC."""
         ...
 
     def unwatch(self, address: int) -> None:

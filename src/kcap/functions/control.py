@@ -24,6 +24,7 @@ class Exit(Function):
     signatures = ("void exit([int code])",)
     summary = "End the trace; end probes still run and maps are printed."
     arity = (0, 1)
+    helpers = frozenset({Helper.ktime_get_ns})
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         code: tree.Expr = tree.IntegerLiteral(call.span, INT32, 0)
@@ -36,11 +37,22 @@ class Exit(Function):
         """The trace ends with its iterators, after the last object, whatever they ask for: as in
         bpftrace, ``exit()`` only leaves the program for this object."""
         if isinstance(call.data, ExitSite):
-            events.emit_exit(gen, call.data, call.args[0])
+            self._ask(gen, call.data, call.args[0])
         else:
             gen.event(call.data, [call.args[0]])
         gen.return_()
         return ""
+
+    def _ask(self, gen: Emitter, site: ExitSite, code: tree.Expr) -> None:
+        """Other programs go on until user space has read this: the time tells what came later."""
+        status, now = gen.value(code), gen.helper(Helper.ktime_get_ns)
+        at_now, at_status = site.payload.offsets
+
+        def fill(at: str) -> None:
+            gen.ir.store("i64", now, gen.ir.offset(at, at_now))
+            gen.ir.store("i32", status, gen.ir.offset(at, at_status))
+
+        events.send(gen, site, fill)
 
 
 class Unwatch(Function):

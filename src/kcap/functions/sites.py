@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 
 
 class ExitSite(Site):
-    """An ``exit()``."""
+    """An ``exit()``: when it was called, and the status."""
 
-    payload = Tuple((INT32,))
+    payload = Tuple((UINT64, INT32))
     urgent = True
 
     def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
-        runtime.request_exit(values[0])
-        return (ExitRequested(values[0]),)
+        mono_ns, status = values
+        runtime.request_exit(status, mono_ns)
+        return (ExitRequested(status),)
 
 
 class ExitStatusSite(Site):

@@ -116,6 +116,8 @@ class PacketSink(Closing):
         #: Says of which interfaces packets could not be sent so far.
         self.read_losses: Callable[[], Sequence[Loss]] = tuple
         self._keeper: Keeper | None = None
+        #: Packets of a later time than this (CLOCK_MONOTONIC, nanoseconds) are dropped.
+        self.end_ns = _FOREVER
         #: Site id -> what became of its packets.
         self.stats = {site.id: SiteStats() for site in sites}
         #: Samples that were no packet records.
@@ -154,6 +156,7 @@ class PacketSink(Closing):
         batch, self._held = self._held, []
         self._collect(batch, samples)
         batch.sort()
+        del batch[bisect_left(batch, (self.end_ns + 1,)) :]
         ready = bisect_left(batch, (drained_at_ns - self._hold_back_ns,))
         self._held = [(e[0], e[1], bytes(e[2]), e[3], e[4]) for e in batch[ready:]]
         del batch[ready:]
@@ -198,6 +201,7 @@ class PacketSink(Closing):
         if not self._started:
             self.start()
         until = _FOREVER if drained_at_ns is None else drained_at_ns - self._hold_back_ns
+        until = min(until, self.end_ns + 1)
         copier, late, malformed = self._copier, self._copier.late, self._copier.malformed
         written = 0
         try:

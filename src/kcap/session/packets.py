@@ -172,13 +172,16 @@ class PacketCapture:
         """Descriptors that are readable when there is much to read."""
         return () if self._reader is None else (self._reader.fileno(),)
 
-    def read(self) -> Iterator[object]:
+    def read(self, end_ns: int | None = None) -> Iterator[object]:
         """Write what the rings hold; yields the packets if they are to be delivered.
 
+        :param end_ns: when the trace was asked to end, CLOCK_MONOTONIC: later packets are dropped.
         :raises FileError: a file cannot take them.
         """
         if self._reader is None or self._sink is None:
             return
+        if end_ns is not None:
+            self._sink.end_ns = end_ns
         if self._clock is not None:
             self._clock.refresh()
         started = time.monotonic_ns()
@@ -190,6 +193,8 @@ class PacketCapture:
         samples = [sample for ring in self._reader.rings for sample in ring.read().samples]
         if self._decoder is not None:
             found = sorted(map(self._decoder.decode, samples), key=lambda p: p.mono_ns)
+            if end_ns is not None:
+                found = [packet for packet in found if packet.mono_ns <= end_ns]
             del found[self._undelivered :]
             self._undelivered -= len(found)
             yield from found
@@ -200,9 +205,9 @@ class PacketCapture:
             for ring in self._reader.rings:
                 ring.release()
 
-    def finish(self) -> Iterator[object]:
-        """The last packets, once nothing is attached any more."""
-        yield from self.read()
+    def finish(self, end_ns: int | None) -> Iterator[object]:
+        """The last packets, once nothing is attached any more; ``end_ns`` as for :meth:`read`."""
+        yield from self.read(end_ns)
         self._write_rest()
         self._read_losses()
 

@@ -27,6 +27,7 @@ class Runtime:
     :param maps: the loaded BPF maps by name.
     :param environment: symbols, clocks, users.
     :ivar exit_status: what ``exit()`` asked for, or None while it was not called.
+    :ivar exit_ns: when it was called, CLOCK_MONOTONIC, or None.
     :ivar final_status: the exit status of a trace that ends by itself.
     :ivar unwatch: detaches the watchpoints at an address; the trace sets it.
     """
@@ -35,6 +36,7 @@ class Runtime:
         self._maps = maps
         self.environment = environment
         self.exit_status: int | None = None
+        self.exit_ns: int | None = None
         self.final_status = 0
         self.unwatch: Callable[[int], None] = _watches_nothing
         self._deadline: float | None = None
@@ -87,10 +89,12 @@ class Runtime:
         for key, data in list(loaded.items()):
             loaded.update(key, bytes(len(data)))
 
-    def request_exit(self, status: int) -> None:
-        """End the trace; the first status asked for counts."""
+    def request_exit(self, status: int, mono_ns: int) -> None:
+        """End the trace; the first call counts."""
         if self.exit_status is None:
             self.exit_status = status
+        if self.exit_ns is None:
+            self.exit_ns = mono_ns
 
     def set_status(self, status: int) -> None:
         """The exit status for when the trace ends by itself; the first counts."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
 from kcap.codegen.environment import Environment
-from kcap.codegen.module import EVENTS, LOST_AT, STATE
+from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.kernel.ringbuf import RingReader
@@ -320,10 +320,10 @@ class Trace(Closing):
 
     def _read(self) -> Iterator[object]:
         """What is in the rings now; nothing that comes after ``exit()``."""
-        if self._packets is not None:
-            yield from self._packets.read()
         if self._ring is not None:
             yield from self.reader.read_ring(self._ring)
+        if self._packets is not None:
+            yield from self._packets.read(self.runtime.exit_ns)
 
     def _drain(self) -> Iterator[object]:
         """Everything that is left in the rings, once nothing writes to them any more."""
@@ -332,7 +332,7 @@ class Trace(Closing):
         if self.runtime.exit_status is None:
             self.runtime.exit_status = status
         if self._packets is not None:
-            yield from self._packets.finish()
+            yield from self._packets.finish(self.runtime.exit_ns)
 
     def _pending(self) -> Iterator[object]:
         """What the rings held when the last probe was detached."""
@@ -352,7 +352,7 @@ class Trace(Closing):
         """A report for each loss counter that has grown."""
         if not self.compiled.lost:
             return
-        counters = memoryview(self._maps[STATE].lookup(bytes(4)) or b"")[LOST_AT:].cast("Q")
+        counters = memoryview(self._maps[LOST].lookup(bytes(4)) or b"").cast("Q")
         for slot, (counter, total) in enumerate(zip(self.compiled.lost, counters, strict=True)):
             new = total - self._lost.get(slot, 0)
             if new:

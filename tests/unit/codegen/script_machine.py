@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kcap.codegen.compile import Compiled, compile_script
 from kcap.codegen.environment import Environment
 from kcap.codegen.events import HEADER_SIZE
-from kcap.codegen.module import LOST_AT, STATE, Features
+from kcap.codegen.module import LOST, Features
 from kcap.functions.registry import all_functions
 from kcap.kernel.spec import MapSpec
 from kcap.lang import ast
@@ -134,8 +134,7 @@ def run(
 def _lost(made: Compiled, machine: Machine) -> dict[tuple[str, str], int]:
     counts = {}
     for slot, counter in enumerate(made.lost):
-        at = LOST_AT + 8 * slot
-        value = machine.element(STATE, bytes(4))[at : at + 8]
+        value = machine.element(LOST, bytes(4))[8 * slot : 8 * slot + 8]
         counts[counter.kind, counter.subject] = int.from_bytes(value, "little")
     return counts
 

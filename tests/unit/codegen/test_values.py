@@ -229,13 +229,16 @@ def test_a_member_that_is_a_floating_point_number_has_no_value() -> None:
         output(f"{definition}begin {{ print(((union n *)1).f) }}")
 
 
-def test_nothing_runs_after_exit() -> None:
-    assert output("begin { print(1); exit(); print(2) } begin { print(3) }") == "1\n"
+def test_exit_ends_its_program_but_no_other() -> None:
+    """Programs run until user space has read of the exit and has detached them."""
+    outcome = run("begin { @x++; exit(); @y = 1; } begin { @z = 1 }", rounds=3)
+    assert (outcome.map("@x"), outcome.map("@y"), outcome.map("@z")) == ({None: 3}, {}, {None: 1})
 
 
-def test_an_exit_that_finds_no_room_in_the_ring_does_not_stop_the_programs() -> None:
-    outcome = run("begin { @x++; exit(); }", full=True, rounds=3)
-    assert outcome.map("@x") == {None: 3}
+def test_the_first_exit_counts_and_tells_when_it_was() -> None:
+    outcome = run("begin { exit(3) } begin { exit(4) }")
+    assert outcome.runtime.exit_status == 3
+    assert outcome.runtime.exit_ns == outcome.machine.mono_ns
 
 
 def test_scratch_memory_too_large_for_a_cpus_share_has_an_element_for_each_cpu() -> None:

@@ -154,7 +154,7 @@ class FakeRuntime:
     def zero_map(self, map_: tree.Map) -> None:
         self.calls.append(("zero", map_.name))
 
-    def request_exit(self, status: int) -> None:
+    def request_exit(self, status: int, mono_ns: int) -> None:
         self.calls.append(("exit", status))
 
     def set_status(self, status: int) -> None:

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import struct
 
 import pytest
 from function_support import FakeRuntime, check, compiled, error, ir
@@ -171,7 +172,7 @@ def test_errorf_events_carry_their_place():
 
 def test_exit_asks_the_runtime():
     runtime = FakeRuntime()
-    assert events("exit(3)", (3).to_bytes(4, "little"), runtime) == [ExitRequested(3)]
+    assert events("exit(3)", struct.pack("<Qi", 77, 3), runtime) == [ExitRequested(3)]
     assert runtime.calls == [("exit", 3)]
 
 

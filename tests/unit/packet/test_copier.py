@@ -319,6 +319,17 @@ def test_young_packets_stay_in_the_ring(code: NativeCode, tmp_path: Path) -> Non
     assert out.stats[0].written == 3
 
 
+def test_packets_from_after_the_end_are_not_written(code: NativeCode, tmp_path: Path) -> None:
+    frame = bytes(12) + b"\x08\x00" + bytes(50)
+    kernel = Kernel(0)
+    for n in (0, 5, 6):
+        kernel.sample(made.sample(made.received(frame), site=0, mono_ns=START + n))
+    with PacketSink([Site(0, str(tmp_path / "a.pcap"))], NAMES) as out:
+        out.use(code, [kernel.ring])
+        out.end_ns = START + 5
+        assert out.drain() == 2
+
+
 def test_a_corrupt_ring_is_an_error_and_no_endless_loop(code: NativeCode, tmp_path: Path) -> None:
     kernel = Kernel(0)
     kernel.sample(b"x" * 172)

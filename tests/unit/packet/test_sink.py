@@ -118,6 +118,15 @@ def test_rings_are_read_as_the_sink_goes_so_now_is_before_the_first(tmp_path: Pa
         assert sink.consume([]) == 2
 
 
+def test_packets_from_after_the_end_are_dropped_wherever_they_wait(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    with PacketSink([Site(1, str(path))], NAMES) as sink:
+        sink.consume([numbered(10), numbered(31), numbered(30)], 0)  # all are held back
+        sink.end_ns = 30
+        sink.consume([numbered(40), numbered(20)], LATER)
+    assert times(path) == [10, 20, 30]
+
+
 @pytest.mark.parametrize(
     "sample",
     [b"", bytes(100), numbered(1)[:-16], numbered(1, site=9),
