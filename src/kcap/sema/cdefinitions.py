@@ -18,6 +18,12 @@ from kcap.lang.source import Span
 from kcap.records import dataclass, field
 from kcap.sema.basictypes import BASIC_TYPES
 from kcap.sema.clangtypes import ClangTypes
+from kcap.sema.headers import (
+    COMPILER_DIRECTORY,
+    COMPILER_HEADERS,
+    SYSTEM_DIRECTORIES,
+    usable_headers,
+)
 from kcap.sema.types import Boolean, Enum, Integer, Pointer, Type
 
 if TYPE_CHECKING:
@@ -73,8 +79,6 @@ def read_definitions(
     :param include_directories: where headers are looked for (``-I``), besides the directories of
         the files that include them.
     """
-    from kcap.sema.headers import usable_headers
-
     headers = usable_headers(definitions, types, diagnostics, include_directories)
     composed = Composed()
     for definition in definitions:
@@ -103,14 +107,15 @@ def _read(
     text = "".join(f"{d.text}\n" for d in defines) + composed.text
     shift = len(text) - len(composed.text)
     arguments = ["-x", "c", "-std=gnu11", "-fsigned-char", "-w", "-fsyntax-only", "-nostdlibinc"]
-    arguments += [f"-I{directory}" for directory in dict.fromkeys(directories)]
+    arguments += _search_path(directories)
+    compiler = [(f"{COMPILER_DIRECTORY}/{n}", t) for n, t in COMPILER_HEADERS.items()]
     prelude = _prelude()
     missing: set[str] = set()
     for _ in range(MAX_ROUNDS):
         unit = cindex.Index.create().parse(
             SCRIPT,
             ["-include", PRELUDE, *arguments],
-            [(SCRIPT, text), (PRELUDE, prelude)],
+            [(SCRIPT, text), (PRELUDE, prelude), *compiler],
             cindex.TranslationUnit.PARSE_DETAILED_PROCESSING_RECORD if directories else 0,
         )
         new = _missing(unit, types) - missing
@@ -122,6 +127,14 @@ def _read(
         prelude += "".join(_stand_in(name, types) for name in sorted(new))
     _report(unit, cindex, composed, shift, diagnostics)
     return ClangTypes(unit, cindex, types, PRELUDE)
+
+
+def _search_path(directories: list[str]) -> list[str]:
+    """Arguments that let clang find the headers of the script, and what those of libraries need."""
+    path = [f"-I{each}" for each in dict.fromkeys(directories) if each not in SYSTEM_DIRECTORIES]
+    if any(each in SYSTEM_DIRECTORIES for each in directories):
+        path += [f"-isystem{each}" for each in (COMPILER_DIRECTORY, *SYSTEM_DIRECTORIES)]
+    return path
 
 
 def _libclang(diagnostics: Diagnostics, composed: Composed) -> Any:

@@ -105,10 +105,58 @@ def test_headers_that_btf_stands_in_for_may_be_missing() -> None:
     assert result.script.warnings == []
 
 
-def test_a_header_of_the_users_own_has_to_be_there(tmp_path: Path) -> None:
-    found = error('#include "mine.h"\nbegin { }')
-    assert found.title == "'mine.h' file not found"
-    assert where(found) == '"mine.h"'
+@pytest.mark.parametrize(
+    "header",
+    ["linux/sched.h", "uapi/linux/tcp.h", "net/sock.h", "asm/unistd.h", "kernel/sched/sched.h",
+     "fs/ext4/ext4.h", "sys/socket.h", "netinet/in.h", "stdint.h", "syscall.h", "vmlinux.h",
+     "bpf/bpf_helpers.h", "bcc/proto.h"],
+)  # fmt: skip
+def test_headers_of_kernel_and_c_library_may_be_missing(header: str) -> None:
+    assert check(f"#include <{header}>\nbegin {{ }}").script.warnings == []
+
+
+@pytest.mark.parametrize("header", ['"mine.h"', "<lol/no.h>", "<nothere.h>"])
+def test_other_headers_have_to_be_there(header: str) -> None:
+    found = error(f"#include {header}\nbegin {{ }}")
+    assert found.title == f"'{header[1:-1]}' file not found"
+    assert where(found) == header
+    (note,) = found.notes
+    assert note.endswith(f"definitions.h:2:10: fatal error: {found.title}")
+
+
+def test_a_misspelt_directory_of_the_kernel_is_mended() -> None:
+    found = error("#define A 1\n#include <linxu/sched.h>\nbegin { }")
+    assert "definitions.h:3:10" in found.notes[0]
+    assert [edit.replacement for edit in found.edits] == ["linux"]
+    assert found.edits[0].span.text == "linxu"
+
+
+def test_a_librarys_header_is_read_with_what_it_includes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("clang.cindex")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "lib.h").write_text(
+        "#include <limits.h>\n#include <stddef.h>\n#include <stdarg.h>\n#include <own/more.h>\n"
+        "struct lib { char name[CHAR_BIT]; size_t size; more_t more; };\n"
+        "void lib_log(const char *format, va_list arguments);\n"
+    )
+    (tmp_path / "own" / "more.h").write_text("typedef short more_t;\n")
+    (tmp_path / "limits.h").write_text("")
+    for module in ("headers", "cdefinitions"):
+        monkeypatch.setattr(f"kcap.sema.{module}.SYSTEM_DIRECTORIES", (str(tmp_path),))
+    script = "#include <own/lib.h>\nkprobe:f { $x = ((struct lib *)arg0).%s; }"
+    assert access(script % "more")[1] == "int16"
+    assert access(script % "more")[0].offset == 16
+
+
+def test_directories_of_clangs_environment_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("clang.cindex")
+    (tmp_path / "far.h").write_text("struct far { int away; };\n")
+    monkeypatch.setenv("C_INCLUDE_PATH", f"/nowhere:{tmp_path}")
+    assert access("#include <far.h>\nkprobe:f { $x = ((struct far *)arg0).away; }")[1] == "int32"
 
 
 def test_a_header_of_the_users_own_gives_types_and_macros(tmp_path: Path) -> None:
