@@ -109,7 +109,8 @@ def _read(
     arguments = ["-x", "c", "-std=gnu11", "-fsigned-char", "-w", "-fsyntax-only", "-nostdlibinc"]
     arguments += _search_path(directories)
     compiler = [(f"{COMPILER_DIRECTORY}/{n}", t) for n, t in COMPILER_HEADERS.items()]
-    prelude = _prelude()
+    # The C library has its own idea of some names; then only what turns out to be missing is given.
+    prelude = "" if any(each in SYSTEM_DIRECTORIES for each in directories) else _prelude()
     missing: set[str] = set()
     for _ in range(MAX_ROUNDS):
         unit = cindex.Index.create().parse(

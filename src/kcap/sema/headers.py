@@ -86,7 +86,7 @@ COMPILER_HEADERS = {
         "#define va_start __builtin_va_start\n#define va_end __builtin_va_end\n"
         "#define va_arg __builtin_va_arg\n#define va_copy __builtin_va_copy\n"
     ),
-    "stdbool.h": "#define true 1\n#define false 0\n",
+    "stdbool.h": "#define bool _Bool\n#define true 1\n#define false 0\n",
     "stddef.h": (
         "typedef __SIZE_TYPE__ size_t;\ntypedef __PTRDIFF_TYPE__ ptrdiff_t;\n"
         "typedef __WCHAR_TYPE__ wchar_t;\n#define NULL ((void *)0)\n"
