@@ -6,6 +6,10 @@
     with kcap.trace('fentry:icmp_rcv { printf("%d\\n", args.skb.len); }') as trace:
         for event in trace:
             print(event)
+
+What else is here is what such code names: other ways to run (:class:`Capture`, :class:`Drops`,
+:class:`Follow`), events, errors. Each is imported when it is first asked for. docs/library.md shows
+them at work.
 """
 
 from __future__ import annotations
@@ -16,10 +20,84 @@ from kcap.errors import KcapError
 from kcap.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kcap.diagnose.repair import Repair
+    from kcap.functions.events import (
+        AttachedProbes,
+        Lost,
+        MapPrinted,
+        Message,
+        Missed,
+        Printf,
+        TextPrinted,
+        TraceEnded,
+        ValuePrinted,
+    )
+    from kcap.lang.diagnostic import Diagnostic, ScriptError
+    from kcap.packet.decode import Packet
+    from kcap.session.capture import Capture, CaptureRequest
+    from kcap.session.drops import Drops
+    from kcap.session.follow import Follow, FollowRequest
+    from kcap.session.rollout import Verdict, check_here, check_on
     from kcap.session.script import Checked, Options
     from kcap.session.trace import Trace
 
-__all__ = ["Checked", "KcapError", "Options", "Trace", "__version__", "compile", "trace"]
+__all__ = [
+    "AttachedProbes",
+    "Capture",
+    "CaptureRequest",
+    "Checked",
+    "Diagnostic",
+    "Drops",
+    "Follow",
+    "FollowRequest",
+    "KcapError",
+    "Lost",
+    "MapPrinted",
+    "Message",
+    "Missed",
+    "Options",
+    "Packet",
+    "Printf",
+    "Repair",
+    "ScriptError",
+    "TextPrinted",
+    "Trace",
+    "TraceEnded",
+    "ValuePrinted",
+    "Verdict",
+    "__version__",
+    "check_here",
+    "check_on",
+    "compile",
+    "repair",
+    "trace",
+]
+
+#: Where the names that are imported on demand live.
+_HOMES = {
+    "kcap.diagnose.repair": ("Repair",),
+    "kcap.functions.events": (
+        "AttachedProbes",
+        "Lost",
+        "MapPrinted",
+        "Message",
+        "Missed",
+        "Printf",
+        "TextPrinted",
+        "TraceEnded",
+        "ValuePrinted",
+    ),
+    "kcap.lang.diagnostic": ("Diagnostic", "ScriptError"),
+    "kcap.packet.decode": ("Packet",),
+    "kcap.session.capture": ("Capture", "CaptureRequest"),
+    "kcap.session.drops": ("Drops",),
+    "kcap.session.follow": ("Follow", "FollowRequest"),
+    "kcap.session.rollout": ("Verdict", "check_here", "check_on"),
+    "kcap.session.script": ("Checked", "Options"),
+    "kcap.session.trace": ("Trace",),
+}
 
 
 def compile(text: str, *, name: str = "stdin", options: Options | None = None) -> Checked:
@@ -52,14 +130,32 @@ def trace(
         return preparation.trace(preparation.check(text, name), packets=packets)
 
 
-def __getattr__(name: str) -> object:
-    """Names that are imported only when somebody asks for them."""
-    if name == "Trace":
-        from kcap.session.trace import Trace
+def repair(
+    text: str, *, name: str = "stdin", parameters: Sequence[str] = (), modern: bool = False
+) -> Repair:
+    """Mend a script where its errors come with an edit: ``kcap fix``.
 
-        return Trace
-    if name in ("Checked", "Options"):
-        from kcap.session import script
+    :param text: the script.
+    :param name: what diagnostics call it.
+    :param parameters: its positional parameters.
+    :param modern: also replace old spellings that are no errors.
+    """
+    from kcap.session import repair
 
-        return getattr(script, name)
-    raise AttributeError(f"module 'kcap' has no attribute {name!r}")
+    return repair.repair(name, text, parameters, modern=modern)
+
+
+if not TYPE_CHECKING:  # a type checker knows each name from its import
+
+    def __getattr__(name: str) -> object:
+        """Names that are imported only when somebody asks for them."""
+        from importlib import import_module
+
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(home), name)
+        raise AttributeError(f"module 'kcap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

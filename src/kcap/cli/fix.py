@@ -14,10 +14,9 @@ from kcap.lang.diagnostic import ScriptError
 from kcap.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from kcap.diagnose.repair import Repair
-    from kcap.lang.diagnostic import Diagnostic
 
 USAGE = """\
 usage: kcap fix [-i | --diff] [--modern] FILE [PARAMETER...]
@@ -91,6 +90,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.help:
         print(USAGE, end="")
         return 0
+    from kcap.session.repair import repair
+
     name, data = _read(arguments.file)
     text = data.decode("utf-8", "surrogateescape")
     found = repair(name, text, arguments.parameters, modern=arguments.modern)
@@ -106,48 +107,13 @@ def main(argv: Sequence[str]) -> int:
     return 1 if found.left else 0
 
 
-def repair(name: str, text: str, parameters: Sequence[str] = (), *, modern: bool = False) -> Repair:
-    """What can be repaired in a script for the machine that this runs on.
-
-    :param name: what messages call the script.
-    :param parameters: its positional parameters.
-    :param modern: also replace old spellings.
-    """
-    from kcap.diagnose import repair as diagnose
-    from kcap.session.script import Options
-    from kcap.session.script import compile as check_script
-
-    options = Options(parameters=parameters, unsafe=True)
-
-    def check(text: str) -> list[Diagnostic]:
-        try:
-            check_script(text, name=name, options=options)
-        except ScriptError as error:
-            return list(error.diagnostics)
-        return []
-
-    return diagnose.repair(name, text, check, _old_spellings(name) if modern else None)
-
-
-def _old_spellings(name: str) -> Callable[[str], list[Diagnostic]]:
-    def find(text: str) -> list[Diagnostic]:
-        from kcap.diagnose.spellings import old_spellings
-        from kcap.lang.parser import parse
-        from kcap.lang.source import Source
-
-        try:
-            return old_spellings(parse(Source(name, text)))
-        except ScriptError:  # its errors are reported already
-            return []
-
-    return find
-
-
 def fixed_text(name: str, text: str, parameters: Sequence[str] = ()) -> str:
     """The repaired script, for ``kcap --fix``; says on standard error what was changed.
 
     :raises ScriptError: errors are left that have no certain repair.
     """
+    from kcap.session.repair import repair
+
     found = repair(name, text, parameters)
     if found.left:
         raise ScriptError(found.left)

@@ -312,12 +312,11 @@ class Capture(Closing):
 
         trace = self.trace
         sites = trace.packet_stats
-        maps = self.checked.script.maps
         found = []
         for number, point in enumerate(self.points):
             site = sites[number] if sites else SiteStats()
             seen, matched = (
-                sum(count for _, count in trace.runtime.read_map(maps[f"@{name}_{number}"]))
+                sum(count for _, count in trace.read_map(f"@{name}_{number}"))
                 for name in ("seen", "matched")
             )
             found.append(PlaceStats(point.name, seen, matched, site.written, site.lost))

@@ -141,8 +141,7 @@ class Drops(Capture):
     def table(self) -> list[Drop]:
         """What has been dropped so far, the most frequent first."""
         rows: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
-        entries = self.trace.runtime.read_map(self.checked.script.maps["@drops"])
-        for (reason, location, interface, process), count in entries:
+        for (reason, location, interface, process), count in self.trace.read_map("@drops"):
             row = rows.setdefault((self._reasons.name(reason), self._symbol(location)), {})
             row[interface, process] = row.get((interface, process), 0) + count
         drops = [

@@ -7,7 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kcap.closing import Closing
 from kcap.codegen.environment import Environment
@@ -377,6 +377,21 @@ class Trace(Closing):
             self._iterators.join()
         if self._loaded is not None:
             self._loaded.detach()
+
+    def read_map(self, name: str) -> list[tuple[Any, Any]]:
+        """What a map of the script holds now: each (key, value), decoded, in no order. The key of a
+        map without keys is None.
+
+        :param name: with its ``@``.
+        :raises UsageError: the script has no such map.
+        """
+        map_ = self.checked.script.maps.get(name)
+        if map_ is None:
+            from kcap.errors import UsageError
+
+            names = ", ".join(self.checked.script.maps) or "none"
+            raise UsageError(f"the script has no map {name}", hint=f"its maps: {names}")
+        return self.runtime.read_map(map_)
 
     @property
     def packet_stats(self) -> Sequence[SiteStats]:
