@@ -91,6 +91,7 @@ class GuestRun(threading.Thread):
                 self.root / "tests", staging / "tests", ignore=shutil.ignore_patterns(".*")
             )
             shutil.copy2(self.root / "pyproject.toml", staging)
+            shutil.copytree(self.root / "docs", staging / "docs")
             shares = [Share(staging, str(self.root), bring_back=False)]
             for attempts_left in range(RESTARTS, -1, -1):
                 try:
