@@ -71,6 +71,9 @@ def _run(arguments: argparse.Namespace) -> list[dict[str, object]]:
                 f"{row['status']:4} {row['seconds']:6} s  {row['test']}  {row['why']}", flush=True
             )
 
+    def complain(data: bytes) -> None:
+        sys.stderr.buffer.write(data)
+
     programs = tools.share(print)
     shares = [
         Share(arguments.directory.resolve(), "/root/tests", False),
@@ -88,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> list[dict[str, object]]:
             ["python3", "-m", f"conformance.{module}", "/root/tests", *words],
             cwd="/root/runner",
             on_stdout=take,
-            on_stderr=lambda data: sys.stderr.buffer.write(data),
+            on_stderr=complain,
         ).wait()
     return results
 

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from conformance.in_guest import Process, run_here, warm_up
@@ -170,7 +171,9 @@ def main() -> int:
     directory, wanted = Path(sys.argv[1]), re.compile(sys.argv[2])
     warm_up()
     work = Work()
-    tries = [(path, "dry-run", dry_run) for path in sorted(directory.glob("*.bt"))]
+    tries: list[tuple[Path, str, Callable[[Path], str]]] = [
+        (path, "dry-run", dry_run) for path in sorted(directory.glob("*.bt"))
+    ]
     tries += [(p, "shape", lambda p: shape(p, work)) for p, *_ in tries if p.stem in SHAPES]
     for path, what, attempt in tries:
         if not wanted.search(f"{what}.{path.stem}"):

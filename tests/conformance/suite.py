@@ -135,7 +135,8 @@ def _apply(test: Test, directive: str, value: str) -> None:
     elif directive == "REQUIRES_FEATURE":
         test.features += value.split()
     elif directive == "ENV":
-        test.environment.update(word.split("=", 1) for word in value.split())  # type: ignore[arg-type]
+        pairs = (word.partition("=") for word in value.split())
+        test.environment.update((name, text) for name, _, text in pairs)
     elif directive == "ARCH":
         test.architectures = [word.strip() for word in value.split("|")]
     elif directive != "SKIP_IF_ENV_HAS":

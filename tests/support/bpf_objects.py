@@ -21,7 +21,8 @@ def bpf_objects() -> Objects:
 
 
 def _ids(command: int) -> list[int]:
-    found, current = [], 0
+    found: list[int] = []
+    current = 0
     while True:
         attr = Buffer(pack("<III", current, 0, 0))
         try:

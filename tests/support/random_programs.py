@@ -66,6 +66,13 @@ class Stmt:
     do: Callable[[State], None]
 
 
+def masked(operand: Expr, type_: str, operator: str, number: int) -> Expr:
+    """An operand that has some bits set or cleared."""
+    bits = {"|": int.__or__, "&": int.__and__}[operator]
+    text = f"({operand.text} {operator} {number})"
+    return Expr(text, type_, lambda s: bits(operand.value(s), number))
+
+
 def fit(value: int, bits: int, is_signed: bool) -> int:
     """A number's low bits."""
     value &= (1 << bits) - 1
@@ -177,10 +184,10 @@ class Generator:
 
         text = f"{left.text} {op} {right.text}"
         if op in "/%":  # the smallest number divided by -1 is undefined in C and in LLVM
-            right = Expr(f"({right.text} | 6)", type_, lambda s, r=right: r.value(s) | 6)
+            right = masked(right, type_, "|", 6)
             text = f"{left.text} {op} {right.text}"
             if type_ == "i":
-                right = Expr(f"({right.text} & 255)", "i", lambda s, r=right: r.value(s) & 255)
+                right = masked(right, "i", "&", 255)
                 text = f"{left.text} {op} {right.text}"
         return Expr(f"{CAST[type_]}({text})", type_, value)
 
@@ -316,9 +323,9 @@ class Generator:
         return Stmt(" ".join(each.text for each in body), do)
 
     def _statement(self, depth: int) -> Stmt:
-        simple = (self._let, self._let, self._assign, self._step, self._store, self._print)
-        simple += (self._delete, self._store_string)
-        nested = (self._if, self._for, self._while, self._unroll, self._each, self._leave)
+        simple = [self._let, self._let, self._assign, self._step, self._store, self._print]
+        simple += [self._delete, self._store_string]
+        nested = [self._if, self._for, self._while, self._unroll, self._each, self._leave]
         make = self.random.choice(simple + nested if depth > 0 else simple)
         return make(depth - 1)
 

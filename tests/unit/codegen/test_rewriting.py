@@ -6,9 +6,9 @@ from __future__ import annotations
 import struct
 
 import pytest
-from script_machine import compiled, run
 
 from kcap.kernel.helpers import Helper
+from unit.codegen.script_machine import compiled, run
 
 CALL = 0x85
 

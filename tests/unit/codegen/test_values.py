@@ -7,6 +7,7 @@ import pytest
 
 import kcap
 from kcap.codegen.module import PERCPU_LIMIT, SCRATCH, Features
+from kcap.functions.tseries import Series
 from kcap.kernel import cpus
 from kcap.kernel.spec import MapType
 from kcap.lang.diagnostic import ScriptError
@@ -217,6 +218,7 @@ def test_tseries_takes_its_time_from_a_map_where_it_is_told_to() -> None:
     config = Config(dummy_ts_map="@ts")
     text = "begin { @ts = (uint64)100; @a = tseries(7, 10, 5); @ts += 10; @a = tseries(8, 10, 5); }"
     (series,) = run(text, config=config).map("@a").values()
+    assert isinstance(series, Series)
     assert [(point.start, point.value) for point in series.points] == [(100, 7), (110, 8)]
     assert series.absolute
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import repair_machine as frozen
 
 from kcap.probes.system import System
+from unit.diagnose import repair_machine as frozen
 
 
 @pytest.fixture

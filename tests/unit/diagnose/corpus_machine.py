@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from repair_machine import machine as small_machine
-
 from kcap.diagnose.check import check, check_failed
 from kcap.diagnose.syntax import with_syntax_suggestions
 from kcap.functions.registry import all_functions
@@ -18,6 +16,7 @@ from kcap.probes.registry import resolver
 from kcap.probes.system import System
 from kcap.sema.analyzer import analyze
 from kcap.session.script import Options, configure
+from unit.diagnose.repair_machine import machine as small_machine
 
 RELEASE = "6.12.107"
 

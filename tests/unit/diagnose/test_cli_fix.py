@@ -9,7 +9,6 @@ import stat
 from pathlib import Path
 
 import pytest
-import repair_machine as frozen
 
 from kcap.cli import fix
 from kcap.diagnose.repair import repair as mended
@@ -18,6 +17,7 @@ from kcap.errors import FileError, UsageError
 from kcap.lang.diagnostic import ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
+from unit.diagnose import repair_machine as frozen
 
 CASE = b'kprobe:icmp_rcv {  // caf\xe9\n  skboutput("a", (struct sk_buff *)arg0, 1, 0);\n}\n'
 FIXED = b'fentry:icmp_rcv {  // caf\xe9\n  skboutput("a", args.skb, 1, 0);\n}\n'

@@ -13,12 +13,12 @@ import re
 from pathlib import Path
 
 import pytest
-from corpus_machine import findings, machine
 
 from kcap.diagnose.repair import repair
 from kcap.lang.diagnostic import Diagnostic
 from kcap.lang.render import render
 from kcap.probes.system import System
+from unit.diagnose.corpus_machine import findings, machine
 
 CORPUS = Path(__file__).parent / "corpus"
 SCRIPTS = sorted(CORPUS.glob("*.bt"))

@@ -6,13 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus_machine import findings, machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcap.lang.edits import fix
 from kcap.lang.render import render, to_json
 from kcap.probes.system import System
+from unit.diagnose.corpus_machine import findings, machine
 
 CORPUS = Path(__file__).parent / "corpus"
 TEXTS = [path.read_text().partition("\n\n")[2] for path in sorted(CORPUS.glob("*.bt"))]

@@ -6,12 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import repair_machine as frozen
-from repair_machine import repair
 
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.probes.system import System
+from unit.diagnose import repair_machine as frozen
+from unit.diagnose.repair_machine import repair
 
 CASE = """\
 kprobe:napi_gro_receive {

@@ -7,12 +7,12 @@ import re
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from repair_machine import repair
 
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.lang.traverse import same_tree
 from kcap.probes.system import System
+from unit.diagnose.repair_machine import repair
 
 TOKENS = (
     "kprobe:napi_gro_receive", "/", "arg1", "!=", "0", "/", "{",

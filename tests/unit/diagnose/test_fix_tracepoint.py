@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import pytest
-from repair_machine import repair
 
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.probes.system import System
+from unit.diagnose.repair_machine import repair
 
 REPAIRED = {
     "variable": (

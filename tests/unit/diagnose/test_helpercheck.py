@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import repair_machine as frozen
 
 from kcap.diagnose.check import check, check_failed
 from kcap.diagnose.programkinds import ProgramKind
@@ -23,6 +22,7 @@ from kcap.probes.system import System
 from kcap.sema.analyzer import analyze
 from kcap.sema.config import Config
 from kcap.session.script import compile as compile_script
+from unit.diagnose import repair_machine as frozen
 
 CASE = """\
 kprobe:napi_gro_receive {

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from corpus_machine import machine
 
 from kcap.diagnose.check import check
 from kcap.errors import KcapError
@@ -25,6 +24,7 @@ from kcap.probes.system import System
 from kcap.sema import tree
 from kcap.sema.analyzer import analyze
 from kcap.session.script import Options, configure
+from unit.diagnose.corpus_machine import machine
 
 TESTS = Path(__file__).parents[2]
 

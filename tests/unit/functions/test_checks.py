@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What builtins and functions refuse, with which words, and where; and what they are worth."""
 
+from __future__ import annotations
+
 import errno
 import os
 import struct
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from function_support import FakeRuntime, check, compiled, error, ir
 
+from kcap.codegen.site import Runtime
 from kcap.functions.events import ExitRequested, MapPrinted, Message, Printf, TextPrinted
 from kcap.functions.names import cgroup_mounts, signal_text, syscall_text
 from kcap.functions.registry import all_functions
@@ -16,7 +20,8 @@ from kcap.functions.symbols import kernel_address
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.config import Config
-from kcap.sema.types import UINT32, String
+from kcap.sema.types import UINT32, String, Type
+from unit.functions.function_support import FakeRuntime, check, compiled, error, ir
 
 REFUSED = [
     ('printf("%d")', "printf: Not enough arguments for format string (0 supplied, 1 expected)",
@@ -63,25 +68,31 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("script", "title", "place"), REFUSED)
-def test_what_is_refused(script, title, place):
+def test_what_is_refused(script: str, title: str, place: str) -> None:
     found = error(script)
     assert found.title == title
+    assert found.span is not None
     assert found.span.text == place
 
 
-def test_a_return_probe_has_no_arguments_and_says_what_to_do():
+def test_a_return_probe_has_no_arguments_and_says_what_to_do() -> None:
     found = error("kretprobe:f { $x = arg0 }")
     assert found.help[0] == "save arg0 in a map in a kprobe probe, keyed by tid"
 
 
-def value(text, **options):
+def assigned(script: tree.Script) -> list[tree.Expr]:
+    """What the statements of a script's only probe, all of them assignments, assign."""
+    body = script.programs[0].body
+    return [each.value for each in body if isinstance(each, tree.AssignVariable) and each.value]
+
+
+def value(text: str, **options: Any) -> Any:
     """The constant that an expression of a begin probe is."""
-    script = check(f"$x = {text}", **options)
-    (statement,) = script.programs[0].body
-    expr = statement.value
+    (expr,) = assigned(check(f"$x = {text}", **options))
     while isinstance(expr, tree.Cast):
         expr = expr.operand
-    return expr.value
+    constant: Any = expr  # of any literal class
+    return constant.value
 
 
 @pytest.mark.parametrize(
@@ -99,45 +110,43 @@ def value(text, **options):
         ('kfunc_exist("tcp_connect")', 1), ('kfunc_exist("nothing")', 0),
     ],
 )  # fmt: skip
-def test_what_is_known_at_compile_time(text, expected):
+def test_what_is_known_at_compile_time(text: str, expected: Any) -> None:
     assert value(text) == expected
 
 
-def test_str_holds_one_byte_more_than_the_limit():
+def test_str_holds_one_byte_more_than_the_limit() -> None:
     script = check("kprobe:f { $x = str(arg0); $y = str(arg0, 5) }", config=Config(max_strlen=64))
-    first, second = script.programs[0].body
-    assert (first.value.type, second.value.type) == (String(65), String(5))
+    assert [each.type for each in assigned(script)] == [String(65), String(5)]
 
 
-def test_pid_is_the_upper_half():
+def test_pid_is_the_upper_half() -> None:
     text = ir("print(pid)")
     assert f"inttoptr (i64 {Helper.get_current_pid_tgid} to ptr)" in text
     assert "lshr i64" in text
     assert "lshr i64" not in ir("print(tid)")
 
 
-def test_arguments_are_read_from_registers_and_slots():
+def test_arguments_are_read_from_registers_and_slots() -> None:
     assert "getelementptr i8, ptr %ctx, i64 104" in ir("kprobe:f { print(arg1) }")
     assert "getelementptr i8, ptr %ctx, i64 8" in ir("fentry:tcp_connect { print(arg1) }")
     assert "getelementptr i8, ptr %ctx, i64 16" in ir("fexit:tcp_connect { print(retval) }")
     assert "getelementptr i8, ptr %ctx, i64 80" in ir("kretprobe:f { print(retval) }")
 
 
-def test_str_reads_the_probes_memory():
-    assert Helper.probe_read_user_str != Helper.probe_read_kernel_str
+def test_str_reads_the_probes_memory() -> None:
     assert f"(i64 {Helper.probe_read_user_str} to ptr)" in ir("uprobe:f { print(str(arg0)) }")
     assert f"(i64 {Helper.probe_read_kernel_str} to ptr)" in ir("kprobe:f { print(str(arg0)) }")
     assert f"(i64 {Helper.probe_read_user_str} to ptr)" in ir("kprobe:f { print(str(uptr(arg0))) }")
 
 
-def test_every_function_documents_itself():
+def test_every_function_documents_itself() -> None:
     for name, function in all_functions().items():
         assert function.summary, name
         assert function.signatures, name
         assert function.arity[0] <= (function.arity[1] or 99), name
 
 
-def test_the_helpers_of_a_call_are_known():
+def test_the_helpers_of_a_call_are_known() -> None:
     script = check("kprobe:f { @ = str(arg0); @x = count() }")
     calls = [n for n in tree.walk(script.programs[0].body) if isinstance(n, tree.Call)]
     needed = {call.function.name: call.function.needs(call) for call in calls}
@@ -148,13 +157,13 @@ def test_the_helpers_of_a_call_are_known():
 # --- what user space does with events ---------------------------------------------------------
 
 
-def events(script, data=b"", runtime=None, **options):
+def events(script: str, data: Any = b"", runtime: Any = None, **options: Any) -> Any:
     """The events of the script's last site for a payload."""
     site = compiled(script, **options).sites[-1]
-    return list(site.receive(b"headerXX" + data, 8, runtime or FakeRuntime()))
+    return list(site.receive(b"headerXX" + data, 8, cast(Runtime, runtime or FakeRuntime())))
 
 
-def test_printf_events():
+def test_printf_events() -> None:
     (event,) = events('kprobe:f { printf("%d %s\\n", (int32)arg0, comm) }',
                       (5).to_bytes(4, "little") + b"bash".ljust(16, b"\0"))  # fmt: skip
     assert isinstance(event, Printf)
@@ -162,34 +171,35 @@ def test_printf_events():
     assert event.values == (5, "bash")
 
 
-def test_errorf_events_carry_their_place():
+def test_errorf_events_carry_their_place() -> None:
     (event,) = events('errorf("bad %d", 1)', (1).to_bytes(8, "little"))
     assert isinstance(event, Message)
+    assert event.span is not None
     assert (event.severity, event.text, event.span.text) == (
         "error", "bad 1", 'errorf("bad %d", 1)',
     )  # fmt: skip
 
 
-def test_exit_asks_the_runtime():
+def test_exit_asks_the_runtime() -> None:
     runtime = FakeRuntime()
     assert events("exit(3)", struct.pack("<Qi", 77, 3), runtime) == [ExitRequested(3)]
     assert runtime.calls == [("exit", 3)]
 
 
-def test_print_reads_the_map():
+def test_print_reads_the_map() -> None:
     (event,) = events("@x = 1; print(@x)", runtime=FakeRuntime({"@x": [(None, 4)]}))
     assert isinstance(event, MapPrinted)
     assert (event.map.name, event.entries, event.top, event.div) == ("@x", [(None, 4)], 0, 0)
 
 
-def test_clear_and_zero_ask_the_runtime():
+def test_clear_and_zero_ask_the_runtime() -> None:
     runtime = FakeRuntime()
     assert events("@x = 1; clear(@x)", runtime=runtime) == []
     assert events("@x = 1; zero(@x)", runtime=runtime) == []
     assert runtime.calls == [("clear", "@x"), ("zero", "@x")]
 
 
-def test_cat_reads_as_much_as_it_may(tmp_path):
+def test_cat_reads_as_much_as_it_may(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"hello\n")
     runtime = FakeRuntime()
@@ -198,19 +208,19 @@ def test_cat_reads_as_much_as_it_may(tmp_path):
     assert events(f'cat("{path}")', runtime=runtime) == [TextPrinted("cat", "he")]
 
 
-def test_cat_of_what_is_not_there_is_an_error():
+def test_cat_of_what_is_not_there_is_an_error() -> None:
     (event,) = events('cat("/does/not/exist/file")')
     assert event.text == "failed to open file '/does/not/exist/file' (No such file or directory)"
 
 
-def test_system_runs_a_command():
+def test_system_runs_a_command() -> None:
     (event,) = events('system("echo %d %d", 1, 2)', b"\1\2", unsafe=True)
     assert event == TextPrinted("syscall", "1 2\n")
 
 
-def test_join_puts_the_separator_between():
+def test_join_puts_the_separator_between() -> None:
     site = JoinSite(",")
-    assert list(site.receive(b"12345678/bin/echo\0A\0", 8, FakeRuntime())) == [
+    assert list(site.receive(b"12345678/bin/echo\0A\0", 8, cast(Runtime, FakeRuntime()))) == [
         TextPrinted("join", "/bin/echo,A\n")
     ]
 
@@ -218,21 +228,21 @@ def test_join_puts_the_separator_between():
 # --- names --------------------------------------------------------------------------------------
 
 
-def test_names_of_numbers():
+def test_names_of_numbers() -> None:
     assert os.strerror(errno.EPERM) == "Operation not permitted"
     assert signal_text(9) == "Killed"
     assert syscall_text(-1) == "unknown system call"
     assert syscall_text(257 if os.uname().machine == "x86_64" else 56) == "openat"
 
 
-def test_kernel_symbols_are_found_by_name(tmp_path):
+def test_kernel_symbols_are_found_by_name(tmp_path: Path) -> None:
     path = tmp_path / "kallsyms"
     path.write_text("ffff0 T vfs_read\nfffff T vfs_read_more\tmod\n")
     assert kernel_address("vfs_read", str(path)) == 0xFFFF0
     assert kernel_address("vfs_rea", str(path)) == 0
 
 
-def test_cgroup_hierarchies_have_names(tmp_path):
+def test_cgroup_hierarchies_have_names(tmp_path: Path) -> None:
     path = tmp_path / "mounts"
     path.write_text(
         "cg /sys/fs/cgroup cgroup2 rw 0 0\nx /mnt/cpu cgroup rw,cpu 0 0\n/ / ext4 rw 0 0\n"
@@ -240,12 +250,12 @@ def test_cgroup_hierarchies_have_names(tmp_path):
     assert cgroup_mounts(str(path)) == [("unified", "/sys/fs/cgroup"), ("cpu", "/mnt/cpu")]
 
 
-def test_numbers_have_their_documented_types():
+def test_numbers_have_their_documented_types() -> None:
     script = check("$x = cpu")
-    assert script.programs[0].body[0].value.type == UINT32
+    assert [each.type for each in assigned(script)] == [UINT32]
 
 
-def test_has_key_wants_a_map_with_keys():
+def test_has_key_wants_a_map_with_keys() -> None:
     found = error("@g = 2; if (has_key(@g, 2)) { }")
     assert found.title == "call to has_key() expects a map with explicit keys (non-scalar map)"
 
@@ -258,16 +268,16 @@ def test_has_key_wants_a_map_with_keys():
         ("cgroup_path_t", "cgroup_path(1)"),
     ],
 )  # fmt: skip
-def test_types_of_functions_can_be_declared(type_, text):
+def test_types_of_functions_can_be_declared(type_: Type, text: str) -> None:
     script = check(f"begin {{ let $x: {type_} = {text}; print($x); }}")
     assert script.warnings == []
 
 
-def test_a_declared_type_of_a_function_takes_nothing_else():
+def test_a_declared_type_of_a_function_takes_nothing_else() -> None:
     assert "when variable already has a type 'inet'" in error("begin { let $x: inet = 5; }").title
 
 
-def test_the_configuration_is_read_with_and_without_parentheses():
+def test_the_configuration_is_read_with_and_without_parentheses() -> None:
     bare, called = (
         ir(f'begin {{ printf("%d", {c}.max_strlen); }}') for c in ("config", "config()")
     )

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the emitted code computes, run natively: the parts that call no BPF helper."""
 
+from __future__ import annotations
+
 import ctypes
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,17 +28,17 @@ from kcap.functions.loops import counted
 
 llvm = pytest.importorskip("llvmlite.binding")
 
-_engines = []
+_engines: list[object] = []
 
 
 class Bare:
     """As much of an emitter as code without helpers needs."""
 
-    def __init__(self, signature):
+    def __init__(self, signature: Any) -> None:
         self.ir = IRBuilder("f", signature, ".f")
 
 
-def native(signature, emit, *kinds):
+def native(signature: Any, emit: Any, *kinds: Any) -> Any:
     """A Python function that runs what ``emit`` emits for a C function of the signature."""
     gen = Bare(signature)
     gen.ir.ret(emit(gen))
@@ -59,12 +62,12 @@ LOG2 = {
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 5))
-def test_logarithmic_buckets(value, bits):
+def test_logarithmic_buckets(value: int, bits: int) -> None:
     assert LOG2[bits](value) == HistType(bits).index(value)
 
 
 @given(st.integers(0, 62), st.integers(-1, 1), st.integers(0, 5))
-def test_logarithmic_buckets_around_powers_of_two(power, off, bits):
+def test_logarithmic_buckets_around_powers_of_two(power: int, off: int, bits: int) -> None:
     value = 2**power + off
     assert LOG2[bits](value) == HistType(bits).index(value)
 
@@ -76,7 +79,7 @@ def test_logarithmic_buckets_around_powers_of_two(power, off, bits):
     st.integers(1, 40),
     st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-1500, 1500)),
 )
-def test_linear_buckets(minimum, width, step, values):
+def test_linear_buckets(minimum: int, width: int, step: int, values: Any) -> None:
     type_ = LinearHistType(minimum, minimum + width, step)
     bucket = native("i64 %v", lambda gen: emit_linear_bucket(gen, "%v", type_), ctypes.c_int64)
     for value in values:
@@ -89,7 +92,7 @@ DIVIDE = native(
 
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1), st.integers(1, 2**40))
-def test_signed_division(total, count):
+def test_signed_division(total: int, count: int) -> None:
     assert DIVIDE(0, 0) == divide(0, 0) == 0
     assert DIVIDE(total, count) == divide(total, count)
 
@@ -100,7 +103,7 @@ SIZE = 16
 
 @given(TEXT, TEXT, st.integers(0, SIZE))
 @settings(max_examples=60)
-def test_comparing_strings(left, right, limit):
+def test_comparing_strings(left: bytes, right: bytes, limit: int) -> None:
     compare = native(
         "ptr %a, ptr %b",
         lambda gen: emit_compare(gen, "%a", "%b", limit, text=True),
@@ -111,7 +114,7 @@ def test_comparing_strings(left, right, limit):
     assert (result != 0) == compare_bytes(left, right, limit)
 
 
-def search(gen, needle=None):
+def search(gen: Any, needle: Any = None) -> Any:
     """The loop of strstr over a haystack ``%h`` and the needle ``%n`` or a constant one."""
     ir = gen.ir
     result = ir.alloca(8)
@@ -137,13 +140,13 @@ ALPHABET = st.text("ab", max_size=15).map(str.encode)
 
 
 @given(ALPHABET, ALPHABET)
-def test_searching_strings(haystack, needle):
+def test_searching_strings(haystack: bytes, needle: Any) -> None:
     found = FIND(haystack.ljust(SIZE, b"\0"), needle.ljust(SIZE, b"\0"))
     assert found == haystack.find(needle)
 
 
 @given(ALPHABET, st.text("ab", min_size=1, max_size=4).map(str.encode))
 @settings(max_examples=40)
-def test_searching_for_a_constant(haystack, needle):
+def test_searching_for_a_constant(haystack: bytes, needle: Any) -> None:
     find = native("ptr %h", lambda gen: search(gen, needle), ctypes.c_char_p)
     assert find(haystack.ljust(SIZE, b"\0")) == haystack.find(needle)

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """printf formats: what they accept, and the exact text that they print."""
 
+from __future__ import annotations
+
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,13 +31,14 @@ from kcap.sema.types import (
     Pointer,
     String,
     Tuple,
+    Type,
 )
 
 ENVIRONMENT = Environment(Config())
 FOO = Enum("Foo", 4, False, {1: "ONE", 2: "TWO", 99999: "OTHER"})
 
 
-def pack(types, values):
+def pack(types: Sequence[Type], values: Any) -> Any:
     """The bytes that a BPF program would send for values of the types."""
     payload = Tuple(tuple(types))
     data = bytearray(payload.size)
@@ -50,112 +55,114 @@ def pack(types, values):
     return bytes(data)
 
 
-def printed(text, types, values, environment=ENVIRONMENT):
+def printed(
+    text: str, types: Sequence[Type], values: Any, environment: Environment = ENVIRONMENT
+) -> Any:
     """What both ways of formatting print; they have to agree."""
-    format_ = Format(text, types)
+    format_ = Format(text, list(types))
     data = b"header.." + pack(types, values)
     fast = format_.compile(environment)(data, 8)
     assert format_.format(format_.payload.decode(data, 8), environment) == fast
     return fast
 
 
-def test_text_without_conversions_is_printed_as_it_is():
+def test_text_without_conversions_is_printed_as_it_is() -> None:
     assert printed("hi! 100%%\n", [], []) == "hi! 100%\n"
 
 
-def test_length_modifiers_cut_integers_as_c_does():
+def test_length_modifiers_cut_integers_as_c_does() -> None:
     x = 0x12345678ABCDEF
     assert printed("%hhx %hx %x %jx\n", [INT64] * 4, [x] * 4) == "ef cdef 78abcdef 12345678abcdef\n"
 
 
-def test_d_prints_the_low_32_bits_as_a_signed_number():
+def test_d_prints_the_low_32_bits_as_a_signed_number() -> None:
     assert printed("%d %ld", [UINT64, UINT64], [2**64 - 1, 2**64 - 1]) == "-1 -1"
 
 
-def test_u_prints_negative_numbers_as_unsigned_of_its_width():
+def test_u_prints_negative_numbers_as_unsigned_of_its_width() -> None:
     assert printed("%u %lu %hhu", [INT32, INT8, INT8], [-1, -1, -2]) == (
         "4294967295 18446744073709551615 254"
     )
 
 
-def test_narrow_values_keep_their_sign_in_wide_conversions():
+def test_narrow_values_keep_their_sign_in_wide_conversions() -> None:
     assert printed("%d %lld %d", [INT8, INT8, UINT8], [-5, -5, 200]) == "-5 -5 200"
 
 
-def test_width_flags_and_precision():
+def test_width_flags_and_precision() -> None:
     assert printed("%5s|%04x|%-6d|%+d|%.3d", [String(8), INT32, INT32, INT32, INT32],
                    ["ba", 2, 42, 7, 5]) == "   ba|0002|42    |+7|005"  # fmt: skip
 
 
-def test_hexadecimal_and_octal_with_prefix():
+def test_hexadecimal_and_octal_with_prefix() -> None:
     assert printed("%#x %o %#o %X", [INT32] * 4, [255, 8, 8, 255]) == "0xff 10 010 FF"
 
 
-def test_characters():
+def test_characters() -> None:
     assert printed("%c%c%c%c", [UINT8, INT64, INT8, UINT8], [0x41, 0x42, 0x43, 0x44]) == "ABCD"
 
 
-def test_enums_print_their_name_and_their_number():
+def test_enums_print_their_name_and_their_number() -> None:
     assert printed("%d %s %-5s|%s", [FOO] * 4, [1, 1, 2, 100]) == "1 ONE TWO  |100"
 
 
-def test_pointers_print_in_hexadecimal():
+def test_pointers_print_in_hexadecimal() -> None:
     assert printed("%p %p", [Pointer(VOID), UINT64], [0xFFFF888000000010, 0]) == (
         "0xffff888000000010 (nil)"
     )
 
 
-def test_buffers_print_escaped_hex_and_spaced_hex():
+def test_buffers_print_escaped_hex_and_spaced_hex() -> None:
     raw = b"Hello\0"
     assert printed("%r", [Buffer(6)], [raw]) == "Hello\\x00"
     assert printed("%rx", [Buffer(6)], [raw]) == "\\x48\\x65\\x6c\\x6c\\x6f\\x00"
     assert printed("%rh", [Buffer(8)], [raw]) == "48 65 6c 6c 6f 00"
 
 
-def test_a_string_ends_at_its_nul_and_keeps_bytes_that_are_not_utf8():
+def test_a_string_ends_at_its_nul_and_keeps_bytes_that_are_not_utf8() -> None:
     data = Format("%s!", [String(8)]).compile(ENVIRONMENT)(b"ab\xff\0rest", 0)
     assert data.encode("utf-8", "surrogateescape") == b"ab\xff!"
 
 
-def test_a_string_that_fills_its_buffer_gets_the_trailer():
+def test_a_string_that_fills_its_buffer_gets_the_trailer() -> None:
     environment = Environment(Config(max_strlen=5, str_trunc_trailer=".."))
     assert printed("P: %s", [String(6)], ["/bin/"], environment) == "P: /bin/.."
     assert printed("P: %s", [String(6)], ["/bin"], environment) == "P: /bin"
     assert printed("P: %s", [String(5)], ["/bin"], environment) == "P: /bin"
 
 
-def test_booleans_print_as_words_and_as_numbers():
+def test_booleans_print_as_words_and_as_numbers() -> None:
     assert printed("%s %d", [BOOL, BOOL], [1, 1]) == "true 1"
 
 
-def test_tuples_and_addresses_print_with_s():
+def test_tuples_and_addresses_print_with_s() -> None:
     inet = struct.pack("<I", 2) + bytes([127, 0, 0, 1]) + bytes(12)
     assert printed("%s %s", [Inet(), MacAddress()], [inet, bytes([5, 4, 3, 2, 1, 0xAB])]) == (
         "127.0.0.1 05:04:03:02:01:AB"
     )
 
 
-def test_gfp_flags_by_name():
+def test_gfp_flags_by_name() -> None:
     assert printed("GFP flags: %gr", [UINT32], [1]) == "GFP flags: GFP_DMA"
     assert gfp_text(0xCC0) == "GFP_KERNEL"
     assert gfp_text(0xDC0) == "GFP_KERNEL|__GFP_ZERO"
     assert gfp_text(0) == "none"
 
 
-def test_percent_signs_of_arguments_stay():
+def test_percent_signs_of_arguments_stay() -> None:
     assert printed("%s%%", [String(8)], ["100%d"]) == "100%d%"
 
 
 @pytest.mark.parametrize(
     ("text", "start", "end"), [("a %y", 2, 4), ("%", 0, 1), ("%lk", 0, 3), ("%llld", 0, 5)]
 )
-def test_unknown_conversions_are_refused_with_their_place(text, start, end):
+def test_unknown_conversions_are_refused_with_their_place(text: str, start: int, end: int) -> None:
     with pytest.raises(FormatError) as caught:
         parse(text)
     assert (caught.value.start, caught.value.end) == (start, end)
 
 
-def test_parse_keeps_every_part():
+def test_parse_keeps_every_part() -> None:
     literal, conversion, rest = parse("a%% %-8.3lld!")
     assert (literal, rest) == ("a% ", "!")
     assert conversion == Conversion("-", "8", ".3", "ll", "d", 4, 12)
@@ -172,12 +179,15 @@ def test_parse_keeps_every_part():
         ("%s", VOID, False),
     ],
 )  # fmt: skip
-def test_conversions_take_the_types_that_they_can_print(conversion, type_, ok):
+def test_conversions_take_the_types_that_they_can_print(
+    conversion: str, type_: Type, ok: bool
+) -> None:
     (parsed,) = parse(conversion)
+    assert not isinstance(parsed, str)
     assert accepts(parsed, type_) is ok
 
 
-def test_type_words_of_messages():
+def test_type_words_of_messages() -> None:
     assert [type_word(t) for t in (INT8, FOO, BOOL, VOID, String(3), Pointer(VOID))] == [
         "integer", "integer", "bool", "none", "string", "pointer",
     ]  # fmt: skip
@@ -190,7 +200,9 @@ def test_type_words_of_messages():
     st.sampled_from(["hh", "h", "", "l", "ll"]),
     st.sampled_from("duxXo"),
 )
-def test_the_fast_and_the_plain_way_agree_with_c(value, size, signed, length, kind):
+def test_the_fast_and_the_plain_way_agree_with_c(
+    value: Any, size: int, signed: bool, length: str, kind: str
+) -> None:
     type_ = Integer(size, signed)
     bits = {"hh": 8, "h": 16, "": 32}.get(length, 64)
     stored = type_.decode((value & ((1 << 64) - 1)).to_bytes(8, "little"))

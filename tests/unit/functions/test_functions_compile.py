@@ -2,7 +2,8 @@
 """Every builtin and function goes through checking, code generation and LLVM."""
 
 import pytest
-from function_support import compiled
+
+from unit.functions.function_support import compiled
 
 EXPRESSIONS = [
     "pid", "tid", "uid", "gid", "comm", "cpu", "numaid", "rand", "ncpus", "nsecs", "elapsed",
@@ -27,7 +28,7 @@ EXPRESSIONS = [
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_expressions(expression):
+def test_expressions(expression: str) -> None:
     script = f"kprobe:f {{ $x = {expression}; print($x); @[{expression}] = 1; @y = $x; }}"
     result = compiled(script)
     assert len(result.programs) == 1
@@ -55,7 +56,7 @@ STATEMENTS = [
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_statements(statement):
+def test_statements(statement: str) -> None:
     assert len(compiled(statement).programs) == 1
 
 
@@ -64,7 +65,7 @@ def test_statements(statement):
     ['system("echo %d", pid)', "signal(9)", 'signal("SIGSTOP")', "signal_thread(pid)",
      "override(0)", 'write_user(arg0, "x", 1)'],
 )  # fmt: skip
-def test_unsafe_statements(statement):
+def test_unsafe_statements(statement: str) -> None:
     assert compiled(f"kprobe:f {{ {statement} }}", unsafe=True).programs
 
 
@@ -76,10 +77,10 @@ TYPED = [
 
 
 @pytest.mark.parametrize("expression", TYPED)
-def test_expressions_of_tracing_programs(expression):
+def test_expressions_of_tracing_programs(expression: str) -> None:
     assert compiled(f"fentry:tcp_connect {{ @ = {expression}; print({expression}); }}").programs
 
 
 @pytest.mark.parametrize("probe", ["kretprobe:f", "fexit:tcp_connect"])
-def test_retval(probe):
+def test_retval(probe: str) -> None:
     assert compiled(f'{probe} {{ printf("%d", retval); @ = hist(retval); }}').programs

@@ -37,7 +37,7 @@ class One:
 
 
 def compiled(
-    text: str, context: ProbeContext, **features: bool
+    text: str, context: ProbeContext, **features: Any
 ) -> tuple[CompiledProgram, dict[str, MapSpec]]:
     types = KernelTypes(None)
     script = analyze(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kcap.lang.diagnostic import Diagnostic, Edit
@@ -17,13 +19,13 @@ def edit(start: int, end: int, text: str) -> Edit:
     return Edit(SOURCE.span(start, end), text)
 
 
-def test_edits_use_the_offsets_of_the_old_text_in_any_order():
+def test_edits_use_the_offsets_of_the_old_text_in_any_order() -> None:
     assert apply_edits(SOURCE, [edit(7, 8, ""), edit(1, 3, "abc"), edit(10, 10, "!")]) == (
         "0abc345689!"
     )
 
 
-def test_insertions_at_one_place_keep_their_order_and_duplicates_count_once():
+def test_insertions_at_one_place_keep_their_order_and_duplicates_count_once() -> None:
     edits = [edit(5, 5, "a"), edit(5, 5, "b"), edit(5, 5, "a"), edit(5, 6, "c")]
     assert apply_edits(SOURCE, edits) == "01234abc6789"
 
@@ -40,12 +42,12 @@ def test_insertions_at_one_place_keep_their_order_and_duplicates_count_once():
         ),
     ],
 )
-def test_edits_that_do_not_fit_together_are_refused(edits, message):
+def test_edits_that_do_not_fit_together_are_refused(edits: Any, message: str) -> None:
     with pytest.raises(EditError, match=message):
         apply_edits(SOURCE, edits)
 
 
-def test_fix_applies_each_diagnostics_edits_as_one_unit():
+def test_fix_applies_each_diagnostics_edits_as_one_unit() -> None:
     def diagnostic(*edits: Edit) -> Diagnostic:
         return Diagnostic("x", "error", "t", edits=edits)
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from lang_trees import errors, titles
 
 from kcap.lang.diagnostic import Diagnostics, ScriptError
 from kcap.lang.edits import fix
 from kcap.lang.parser import parse, parse_with_diagnostics
 from kcap.lang.source import Source
+from unit.lang.lang_trees import errors, titles
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,13 @@ from kcap.lang.source import Source
         ),
     ],
 )
-def test_one_mistake_gives_one_error_at_its_place(text, line, column, title):
+def test_one_mistake_gives_one_error_at_its_place(
+    text: str, line: int, column: int, title: str
+) -> None:
     assert titles(text) == [(line, column, title)]
 
 
-def test_mistakes_in_several_statements_and_probes_are_reported_together():
+def test_mistakes_in_several_statements_and_probes_are_reported_together() -> None:
     text = """\
 kprobe:f { print(@x; $y = ; }
 kprobe:g { 1 + }
@@ -69,7 +71,7 @@ kprobe:h { good(); if (a { b(); } $z = "abc
     ]
 
 
-def test_a_block_that_is_not_closed_does_not_swallow_the_next_probe():
+def test_a_block_that_is_not_closed_does_not_swallow_the_next_probe() -> None:
     text = "kprobe:f {\n  f();\n\nkprobe:g { ( }\nBEGIN { 1 2 }\n"
     assert titles(text) == [
         (1, 10, "this block is not closed"),
@@ -81,7 +83,7 @@ def test_a_block_that_is_not_closed_does_not_swallow_the_next_probe():
     assert first.labels[0].span.line == 4
 
 
-def test_a_missing_semicolon_is_reported_at_the_end_of_its_line_and_can_be_inserted():
+def test_a_missing_semicolon_is_reported_at_the_end_of_its_line_and_can_be_inserted() -> None:
     source = Source("t.bt", "begin {\n  $x = 1 // one\n  $y = 2\n}\n")
     _, found = parse_with_diagnostics(source)
     assert [(d.title, d.span.location) for d in found if d.span] == [
@@ -92,7 +94,7 @@ def test_a_missing_semicolon_is_reported_at_the_end_of_its_line_and_can_be_inser
     parse(Source("t.bt", text))
 
 
-def test_edits_that_mend_brackets_make_the_script_parse():
+def test_edits_that_mend_brackets_make_the_script_parse() -> None:
     source = Source("t.bt", "begin { print(@x[1; } kprobe:f kprobe:g { if (pid == 1 { f() } }")
     _, found = parse_with_diagnostics(source)
     text, _ = fix(source, found)
@@ -100,7 +102,7 @@ def test_edits_that_mend_brackets_make_the_script_parse():
     assert titles(text) == [(1, 20, "expected `)`, found `;`")]
 
 
-def test_at_most_twenty_errors_are_reported():
+def test_at_most_twenty_errors_are_reported() -> None:
     assert len(errors("begin { " + "1 2; " * 50 + "}")) == 20
 
 
@@ -116,7 +118,7 @@ def test_at_most_twenty_errors_are_reported():
         "begin { " + "@x[" * 5000 + "1" + "]" * 5000 + " }",
     ],
 )
-def test_nesting_is_bounded_by_a_diagnostic(text):
+def test_nesting_is_bounded_by_a_diagnostic(text: str) -> None:
     assert errors(text)[0].title == "this is nested more than 100 levels deep"
 
 
@@ -130,16 +132,16 @@ def test_nesting_is_bounded_by_a_diagnostic(text):
         "begin { if (a) { } " + "else if (a) { } " * 5000 + "}",
     ],
 )
-def test_the_height_of_a_tree_is_bounded_by_a_diagnostic(text):
+def test_the_height_of_a_tree_is_bounded_by_a_diagnostic(text: str) -> None:
     assert titles(text)[0][2] == "this is too long or too deep an expression"
 
 
-def test_chains_and_nesting_below_the_bounds_are_taken():
+def test_chains_and_nesting_below_the_bounds_are_taken() -> None:
     assert errors("begin { $x = 1" + " + 1" * 400 + "; }") == []
     assert errors("begin { $x = " + "(" * 90 + "1" + ")" * 90 + "; }") == []
 
 
-def test_a_script_error_carries_all_diagnostics_and_names_the_first():
+def test_a_script_error_carries_all_diagnostics_and_names_the_first() -> None:
     with pytest.raises(ScriptError) as caught:
         parse(Source("t.bt", "begin { 1 + }\nend { ) }"))
     error = caught.value
@@ -148,7 +150,7 @@ def test_a_script_error_carries_all_diagnostics_and_names_the_first():
     assert str(error).splitlines()[1].startswith("t.bt:2:7: error[syntax]: expected an expression")
 
 
-def test_a_collector_keeps_warnings_apart_from_errors():
+def test_a_collector_keeps_warnings_apart_from_errors() -> None:
     found = Diagnostics()
     found.warning("old", "this is old")
     found.raise_if_errors()

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from lang_trees import expression, shown
 
 from kcap.lang import ast
 from kcap.lang.diagnostic import ScriptError
+from unit.lang.lang_trees import expression, shown
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from kcap.lang.diagnostic import ScriptError
         ("-$x.y[1]", "(- (at (. $x y) 1))"),
     ],
 )
-def test_operators_bind_as_the_language_says(text, tree):
+def test_operators_bind_as_the_language_says(text: str, tree: str) -> None:
     assert shown(text) == tree
 
 
@@ -70,7 +70,7 @@ def test_operators_bind_as_the_language_says(text, tree):
         ),
     ],
 )
-def test_operands_and_accesses(text, tree):
+def test_operands_and_accesses(text: str, tree: str) -> None:
     assert shown(text) == tree
 
 
@@ -104,7 +104,7 @@ def test_operands_and_accesses(text, tree):
         ("($x) * 2", "(* $x 2)"),
     ],
 )
-def test_casts_are_told_from_parentheses(text, tree):
+def test_casts_are_told_from_parentheses(text: str, tree: str) -> None:
     assert shown(text) == tree
 
 
@@ -126,18 +126,18 @@ def test_casts_are_told_from_parentheses(text, tree):
         ('typeinfo(x).base_type == "int"', "(== (. Typeinfo(x) base_type) 'int')"),
     ],
 )
-def test_types_stand_where_types_or_expressions_may(text, tree):
+def test_types_stand_where_types_or_expressions_may(text: str, tree: str) -> None:
     assert shown(text) == tree
 
 
-def test_a_define_in_parentheses_is_no_cast():
-    from lang_trees import program, show
+def test_a_define_in_parentheses_is_no_cast() -> None:
+    from unit.lang.lang_trees import program, show
 
     tree = program("#define LIMIT 4\nbegin { print((LIMIT) - 1); }")
     assert show(tree.probes[0].block.statements[0]) == "ExprStatement((print() (- LIMIT 1)))"
 
 
-def test_integers_keep_their_text():
+def test_integers_keep_their_text() -> None:
     node = expression("0x1fUL")
     assert isinstance(node, ast.Integer)
     assert (node.value, node.text, node.suffix, node.unsigned) == (31, "0x1fUL", "ul", False)
@@ -149,13 +149,13 @@ def test_integers_keep_their_text():
     assert duration.is_duration
 
 
-def test_strings_have_bytes():
+def test_strings_have_bytes() -> None:
     node = expression(r'"\xff\x00é"')
     assert isinstance(node, ast.String)
     assert node.data == b"\xff\x00\xc3\xa9"
 
 
-def test_spans_cover_operators_and_inner_parentheses():
+def test_spans_cover_operators_and_inner_parentheses() -> None:
     node = expression(" (a + b) * c.d [ 1 ] ")
     assert isinstance(node, ast.Binary)
     assert node.span.text == "(a + b) * c.d [ 1 ]"
@@ -197,7 +197,7 @@ def test_spans_cover_operators_and_inner_parentheses():
         ("#", "expected an expression, found `#`", 0, 1),
     ],
 )
-def test_an_error_names_what_was_expected(text, title, start, end):
+def test_an_error_names_what_was_expected(text: str, title: str, start: int, end: int) -> None:
     with pytest.raises(ScriptError) as caught:
         expression(text)
     first = caught.value.diagnostics[0]

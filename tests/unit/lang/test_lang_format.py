@@ -24,7 +24,7 @@ def body(text: str) -> str:
     return "\n".join(line[2:] for line in lines[1:-1])
 
 
-def test_a_script_comes_out_in_standard_form():
+def test_a_script_comes_out_in_standard_form() -> None:
     text = """\
 #!/usr/bin/env bpftrace
 // About.
@@ -118,7 +118,7 @@ END {}
         ("a;\n\n\n\nb;\nc;", "a;\n\nb;\nc;"),
     ],
 )
-def test_statements_in_standard_form(text, expected):
+def test_statements_in_standard_form(text: str, expected: str) -> None:
     assert body(text) == expected
 
 
@@ -135,16 +135,16 @@ def test_statements_in_standard_form(text, expected):
         ("(f() /* x */);", None),
     ],
 )
-def test_comments_stay_with_their_code(text, expected):
+def test_comments_stay_with_their_code(text: str, expected: str) -> None:
     assert body(text) == (text if expected is None else expected)
 
 
-def test_comments_between_attach_points_keep_them_as_they_are():
+def test_comments_between_attach_points_keep_them_as_they_are() -> None:
     text = "kprobe:f, // one\nkprobe:g\n// two\n{ f(); }\n"
     assert formatted(text) == "kprobe:f, // one\nkprobe:g\n// two\n{ f(); }\n"
 
 
-def test_long_calls_are_filled_and_long_conditions_broken_after_operators():
+def test_long_calls_are_filled_and_long_conditions_broken_after_operators() -> None:
     text = 'printf("' + "x" * 50 + '", aaaaaaaaaaa, bbbbbbbbbbb, ccccccccccc, ddddddddd);'
     assert body(text) == (
         'printf("' + "x" * 50 + '", aaaaaaaaaaa,\n       bbbbbbbbbbb, ccccccccccc, ddddddddd);'
@@ -170,16 +170,16 @@ def test_long_calls_are_filled_and_long_conditions_broken_after_operators():
         "",
     ],
 )
-def test_what_is_in_standard_form_stays(text):
+def test_what_is_in_standard_form_stays(text: str) -> None:
     assert formatted(text) == text
 
 
-def test_a_script_with_errors_is_not_formatted():
+def test_a_script_with_errors_is_not_formatted() -> None:
     with pytest.raises(ScriptError):
         format_script(Source("t.bt", "begin { ( }"))
 
 
-def test_a_block_inside_sizeof_is_put_on_one_line_in_standard_form():
+def test_a_block_inside_sizeof_is_put_on_one_line_in_standard_form() -> None:
     text = "begin { print(sizeof( { $x = pid ; ( pid || pid )\n } )); }"
     once = format_script(Source("t", text))
     assert once == "begin {\n  print(sizeof({ $x = pid; (pid || pid) }));\n}\n"

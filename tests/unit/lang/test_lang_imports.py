@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from lang_trees import program
 
 from kcap.lang import ast
 from kcap.lang.diagnostic import Diagnostics
 from kcap.lang.imports import resolve_imports
+from unit.lang.lang_trees import program
 
 
 def resolve(text: str, directory: Path) -> tuple[ast.Program, list[str]]:
@@ -32,7 +32,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_a_script_imports_comes_before_it_and_every_file_once(directory):
+def test_what_a_script_imports_comes_before_it_and_every_file_once(directory: Path) -> None:
     tree, titles = resolve(
         '#define B 2\nconfig = { x=1 }\nimport "a.bt"; import "./a.bt";\nend { }', directory
     )
@@ -49,7 +49,7 @@ def test_what_a_script_imports_comes_before_it_and_every_file_once(directory):
     assert tree.config is not None
 
 
-def test_a_directory_gives_its_scripts_and_headers(directory):
+def test_a_directory_gives_its_scripts_and_headers(directory: Path) -> None:
     tree, titles = resolve('import "lib";', directory)
     assert titles == []
     header = os.path.realpath(directory / "lib" / "c.h")
@@ -70,16 +70,16 @@ def test_a_directory_gives_its_scripts_and_headers(directory):
         ("", "this is no path"),
     ],
 )
-def test_what_can_not_be_imported_is_an_error(directory, path, title):
+def test_what_can_not_be_imported_is_an_error(directory: Path, path: str, title: str) -> None:
     assert resolve(f'import "{path}"; begin {{ }}', directory)[1] == [title]
 
 
-def test_an_empty_directory_is_an_error(tmp_path):
+def test_an_empty_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     assert resolve('import "d";', tmp_path)[1] == ["there is nothing to import in d"]
 
 
-def test_nothing_is_imported_from_a_directory_that_anyone_may_write(directory):
+def test_nothing_is_imported_from_a_directory_that_anyone_may_write(directory: Path) -> None:
     (directory / "lib").chmod(0o777)
     path = os.path.realpath(directory / "lib")
     titles = [f"{path} is writable by everyone, so nothing is imported from it"]
@@ -87,7 +87,7 @@ def test_nothing_is_imported_from_a_directory_that_anyone_may_write(directory):
     assert resolve('import "lib";', directory)[1] == titles
 
 
-def test_errors_of_an_imported_script_name_its_file(directory):
+def test_errors_of_an_imported_script_name_its_file(directory: Path) -> None:
     (directory / "bad.bt").write_text("begin { ( }")
     found = Diagnostics()
     resolve_imports(program('import "bad.bt";'), found, directory=str(directory))
@@ -96,7 +96,7 @@ def test_errors_of_an_imported_script_name_its_file(directory):
     assert diagnostic.span.location == f"{os.path.realpath(directory / 'bad.bt')}:1:11"
 
 
-def test_an_imported_script_has_no_config_block(directory):
+def test_an_imported_script_has_no_config_block(directory: Path) -> None:
     (directory / "config.bt").write_text("config = { x=1 }")
     assert resolve('import "config.bt";', directory)[1] == [
         "an imported script can't have a config block"

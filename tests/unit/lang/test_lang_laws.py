@@ -108,7 +108,8 @@ def _check(text: str) -> bool:
     source = Source("t", text)
     tree, diagnostics = parse_with_diagnostics(source)
     for diagnostic in diagnostics:
-        spans = [diagnostic.span, *(x.span for x in (*diagnostic.labels, *diagnostic.edits))]
+        spans = [diagnostic.span, *(label.span for label in diagnostic.labels)]
+        spans += [edit.span for edit in diagnostic.edits]
         assert all(s is not None and 0 <= s.start <= s.end <= len(text) for s in spans)
         to_json(diagnostic)
     if tree is None:
@@ -125,13 +126,13 @@ def _check(text: str) -> bool:
 
 @given(_SCRIPTS)
 @settings(max_examples=150, deadline=None)
-def test_formatting_keeps_the_tree_and_the_comments_and_is_idempotent(text):
+def test_formatting_keeps_the_tree_and_the_comments_and_is_idempotent(text: str) -> None:
     _check(text)
 
 
 @given(_EXPRESSIONS)
 @settings(max_examples=150, deadline=None)
-def test_expressions_keep_their_tree(text):
+def test_expressions_keep_their_tree(text: str) -> None:
     _check(f"begin {{ $x = {text}; }}")
 
 
@@ -149,13 +150,13 @@ _FRAGMENTS = st.one_of(
 
 @given(st.lists(_FRAGMENTS, max_size=8).map("".join))
 @settings(max_examples=200, deadline=None)
-def test_any_text_gives_a_tree_or_errors_inside_the_text(text):
+def test_any_text_gives_a_tree_or_errors_inside_the_text(text: str) -> None:
     _check(text)
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=100, deadline=None)
-def test_any_characters_give_a_tree_or_errors_inside_the_text(text):
+def test_any_characters_give_a_tree_or_errors_inside_the_text(text: str) -> None:
     _check(text)
 
 
@@ -188,19 +189,19 @@ def _steps(text: str) -> int:
         "uprobe:/a*/b:c,",
     ],
 )
-def test_the_steps_taken_grow_with_the_text_and_no_faster(piece):
+def test_the_steps_taken_grow_with_the_text_and_no_faster(piece: str) -> None:
     small, large = _steps(piece * 200), _steps(piece * 2000)
     assert large <= 11 * small + 100
 
 
-def test_a_script_of_a_megabyte_takes_a_step_or_two_a_token():
+def test_a_script_of_a_megabyte_takes_a_step_or_two_a_token() -> None:
     piece = "kprobe:vfs_read /pid == 1/ { @bytes[comm, tid] = sum(arg2); }\n"
     text = piece * (1_000_000 // len(piece))
     tokens = 29
     assert _steps(text) / (len(text) / len(piece)) <= 2 * tokens
 
 
-def test_nested_typeof_is_read_once():
+def test_nested_typeof_is_read_once() -> None:
     def nested(depth: int) -> str:
         text = "x"
         for _ in range(depth):

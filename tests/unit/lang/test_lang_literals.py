@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ from kcap.lang.literals import LiteralError, integer_value, quote, string_value
         ("01777777777777777777777", 2**64 - 1, ""),
     ],
 )
-def test_integers_have_their_value_and_suffix(text, value, suffix):
+def test_integers_have_their_value_and_suffix(text: str, value: Any, suffix: Any) -> None:
     assert integer_value(text) == (value, suffix)
 
 
@@ -59,13 +61,15 @@ def test_integers_have_their_value_and_suffix(text, value, suffix):
         ("1e", "an exponent needs digits and can't be negative", 0, 2),
     ],
 )
-def test_a_bad_integer_says_what_is_wrong_and_where(text, message, start, end):
+def test_a_bad_integer_says_what_is_wrong_and_where(
+    text: str, message: str, start: int, end: int
+) -> None:
     with pytest.raises(LiteralError) as caught:
         integer_value(text)
     assert (caught.value.message, caught.value.start, caught.value.end) == (message, start, end)
 
 
-def test_a_python_octal_can_be_rewritten():
+def test_a_python_octal_can_be_rewritten() -> None:
     with pytest.raises(LiteralError) as caught:
         integer_value("0o17")
     error = caught.value
@@ -86,7 +90,7 @@ def test_a_python_octal_can_be_rewritten():
         ('"é"', "é"),
     ],
 )
-def test_strings_are_decoded(text, value):
+def test_strings_are_decoded(text: str, value: Any) -> None:
     assert string_value(text) == value
 
 
@@ -94,8 +98,8 @@ def test_strings_are_decoded(text, value):
     ("text", "start", "replacement"), [(r'"a\q"', 2, None), (r'"\e"', 1, r"\x1b")]
 )
 def test_an_unknown_escape_is_refused_with_a_replacement_where_there_is_one(
-    text, start, replacement
-):
+    text: str, start: int, replacement: str
+) -> None:
     with pytest.raises(LiteralError, match="is no escape sequence of the language") as caught:
         string_value(text)
     error = caught.value
@@ -103,12 +107,12 @@ def test_an_unknown_escape_is_refused_with_a_replacement_where_there_is_one(
 
 
 @given(st.binary())
-def test_quote_makes_a_literal_with_the_same_bytes(data):
+def test_quote_makes_a_literal_with_the_same_bytes(data: bytes) -> None:
     value = data.decode("utf-8", "surrogateescape")
     assert string_value(quote(value)) == value
 
 
 @given(st.integers(0, 2**64 - 1))
-def test_decimal_hexadecimal_and_octal_forms_mean_the_same(number):
+def test_decimal_hexadecimal_and_octal_forms_mean_the_same(number: int) -> None:
     texts = (str(number), hex(number), f"0{number:o}")
     assert {integer_value(text)[0] for text in texts} == {number}

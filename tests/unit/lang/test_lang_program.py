@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from lang_trees import program, show
 
 from kcap.lang import ast
 from kcap.lang.traverse import same_tree
+from unit.lang.lang_trees import program, show
 
 EXAMPLE = """\
 #!/usr/bin/env bpftrace
@@ -39,7 +39,7 @@ kprobe:do_nanosleep { greet!(); } // end
 """
 
 
-def test_every_section_of_a_script_is_in_the_tree():
+def test_every_section_of_a_script_is_in_the_tree() -> None:
     tree = program(EXAMPLE)
     assert tree.header is not None
     assert tree.header.text == "#!/usr/bin/env bpftrace"
@@ -106,14 +106,16 @@ def test_every_section_of_a_script_is_in_the_tree():
         ("*:f", "*", ["f"]),
     ],
 )
-def test_attach_points_are_split_at_colons_outside_quotes(text, provider, parts):
+def test_attach_points_are_split_at_colons_outside_quotes(
+    text: str, provider: str, parts: list[str]
+) -> None:
     for after in (" { f(); }", " /1/ { }", "{}"):
         point = program(text + after).probes[0].attach_points[0]
         assert (point.provider.text, [p.text for p in point.parts]) == (provider, parts)
         assert point.span.text == text
 
 
-def test_parts_have_spans_and_know_quotes():
+def test_parts_have_spans_and_know_quotes() -> None:
     probe = program('begin,uprobe:/bin/sh:"f g"+1 {}').probes[0]
     part = probe.attach_points[1].parts[1]
     assert (part.span.text, part.span.column, part.quoted) == ('"f g"+1', 22, True)
@@ -121,7 +123,7 @@ def test_parts_have_spans_and_know_quotes():
     assert probe.attach_points[1].text == "uprobe:/bin/sh:f g+1"
 
 
-def test_a_probe_may_have_a_name_and_several_attach_points_over_lines():
+def test_a_probe_may_have_a_name_and_several_attach_points_over_lines() -> None:
     probe = program("a=kprobe:f,\n  // why\n kprobe:g\n{ }").probes[0]
     first, second = probe.attach_points
     assert first.name is not None
@@ -145,11 +147,11 @@ def test_a_probe_may_have_a_name_and_several_attach_points_over_lines():
         ("uprobe:/bin/sh:f /args.bytes > $1/ { }", "(> (. args bytes) $1)"),
     ],
 )
-def test_a_slash_before_a_brace_ends_the_predicate(text, predicate):
+def test_a_slash_before_a_brace_ends_the_predicate(text: str, predicate: str) -> None:
     assert show(program(text).probes[0].predicate) == predicate
 
 
-def test_comments_may_stand_anywhere_between_tokens():
+def test_comments_may_stand_anywhere_between_tokens() -> None:
     tree = program("/*a*/kprobe:f/*b*/ //c\n/*d*/{/*e*/f(/*g*/1/*h*/)/*i*/;}//j")
     assert show(tree.probes[0].block) == "Block([ExprStatement((f() 1))], None)"
     assert [c.text for c in tree.comments] == [
@@ -157,24 +159,24 @@ def test_comments_may_stand_anywhere_between_tokens():
     ]  # fmt: skip
 
 
-def test_slashes_of_a_path_after_other_code_are_no_comment():
+def test_slashes_of_a_path_after_other_code_are_no_comment() -> None:
     tree = program("config = { a=1 } uprobe:.//x:f { }")
     assert tree.probes[0].attach_points[0].text == "uprobe:.//x:f"
     assert tree.comments == []
 
 
-def test_an_empty_script_has_an_empty_tree():
+def test_an_empty_script_has_an_empty_tree() -> None:
     tree = program(" \n// nothing\n")
     assert (tree.items, tree.c_definitions, tree.preamble) == ([], [], [])
 
 
-def test_windows_line_ends_are_taken():
+def test_windows_line_ends_are_taken() -> None:
     tree = program("#define X 1\r\nbegin\r\n{\r\n  $x = X;\r\n}\r\n")
     assert tree.c_definitions[0].value == "1"
     assert show(tree.probes[0].block.statements) == "[Assign($x, =, X)]"
 
 
-def test_walk_goes_through_the_tree_in_the_order_of_the_text():
+def test_walk_goes_through_the_tree_in_the_order_of_the_text() -> None:
     tree = program("kprobe:f /a/ { $x = b + c; if (d) { e() } else { g } }")
     names = [
         n.name for n in ast.walk(tree) if isinstance(n, ast.Identifier | ast.Variable | ast.Call)
@@ -182,7 +184,7 @@ def test_walk_goes_through_the_tree_in_the_order_of_the_text():
     assert names == ["a", "$x", "b", "c", "d", "e", "g"]
 
 
-def test_same_tree_ignores_places_and_spelling_but_not_structure():
+def test_same_tree_ignores_places_and_spelling_but_not_structure() -> None:
     one = program("begin { @x[1, 2] = args->a + 1e3; } // c")
     assert same_tree(one, program("begin\n{ @x[(1,2)] = (args.a) + 1000 }"))
     assert not same_tree(one, program("begin { @x[1, 2] = args.a - 1000; }"))

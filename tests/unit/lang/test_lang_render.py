@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import json
-
-from lang_trees import errors
+from typing import Any
 
 from kcap.lang.diagnostic import Diagnostic, Edit, Label
 from kcap.lang.render import render, render_all, to_json
 from kcap.lang.source import Source
+from unit.lang.lang_trees import errors
 
 
-def find(source: Source, text: str, nth: int = 0):
+def find(source: Source, text: str, nth: int = 0) -> Any:
     """The span of the ``nth`` occurrence of ``text``."""
     start = -1
     for _ in range(nth + 1):
@@ -20,7 +20,7 @@ def find(source: Source, text: str, nth: int = 0):
     return source.span(start, start + len(text))
 
 
-def test_an_error_shows_its_line_its_place_and_an_edit():
+def test_an_error_shows_its_line_its_place_and_an_edit() -> None:
     shown = render(errors("begin {\n  print(@x;\n}\n")[0])
     assert (
         shown
@@ -40,7 +40,7 @@ help: insert `)`
     )
 
 
-def test_labels_on_other_lines_notes_and_help_are_shown():
+def test_labels_on_other_lines_notes_and_help_are_shown() -> None:
     source = Source("a.bt", "".join(f"line {n}\n" for n in range(1, 13)))
     diagnostic = Diagnostic(
         "type",
@@ -73,7 +73,7 @@ warning[type]: two types
     )
 
 
-def test_labels_of_another_source_are_shown_with_its_name():
+def test_labels_of_another_source_are_shown_with_its_name() -> None:
     one, two = Source("a.bt", "f(1)"), Source("b.bt", "\nmacro f($x) {}")
     diagnostic = Diagnostic(
         "macro",
@@ -98,7 +98,7 @@ error[macro]: no such form
     )
 
 
-def test_several_labels_on_a_line_hang_below_each_other():
+def test_several_labels_on_a_line_hang_below_each_other() -> None:
     source = Source("a.bt", "aa bb cc")
     diagnostic = Diagnostic(
         "x",
@@ -116,7 +116,7 @@ def test_several_labels_on_a_line_hang_below_each_other():
     ]
 
 
-def test_overlapping_marks_get_rows_of_their_own():
+def test_overlapping_marks_get_rows_of_their_own() -> None:
     source = Source("a.bt", "f(x + y)")
     diagnostic = Diagnostic(
         "x", "error", "t", source.span(2, 7), "sum", (Label(source.span(6, 7), "int"),)
@@ -124,7 +124,7 @@ def test_overlapping_marks_get_rows_of_their_own():
     assert render(diagnostic).splitlines()[4:] == ["   |   ^^^^^ sum", "   |       - int"]
 
 
-def test_tabs_and_wide_characters_keep_the_marks_aligned():
+def test_tabs_and_wide_characters_keep_the_marks_aligned() -> None:
     source = Source("a.bt", '\t"日本" x')
     assert render(Diagnostic("x", "error", "t", find(source, "x"))).splitlines()[3:] == [
         ' 1 |     "日本" x',
@@ -135,7 +135,7 @@ def test_tabs_and_wide_characters_keep_the_marks_aligned():
     )
 
 
-def test_control_characters_of_a_script_do_not_reach_the_terminal():
+def test_control_characters_of_a_script_do_not_reach_the_terminal() -> None:
     source = Source("a\x1b[2J.bt", "x\x1b[31m\x9b\u202e\udcff\x7fy")
     shown = render(Diagnostic("x", "error", "t\x1b[0m", find(source, "y")))
     assert shown.splitlines() == [
@@ -147,13 +147,13 @@ def test_control_characters_of_a_script_do_not_reach_the_terminal():
     ]
 
 
-def test_a_span_of_several_lines_is_marked_on_its_first():
+def test_a_span_of_several_lines_is_marked_on_its_first() -> None:
     source = Source("a.bt", "f(1,\n  2)")
     shown = render(Diagnostic("x", "error", "t", source.span(2, 9), "here"))
     assert shown.splitlines()[3:] == [" 1 | f(1,", "   |   ^^ here"]
 
 
-def test_a_place_at_the_end_of_the_script_gets_one_caret():
+def test_a_place_at_the_end_of_the_script_gets_one_caret() -> None:
     source = Source("a.bt", "f(")
     assert render(Diagnostic("x", "error", "t", source.end_span())).splitlines()[3:] == [
         " 1 | f(",
@@ -161,18 +161,18 @@ def test_a_place_at_the_end_of_the_script_gets_one_caret():
     ]
 
 
-def test_a_long_line_is_cut_to_the_part_around_the_mark():
+def test_a_long_line_is_cut_to_the_part_around_the_mark() -> None:
     source = Source("a.bt", "a" * 300 + "X" + "b" * 300)
     line, marks = render(Diagnostic("x", "error", "t", source.span(300, 301))).splitlines()[3:]
     assert len(line) == 5 + 3 + 140 + 3
     assert line.index("X") == marks.index("^")
 
 
-def test_a_diagnostic_without_a_place_is_one_line():
+def test_a_diagnostic_without_a_place_is_one_line() -> None:
     assert render(Diagnostic("x", "error", "nothing to do")) == "error[x]: nothing to do"
 
 
-def test_edits_are_shown_as_a_diff_of_whole_lines():
+def test_edits_are_shown_as_a_diff_of_whole_lines() -> None:
     source = Source("a.bt", "kprobe:f {\n  x(1);\n  y(2);\n}")
     replace = Diagnostic("c", "error", "t", edits=(Edit(find(source, "x"), "z"),))
     assert render(replace).splitlines()[1:] == [
@@ -194,7 +194,7 @@ def test_edits_are_shown_as_a_diff_of_whole_lines():
     ]
 
 
-def test_colour_is_used_only_when_asked_for():
+def test_colour_is_used_only_when_asked_for() -> None:
     found = errors("begin { ( }")[0]
     assert "\x1b" not in render(found)
     coloured = render(found, color=True)
@@ -204,12 +204,12 @@ def test_colour_is_used_only_when_asked_for():
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render(found)
 
 
-def test_several_diagnostics_have_an_empty_line_between_them():
+def test_several_diagnostics_have_an_empty_line_between_them() -> None:
     first, second = Diagnostic("a", "error", "x"), Diagnostic("b", "note", "y")
     assert render_all([first, second]) == "error[a]: x\n\nnote[b]: y"
 
 
-def test_plain_data_has_offsets_and_places():
+def test_plain_data_has_offsets_and_places() -> None:
     found = errors("begin { f(1; }")[0]
     data = to_json(found)
     assert json.loads(json.dumps(data)) == data

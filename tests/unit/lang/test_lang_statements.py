@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from lang_trees import program, show, statements
 
 from kcap.lang import ast
+from unit.lang.lang_trees import program, show, statements
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ from kcap.lang import ast
         ),
     ],
 )
-def test_each_statement_has_its_tree(text, tree):
+def test_each_statement_has_its_tree(text: str, tree: str) -> None:
     assert statements(text) == [tree]
 
 
-def test_the_last_semicolon_and_stray_ones_may_be_left_out():
+def test_the_last_semicolon_and_stray_ones_may_be_left_out() -> None:
     assert statements(";; $x = 1;; f()") == ["Assign($x, =, 1)", "ExprStatement((f()))"]
 
 
-def test_an_if_ends_with_its_brace_so_that_the_next_statement_may_start_with_an_operator():
+def test_an_if_ends_with_its_brace_so_that_the_next_statement_may_start_with_an_operator() -> None:
     assert statements("if (a) { f(); } ++@x; { g(); } *$p") == [
         "ExprStatement(If(a, Block([ExprStatement((f()))], None), None))",
         "ExprStatement((pre++ @x))",
@@ -58,7 +58,7 @@ def test_an_if_ends_with_its_brace_so_that_the_next_statement_may_start_with_an_
     ]
 
 
-def test_an_if_as_statement_has_no_values_in_its_branches():
+def test_an_if_as_statement_has_no_values_in_its_branches() -> None:
     assert statements("if (a) { 1 } else if (b) { { 2 } } else { 3 } f();") == [
         "ExprStatement(If(a, Block([ExprStatement(1)], None), "
         "If(b, Block([ExprStatement(BlockExpr(Block([ExprStatement(2)], None)))], None), "
@@ -67,7 +67,7 @@ def test_an_if_as_statement_has_no_values_in_its_branches():
     ]
 
 
-def test_a_macro_keeps_the_value_of_its_last_expression():
+def test_a_macro_keeps_the_value_of_its_last_expression() -> None:
     macro = program("macro m(x) { let $y = x; if (x) { 1 } else { $y } }").macros[0]
     assert show(macro.body) == "Block([Let($y, None, x)], If(x, Block([], 1), Block([], $y)))"
     macro = program("macro m(x) { if (x) { 1 }; }").macros[0]
@@ -77,7 +77,7 @@ def test_a_macro_keeps_the_value_of_its_last_expression():
     )
 
 
-def test_compound_assignments_know_their_operator():
+def test_compound_assignments_know_their_operator() -> None:
     block = program("begin { $x >>= 1; $x = 1; }").probes[0].block
     first, second = block.statements
     assert isinstance(first, ast.Assign)
@@ -85,7 +85,7 @@ def test_compound_assignments_know_their_operator():
     assert (first.binary_op, first.op_span.text, second.binary_op) == (">>", ">>=", None)
 
 
-def test_statement_spans_exclude_the_semicolon_and_include_parentheses():
+def test_statement_spans_exclude_the_semicolon_and_include_parentheses() -> None:
     block = program("begin { $x = (1); (f()) ; if (a) { } }").probes[0].block
     assert [s.span.text for s in block.statements] == ["$x = (1)", "(f())", "if (a) { }"]
     assert block.span.text == "{ $x = (1); (f()) ; if (a) { } }"

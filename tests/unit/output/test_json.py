@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What events print as JSON, to the byte; every line is JSON."""
 
+from __future__ import annotations
+
 import json
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,6 +44,7 @@ from kcap.sema.types import (
     String,
     Struct,
     Tuple,
+    Type,
 )
 
 ENVIRONMENT = Environment(Config())
@@ -51,7 +55,7 @@ FOO = Struct(
 )  # fmt: skip
 
 
-def line(event):
+def line(event: object) -> Any:
     """The line of an event without its end; it has to be JSON."""
     text = RENDERER.output(event)
     json.loads(text)
@@ -60,22 +64,22 @@ def line(event):
     return text[:-1]
 
 
-def map_line(key, value_type, entries, name="@", **options):
+def map_line(key: Any, value_type: Type, entries: Any, name: str = "@", **options: Any) -> Any:
     """The line of a map."""
     return line(MapPrinted(Map(name, key, value_type), entries, **options))
 
 
 @given(st.text())
-def test_strings_survive(text):
+def test_strings_survive(text: str) -> None:
     assert json.loads(json_string(text)) == text
 
 
-def test_printf_escapes_what_has_to_be():
+def test_printf_escapes_what_has_to_be() -> None:
     event = Printf('test \r \n \t \\ " bar', Format("", []), b"")
     assert line(event) == '{"type": "printf", "data": "test \\r \\n \\t \\\\ \\" bar"}'
 
 
-def test_other_texts_have_their_own_type():
+def test_other_texts_have_their_own_type() -> None:
     assert line(TextPrinted("syscall", "a b c\n")) == '{"type": "syscall", "data": "a b c\\n"}'
     assert line(TextPrinted("join", "/bin/echo,'A'\n")) == (
         '{"type": "join", "data": "/bin/echo,\'A\'"}'
@@ -99,11 +103,11 @@ def test_other_texts_have_their_own_type():
         ),
     ],
 )  # fmt: skip
-def test_values(type_, value, data):
+def test_values(type_: Type, value: Any, data: Any) -> None:
     assert line(ValuePrinted(type_, value)) == f'{{"type": "value", "data": {data}}}'
 
 
-def test_maps():
+def test_maps() -> None:
     assert map_line(None, INT64, [(None, 5)], "@scalar") == (
         '{"type": "map", "data": {"@scalar": 5}}'
     )
@@ -119,7 +123,7 @@ def test_maps():
     )
 
 
-def test_averages_and_stats_are_of_type_stats():
+def test_averages_and_stats_are_of_type_stats() -> None:
     entries = [("a", 10), ("b", 20), ("c", 30), ("d", 40)]
     assert map_line(String(2), AvgType(), entries, top=2, div=10) == (
         '{"type": "stats", "data": {"@": {"c": 3, "d": 4}}}'
@@ -129,7 +133,7 @@ def test_averages_and_stats_are_of_type_stats():
     )
 
 
-def test_histograms():
+def test_histograms() -> None:
     type_ = HistType()
     entries = [(n, type_.histogram({type_.index(10 * n): 1})) for n in (1, 2, 3)]
     assert map_line(INT64, type_, entries, top=2) == (
@@ -146,7 +150,7 @@ def test_histograms():
     )
 
 
-def test_linear_histograms():
+def test_linear_histograms() -> None:
     type_ = LinearHistType(0, 100, 10)
     value = type_.histogram({type_.index(95): 1, type_.index(1000): 1})
     assert map_line(None, type_, [(None, value)], "@h") == (
@@ -155,7 +159,7 @@ def test_linear_histograms():
     )
 
 
-def test_time_series_leave_out_empty_intervals(monkeypatch):
+def test_time_series_leave_out_empty_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ENVIRONMENT, "boot_to_wall", lambda: 0, raising=False)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
@@ -168,7 +172,7 @@ def test_time_series_leave_out_empty_intervals(monkeypatch):
     )
 
 
-def test_what_the_trace_says_of_itself():
+def test_what_the_trace_says_of_itself() -> None:
     assert line(AttachedProbes(1)) == (
         '{"type": "attached_probes", "count": 1, "data": {"probes": 1}}'
     )
@@ -176,7 +180,7 @@ def test_what_the_trace_says_of_itself():
     assert RENDERER.output(TraceEnded()) == ""
 
 
-def test_errors_of_helpers_have_their_place():
+def test_errors_of_helpers_have_their_place() -> None:
     source = Source("stdin", f"{' ' * 86}x")
     event = HelperError("probe_read_user", -14, "Bad address", source.span(86, 87))
     assert line(event) == (
@@ -185,7 +189,7 @@ def test_errors_of_helpers_have_their_place():
     )
 
 
-def test_every_character_of_a_printf_is_quoted_as_other_strings_are():
+def test_every_character_of_a_printf_is_quoted_as_other_strings_are() -> None:
     text = "".join(map(chr, range(0x180))) + "\udc80\u2028\U0001f600"
     expected = f'{{"type": "printf", "data": {json_string(text)}}}\n'
     assert JsonRenderer.printf(text) == expected

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What events print as text, to the byte."""
 
+from __future__ import annotations
+
 import struct
 import time
+from typing import Any
 
 import pytest
 
@@ -44,20 +47,21 @@ from kcap.sema.types import (
     String,
     Struct,
     Tuple,
+    Type,
 )
 
 
 class Symbols:
     """Kernel symbols as a test wants them."""
 
-    def symbolize(self, address):
+    def symbolize(self, address: int) -> Any:
         return ("vfs_read", address - 0x1000) if 0x1000 <= address < 0x2000 else None
 
 
 class Stacks:
     """One stack."""
 
-    def read(self, map_name, stack_id):
+    def read(self, map_name: str, stack_id: int) -> Any:
         known = (map_name, stack_id) == ("stack_kernel_3", 7)
         return struct.pack("<3Q", 0x1004, 0x9999, 0) if known else b""
 
@@ -70,17 +74,17 @@ FOO = Struct(
 )  # fmt: skip
 
 
-def shown(type_, value):
+def shown(type_: Type, value: Any) -> Any:
     """What print() shows of a value."""
     return RENDERER.output(ValuePrinted(type_, value))
 
 
-def map_text(key, value_type, entries, name="@x", **options):
+def map_text(key: Any, value_type: Type, entries: Any, name: str = "@x", **options: Any) -> Any:
     """What print() shows of a map."""
     return RENDERER.output(MapPrinted(Map(name, key, value_type), entries, **options))
 
 
-def histogram(type_, *values):
+def histogram(type_: HistType | LinearHistType, *values: Any) -> Any:
     """The histogram of values."""
     counts: dict[int, int] = {}
     for value in values:
@@ -115,16 +119,16 @@ def histogram(type_, *values):
         (StackType(False, "raw", 3), (7, 0), "\n1004\n9999\n"),
     ],
 )  # fmt: skip
-def test_values(type_, value, text):
+def test_values(type_: Type, value: Any, text: str) -> None:
     assert shown(type_, value) == f"{text}\n"
 
 
-def test_a_map_without_keys_is_one_line():
+def test_a_map_without_keys_is_one_line() -> None:
     assert map_text(None, INT64, [(None, 5)]) == "@x: 5\n"
     assert map_text(None, CountType(), [(None, 3)], name="@") == "@: 3\n"
 
 
-def test_an_empty_map_without_keys_prints_zero():
+def test_an_empty_map_without_keys_prints_zero() -> None:
     assert map_text(None, INT64, [], name="@") == "@: 0\n"
     assert map_text(None, CountType(), [], name="@") == "@: 0\n"
     assert map_text(None, StatsType(), []) == "@x: { .count = 0, .average = 0, .total = 0 }\n"
@@ -132,19 +136,19 @@ def test_an_empty_map_without_keys_prints_zero():
     assert map_text(None, record, [], name="@") == "@: { .a = 0, .b = (0, ) }\n"
 
 
-def test_integer_maps_are_sorted_by_value_and_followed_by_an_empty_line():
+def test_integer_maps_are_sorted_by_value_and_followed_by_an_empty_line() -> None:
     entries = [("b", 3), ("a", 10), ("c", 3), ("d", -1)]
     assert map_text(String(16), INT64, entries) == ("@x[d]: -1\n@x[b]: 3\n@x[c]: 3\n@x[a]: 10\n\n")
 
 
-def test_other_maps_are_sorted_by_key():
+def test_other_maps_are_sorted_by_key() -> None:
     entries = [((2, "b"), "x"), ((1, "z"), "y"), ((2, "a"), "z")]
     assert map_text(Tuple((INT64, String(16))), String(16), entries) == (
         "@x[1, z]: y\n@x[2, a]: z\n@x[2, b]: x\n\n"
     )
 
 
-def test_top_and_div_of_averages():
+def test_top_and_div_of_averages() -> None:
     entries = [("a", 10), ("b", 20), ("c", 30), ("d", 40)]
     assert map_text(String(2), AvgType(), entries, name="@", top=2, div=10) == (
         "@[c]: 3\n@[d]: 4\n\n"
@@ -154,7 +158,7 @@ def test_top_and_div_of_averages():
     )
 
 
-def test_stats_of_keys():
+def test_stats_of_keys() -> None:
     entries = [("zsh", Stats(1, 10, 10)), ("curl", Stats(2, 2, 4))]
     assert map_text(String(16), StatsType(), entries, name="@s") == (
         "@s[curl]: { .count = 2, .average = 2, .total = 4 }\n"
@@ -162,7 +166,7 @@ def test_stats_of_keys():
     )
 
 
-def test_a_histogram_with_negative_values():
+def test_a_histogram_with_negative_values() -> None:
     value = histogram(HistType(), -1, 2, 3, 7, 20)
     assert map_text(None, HistType(), [(None, value)], name="@") == (
         "@:\n"
@@ -177,25 +181,25 @@ def test_a_histogram_with_negative_values():
     )
 
 
-def labels(type_, *values):
+def labels(type_: HistType | LinearHistType, *values: Any) -> Any:
     """The labels of a histogram's rows."""
     text = map_text(None, type_, [(None, histogram(type_, *values))])
     return [line[:16].rstrip() for line in text.splitlines()[1:] if line]
 
 
-def test_large_limits_have_units():
+def test_large_limits_have_units() -> None:
     assert labels(HistType(), 512) == ["[512, 1K)"]
     assert labels(HistType(), 10 << 30) == ["[8G, 16G)"]
     assert labels(HistType(), 2**62) == ["[4E, 8E)"]
 
 
-def test_fine_buckets_keep_whole_numbers():
+def test_fine_buckets_keep_whole_numbers() -> None:
     assert labels(HistType(3), 15, 16) == ["[15]", "[16, 18)"]
     assert labels(HistType(3), 1024) == ["[1024, 1152)"]
     assert labels(HistType(3), 8192) == ["[8K, 9K)"]
 
 
-def test_a_linear_histogram():
+def test_a_linear_histogram() -> None:
     type_ = LinearHistType(0, 10, 2)
     value = histogram(type_, 2, 3, 7, -1, 11)
     assert map_text(None, type_, [(None, value)], name="@") == (
@@ -211,7 +215,7 @@ def test_a_linear_histogram():
     )
 
 
-def test_histograms_of_keys_are_apart_by_one_empty_line():
+def test_histograms_of_keys_are_apart_by_one_empty_line() -> None:
     entries = [(3, histogram(HistType(), 1, 1)), (1, histogram(HistType(), 1))]
     bar = "@" * 52
     assert map_text(INT64, HistType(), entries, name="@p") == (
@@ -219,20 +223,20 @@ def test_histograms_of_keys_are_apart_by_one_empty_line():
     )
 
 
-def test_top_of_histograms_keeps_the_last():
+def test_top_of_histograms_keeps_the_last() -> None:
     entries = [(n, histogram(HistType(), n * 10)) for n in (1, 2, 3)]
     text = map_text(INT64, HistType(), entries, name="@", top=2)
     assert [line for line in text.splitlines() if line.startswith("@[")] == ["@[2]:", "@[3]:"]
 
 
-def test_stack_keys_stand_on_lines_of_their_own():
+def test_stack_keys_stand_on_lines_of_their_own() -> None:
     type_ = StackType(False, "bpftrace", 3)
     assert map_text(type_, CountType(), [((7, 0), 2)], name="@") == (
         "@[\n    vfs_read+4\n    0x9999\n]: 2\n\n"
     )
 
 
-def test_a_time_series_is_a_chart(monkeypatch):
+def test_a_time_series_is_a_chart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ENVIRONMENT, "boot_to_wall", lambda: 0, raising=False)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
@@ -255,17 +259,17 @@ def test_a_time_series_is_a_chart(monkeypatch):
     )
 
 
-def test_printf_and_other_text_is_printed_as_it_is():
+def test_printf_and_other_text_is_printed_as_it_is() -> None:
     assert RENDERER.output(Printf("a\n", Format("a\n", []), b"")) == "a\n"
     assert RENDERER.output(TextPrinted("time", "10:00:00\n")) == "10:00:00\n"
 
 
-def test_values_of_a_printf_are_decoded_on_demand():
+def test_values_of_a_printf_are_decoded_on_demand() -> None:
     event = Printf("1 x", Format("%d %s", [INT32, String(4)]), b"\x01\0\0\0x\0\0\0")
     assert event.values == (1, "x")
 
 
-def test_the_start_and_the_end_of_a_trace():
+def test_the_start_and_the_end_of_a_trace() -> None:
     assert RENDERER.output(AttachedProbes(1)) == "Attached 1 probe\n"
     assert RENDERER.output(AttachedProbes(2)) == "Attached 2 probes\n"
     assert RENDERER.output(TraceEnded()) == "\n\n"
@@ -276,7 +280,7 @@ SCRIPT = Source("stdin", 'begin { errorf("Something bad with args: %d, %s", 10, 
 CALL = SCRIPT.span(8, 61)
 
 
-def test_messages_have_their_place_and_the_line():
+def test_messages_have_their_place_and_the_line() -> None:
     assert place(CALL) == "stdin:1:9-62"
     assert excerpt(CALL) == f"{SCRIPT.text}\n{' ' * 8}{'~' * 53}\n"
     text = RENDERER.message(Message("error", "Something bad with args: 10, arg2", CALL))
@@ -284,13 +288,13 @@ def test_messages_have_their_place_and_the_line():
     assert RENDERER.output(Message("error", "x", CALL)) == ""
 
 
-def test_warnings_can_be_turned_off():
+def test_warnings_can_be_turned_off() -> None:
     quiet = TextRenderer(ENVIRONMENT, warnings=False)
     assert quiet.message(Message("warning", "w", CALL)) == ""
     assert quiet.message(Message("error", "e", CALL)) != ""
 
 
-def test_errors_of_helpers_name_the_helper():
+def test_errors_of_helpers_name_the_helper() -> None:
     source = Source("stdin", 'i:ms:100 { @[1] = 1; printf("%d\\n", @[2]); exit(); }')
     event = HelperError(
         "map_lookup_elem", 0, "Can't lookup map element because it does not exist.",
@@ -304,7 +308,7 @@ def test_errors_of_helpers_name_the_helper():
     )
 
 
-def test_losses_are_counted():
+def test_losses_are_counted() -> None:
     assert RENDERER.message(Lost(3)) == "Lost 3 events\n"
     assert (
         RENDERER.message(Lost(1, "packet", "fentry:ip_rcv")) == "Lost 1 packets at fentry:ip_rcv\n"
@@ -312,11 +316,11 @@ def test_losses_are_counted():
     assert "WARNING: Map full; can't update element." in RENDERER.message(Lost(1, "map", "@a"))
 
 
-def test_small_integers_are_numbers():
+def test_small_integers_are_numbers() -> None:
     assert shown(UINT8, 1) == "1\n"
 
 
-def test_a_message_from_a_macro_shows_every_call_on_the_way_to_it():
+def test_a_message_from_a_macro_shows_every_call_on_the_way_to_it() -> None:
     source = Source("stdin", 'macro bad() { errorf("no"); } begin { bad(); }')
     inside = MacroSpan(source, 14, 26, source.span(38, 43))
     assert RENDERER.message(Message("error", "no", inside)) == (
@@ -330,7 +334,7 @@ def test_a_message_from_a_macro_shows_every_call_on_the_way_to_it():
 
 
 @pytest.mark.parametrize("key_type", [INT64, UINT64, INT8, INT32])
-def test_maps_of_integers_are_sorted_by_value_then_by_key(key_type):
+def test_maps_of_integers_are_sorted_by_value_then_by_key(key_type: Type) -> None:
     entries = [(3, 7), (1, 9), (2, 7), (-4, 7), (5, -1)]
     values = [value for _, value in entries]
     data = [key.to_bytes(key_type.size, "little", signed=True) for key, _ in entries]
@@ -344,7 +348,7 @@ def test_maps_of_integers_are_sorted_by_value_then_by_key(key_type):
     assert shown == "".join(f"@x[{key}]: {value}\n" for value, key in wanted) + "\n"
 
 
-def test_dividing_a_map_of_integers_divides_each():
+def test_dividing_a_map_of_integers_divides_each() -> None:
     map_ = Map("@x", UINT64, CountType())
     shown = TextRenderer(Environment(Config())).output(MapPrinted(map_, [(1, 7), (2, 30)], div=3))
     assert shown == "@x[1]: 2\n@x[2]: 10\n\n"

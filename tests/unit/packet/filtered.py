@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 from unittest import mock
 
 from kcap.codegen.compile import Compiled, compile_script
@@ -84,7 +85,7 @@ class Interpreter:
     """libpcap's own interpreter of classic BPF."""
 
     def __init__(self, program: Sequence[Instruction]) -> None:
-        insn = BpfProgram._fields_[1][1]._type_  # type: ignore[attr-defined]
+        insn: Any = BpfProgram._fields_[1][1]._type_
         self._insns = (insn * len(program))(*(tuple(each) for each in program))
         self._program = BpfProgram(len(program), self._insns)
         self._run = library().pcap_offline_filter

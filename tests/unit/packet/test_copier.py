@@ -23,7 +23,7 @@ from kcap.errors import FileError
 from kcap.functions import skb_record as layout
 from kcap.kernel.errors import SyscallError
 from kcap.kernel.perf import PerfRing
-from kcap.packet import copier, copy_loop, pcapng, sink
+from kcap.packet import copier, copy_loop, sink
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.record import Names, Site
 from kcap.packet.rotation import RotatingFile, Rotation
@@ -125,8 +125,8 @@ def capture(
     limit: int = 0,
 ) -> tuple[dict[str, bytes], list[str], dict[int, sink.SiteStats]]:
     """Write the traffic; the files, the summary and the figures."""
-    monkeypatch.setattr(pcapng.os, "urandom", lambda count: b"\x5a" * count)
-    monkeypatch.setattr(sink.time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    monkeypatch.setattr("kcap.packet.pcapng.os.urandom", lambda count: b"\x5a" * count)
+    monkeypatch.setattr("kcap.packet.sink.time.time_ns", lambda: 1_700_000_000_000_000_000)
     directory.mkdir()
     monkeypatch.chdir(directory)
     kernels = [Kernel(cpu) for cpu in range(3)]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrHopByHop
@@ -12,7 +14,7 @@ from scapy.layers.vxlan import VXLAN
 from kcap.packet import linktype
 from kcap.packet.headers import changes, layers
 
-MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
+MACS: dict[str, Any] = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 INNER = IP(src="10.0.0.1", dst="10.0.0.2", ttl=64, id=7) / TCP(sport=4000, dport=80, flags="PA")
 OUTER = IP(src="192.0.2.1", dst="192.0.2.2", ttl=63, id=9)
 FRAME = Ether(**MACS) / INNER

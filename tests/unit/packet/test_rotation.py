@@ -128,12 +128,12 @@ def test_statistics_are_those_of_each_file(tmp_path: Path) -> None:
         losses.update({one.interface.name: one.dropped for one in each.statistics})
     assert losses == {"veth0": 120, "lo": 0, "silent": 2}
     assert all(one.statistics[0].dropped for one in found[:2])
-    for each, one in zip(files, found, strict=True):
-        said = subprocess.run(["capinfos", each], capture_output=True, text=True, check=True).stdout
+    for path, one in zip(files, found, strict=True):
+        said = subprocess.run(["capinfos", path], capture_output=True, text=True, check=True).stdout
         assert f"Number of packets:   {len(one.packets)}\n" in said
         assert f"Number of interfaces in file: {len(one.statistics)}\n" in said
         assert said.count("Number of stat entries = 1") == len(one.statistics)
-        assert readers.tshark_complaints(each) == []
+        assert readers.tshark_complaints(path) == []
 
 
 def test_last_of_so_many_files_has_its_statistics(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kcap.functions import skb_record as layout
 from kcap.functions.pcap_filter import (
     DLT_EN10MB,
     FilterError,
@@ -176,7 +177,7 @@ def test_tag_is_seen_up_to_6_1_and_a_stale_one_is_not() -> None:
 
 
 def test_frame_at_eth_type_trans_starts_at_its_mac_header() -> None:
-    skb = s.sent(UDP4, mac=s.layout.MAC_UNSET, network=0)
+    skb = s.sent(UDP4, mac=layout.MAC_UNSET, network=0)
     assert matches(compiled("udp port 4001", function="eth_type_trans"), skb)
     assert not matches(compiled("udp port 4001"), skb)
 
@@ -322,6 +323,7 @@ def test_diagnostic_points_into_the_script() -> None:
         compiled("tcp prot 80")
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.title == "libpcap does not take this packet filter: syntax error"
+    assert diagnostic.span is not None
     assert diagnostic.span.text == "prot"
 
 

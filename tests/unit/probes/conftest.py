@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from frozen_machine import point, write_machine
 
 from kcap.probes.registry import Resolver
 from kcap.probes.system import System
 from kcap.sema.probe import ProbeContext
+from unit.probes.frozen_machine import point, write_machine
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from struct import pack
 from typing import Any
 
 import pytest
-from frozen_machine import point
 
 from kcap.kernel import uapi
 from kcap.lang.diagnostic import Diagnostic, ScriptError
@@ -21,9 +20,10 @@ from kcap.probes.demangle import matches_demangled
 from kcap.probes.registry import Resolver, probe_type
 from kcap.probes.system import System
 from kcap.symbols.demangle import demangled
+from unit.probes.frozen_machine import point
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "symbols"))
-from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
+from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
 
 FUNCTIONS = [
     ("first", TEXT_ADDRESS + 0x10, 0x20),

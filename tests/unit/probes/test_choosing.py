@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from frozen_machine import point
 
 from kcap.errors import UsageError
 from kcap.probes.registry import Resolver
 from kcap.probes.system import Mode, System
+from unit.probes.frozen_machine import point
 
 
 def chosen(machine: dict[str, Any], text: str, pattern: str) -> list[str]:

@@ -7,7 +7,6 @@ import signal
 from typing import Any
 
 import pytest
-from frozen_machine import point
 
 from kcap.kernel import uapi
 from kcap.lang.diagnostic import Diagnostic, ScriptError
@@ -18,6 +17,7 @@ from kcap.probes.registry import Resolver, probe_type, probe_types
 from kcap.probes.system import System
 from kcap.probes.timers import Rate
 from kcap.sema.types import Array, Enum, Integer, Pointer
+from unit.probes.frozen_machine import point
 
 
 def refused(system: System, text: str) -> Diagnostic:

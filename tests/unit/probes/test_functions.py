@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from frozen_machine import point
 
 from kcap import btf as b
 from kcap.btf.build import BtfBuilder
@@ -24,6 +23,7 @@ from kcap.probes.registry import Resolver, probe_type
 from kcap.probes.system import System
 from kcap.sema.kerneltypes import KernelTypes
 from kcap.sema.types import Pointer, Struct
+from unit.probes.frozen_machine import point
 
 
 def names(contexts: list[Any]) -> list[str]:
@@ -227,6 +227,7 @@ def test_many_functions_are_served_by_registers_where_only_kprobes_can_be_many(
     assert context.attach_type == uapi.BPF_TRACE_KPROBE_MULTI
     assert context.extra["slot_places"][:3] == (112, 104, 96)  # di, si, dx of struct pt_regs
     assert [f[0] for f in fields(context.args)] == ["file", "buf", "count"]
+    assert context.args is not None
     assert not any(getattr(f.type, "tracked", False) for f in context.args.all_fields())
 
 
@@ -527,5 +528,7 @@ def test_slots_of_pointers_that_5_10_refuses_to_load_are_read_by_a_helper(
     }
     proto = w.func_proto(0, [b.Param("first", long_), b.Param("p", w.pointer(targets[target]))])
     btf = b.Btf(w.to_bytes(), None, "vmlinux")
-    found = args.prototype(KernelTypes(btf), btf, btf.type(proto), "f")
+    function = btf.type(proto)
+    assert isinstance(function, b.FuncProto)
+    found = args.prototype(KernelTypes(btf), btf, function, "f")
     assert found.helper_slots == (frozenset({8}) if by_helper else frozenset())

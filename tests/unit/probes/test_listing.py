@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from frozen_machine import point
 
 from kcap.probes.listing import list_points, list_probes, split_search
 from kcap.probes.system import System
+from unit.probes.frozen_machine import point
 
 
 def listed(system: System, search: str, verbose: bool = False) -> list[str]:

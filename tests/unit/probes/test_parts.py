@@ -8,7 +8,6 @@ from fnmatch import translate
 from typing import Any
 
 import pytest
-from frozen_machine import point
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from kcap.probes.renames import renames, successors
 from kcap.probes.system import System
 from kcap.probes.traceable import TraceableFunctions
 from kcap.probes.watchpoint import Watched
+from unit.probes.frozen_machine import point
 
 TEXT = st.text("ab_*", max_size=8)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sema_support import FUNCTIONS, Resolver, body, check, error, mini_btf, where
 
 from kcap.lang.diagnostic import Diagnostics
 from kcap.lang.parser import parse
@@ -18,6 +17,7 @@ from kcap.sema.constants import uapi_constant, uapi_names
 from kcap.sema.kerneltypes import KernelTypes
 from kcap.sema.preprocess import active_definitions
 from kcap.sema.types import Field, Struct
+from unit.sema.sema_support import FUNCTIONS, Resolver, body, check, error, mini_btf, where
 
 
 def access(script: str) -> tuple[Field, str]:

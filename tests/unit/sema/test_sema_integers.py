@@ -6,12 +6,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sema_support import body, error, warnings, where
 
 from kcap.sema import tree
 from kcap.sema.conversion import integer_fits, literal_type, promote
 from kcap.sema.fold import FoldError, fold, invert, negate
 from kcap.sema.types import INT8, INT64, UINT64, Integer
+from unit.sema.sema_support import body, error, warnings, where
 
 INTEGERS = st.builds(Integer, st.sampled_from([1, 2, 4, 8]), st.booleans(), st.booleans())
 

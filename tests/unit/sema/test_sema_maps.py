@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from sema_support import body, check, error, errors, warnings, where
-
 from kcap.sema import tree
+from unit.sema.sema_support import body, check, error, errors, warnings, where
 
 
 def test_keys_and_values_grow() -> None:

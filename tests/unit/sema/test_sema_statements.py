@@ -4,7 +4,16 @@
 from __future__ import annotations
 
 import pytest
-from sema_support import (
+
+from kcap.errors import UsageError
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
+from kcap.sema import tree
+from kcap.sema.analyzer import analyze
+from kcap.sema.config import Config, from_environment
+from kcap.sema.kerneltypes import KernelTypes
+from kcap.sema.suggest import nearest
+from unit.sema.sema_support import (
     FUNCTIONS,
     Resolver,
     body,
@@ -15,15 +24,6 @@ from sema_support import (
     warnings,
     where,
 )
-
-from kcap.errors import UsageError
-from kcap.lang.parser import parse
-from kcap.lang.source import Source
-from kcap.sema import tree
-from kcap.sema.analyzer import analyze
-from kcap.sema.config import Config, from_environment
-from kcap.sema.kerneltypes import KernelTypes
-from kcap.sema.suggest import nearest
 
 
 def test_a_range_includes_its_start_and_its_bounds_have_one_type() -> None:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from sema_support import check, error, where
 
 from kcap.sema import tree
 from kcap.sema.types import Pointer, Type
+from unit.sema.sema_support import check, error, where
 
 CAST = "$p = (struct sk_buff *)arg0;"
 

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from sema_support import body, error, errors, warnings, where
-
 from kcap.sema import tree
+from unit.sema.sema_support import body, error, errors, warnings, where
 
 
 def test_a_variable_of_an_inner_block_is_not_known_after_it() -> None:

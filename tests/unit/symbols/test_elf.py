@@ -6,12 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
 
 from kcap.errors import FileError
 from kcap.symbols.elf import ElfFile, ElfSymbol
 from kcap.symbols.process import Mapping, ProcessSymbols, UserSymbol, parse_maps
 from kcap.symbols.usdt import Argument, UsdtProbe, parse_arguments, read_probes
+from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
 
 FUNCTIONS = [
     ("main", TEXT_ADDRESS + 0x100, 0x40),

@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf
 
 from kcap.kernel.mapping_events import Executed, Forked, Mapped
 from kcap.symbols import process
 from kcap.symbols.process import ProcessSymbols
+from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf
 
 START = 0x7F0000000000
 

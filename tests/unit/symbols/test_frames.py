@@ -77,7 +77,7 @@ def test_a_function_of_its_own_is_told_with_its_line(program: Path) -> None:
 
 def test_units_are_found_without_a_table_of_addresses(program: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
-    command = ["objcopy", "--remove-section=.debug_aranges", program, bare]
+    command = ["objcopy", "--remove-section=.debug_aranges", str(program), str(bare)]
     subprocess.run(command, check=True)
     names = [frame.name for frame in SourceFrames(str(bare)).find(place_of_nops(bare))]
     assert names == ["inner", "outer", "host"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from elf_maker import TEXT_ADDRESS, elf
-
 from kcap.symbols.process import ProcessSymbols, UserSymbol
+from unit.symbols.elf_maker import TEXT_ADDRESS, elf
 
 FUNCTIONS = [("test", TEXT_ADDRESS + 0x20, 0x10)]
 FIXED, RELOCATABLE = 2, 3

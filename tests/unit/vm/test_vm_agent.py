@@ -57,7 +57,8 @@ class LocalGuest(Guest):
 
 @pytest.fixture
 def guest() -> Iterator[LocalGuest]:
-    with LocalGuest() as guest:
+    guest = LocalGuest()
+    with guest:
         yield guest
 
 

@@ -11,7 +11,7 @@ from kcap.vm.cpio import Archive
 
 def entries(archive: bytes) -> list[tuple[str, int, bytes]]:
     """Read an archive: name, mode and content of each entry up to the trailer."""
-    found = []
+    found: list[tuple[str, int, bytes]] = []
     at = 0
     while True:
         assert archive[at : at + 6] == b"070701"

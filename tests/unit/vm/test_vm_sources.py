@@ -130,7 +130,7 @@ def test_what_is_missing_is_named_with_package_and_reason(
 ) -> None:
     row = ("no-such-program", "some-package", "does something")
     monkeypatch.setattr(qemu, "REQUIREMENTS", (*qemu.REQUIREMENTS, row))
-    monkeypatch.setattr(qemu.shutil, "which", lambda name, path=None: name != row[0] or None)
+    monkeypatch.setattr("kcap.vm.qemu.shutil.which", lambda name, path=None: name != row[0] or None)
     with pytest.raises(RequirementError) as caught:
         qemu.check_requirements()
     assert str(caught.value).endswith("no-such-program (does something)")
@@ -193,7 +193,7 @@ def test_what_is_mounted_over_is_hidden_not_gone(
         status[2] += path.endswith("/venv")  # another device
         return os.stat_result(status)
 
-    monkeypatch.setattr(agent.os, "lstat", lstat)
+    monkeypatch.setattr("kcap.vm.agent.os.lstat", lstat)
     hidden: list[str] = []
     assert agent.walk(str(tmp_path), hidden) == [(f"{tmp_path}/file", "file")]
     assert hidden == ["venv"]

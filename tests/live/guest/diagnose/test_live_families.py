@@ -17,6 +17,7 @@ from kcap.lang.diagnostic import Diagnostic
 from kcap.records import replace
 from kcap.session.features import probe_features
 from kcap.session.programs import LoadedScript
+from kcap.session.script import Checked
 from support.mistakes import Mistaken, compile_with_mistakes
 
 KPROBE, FENTRY = "kprobe:icmp_rcv", "fentry:icmp_rcv"
@@ -209,7 +210,7 @@ def script() -> str:
 
 
 @pytest.fixture(scope="module")
-def compiled() -> tuple[Mistaken, Compiled, Compiled]:
+def compiled() -> tuple[Checked, Compiled, Compiled]:
     import llvmlite.binding  # noqa: F401 - loaded once, so that each compiler need not
 
     checked = compile_with_mistakes(script())

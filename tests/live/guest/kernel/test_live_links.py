@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from handmade import COUNTER, TARGET, TYPED_TARGET, counting, storing_cookie, trigger, value
 
 from kcap.btf import Btf, Func, Typedef
 from kcap.kernel import features, links, uapi
@@ -22,6 +21,15 @@ from kcap.kernel.spec import ProgramSpec
 from kcap.kernel.tracefs import Tracefs
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.process import ProcessSymbols
+from live.guest.kernel.handmade import (
+    COUNTER,
+    TARGET,
+    TYPED_TARGET,
+    counting,
+    storing_cookie,
+    trigger,
+    value,
+)
 
 KPROBE = uapi.BPF_PROG_TYPE_KPROBE
 

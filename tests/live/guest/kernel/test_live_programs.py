@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from handmade import COUNTER, counting
 
 from kcap.kernel import asm, features, uapi
 from kcap.kernel.collection import Collection
 from kcap.kernel.errors import CUT, VerifierError
 from kcap.kernel.programs import Program
 from kcap.kernel.spec import CollectionSpec, FunctionSpec, MapSpec, ProgramSpec
+from live.guest.kernel.handmade import COUNTER, counting
 
 KPROBE = uapi.BPF_PROG_TYPE_KPROBE
 

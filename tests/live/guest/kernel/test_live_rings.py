@@ -7,14 +7,13 @@ import time
 from mmap import PAGESIZE
 from struct import unpack
 
-from handmade import TARGET, trigger
-
 from kcap.kernel import asm, clock, links, uapi
 from kcap.kernel.collection import Collection
 from kcap.kernel.helpers import Helper
 from kcap.kernel.perf import PerfReader
 from kcap.kernel.ringbuf import RingReader
 from kcap.kernel.spec import CollectionSpec, MapSpec, ProgramSpec, Relocation
+from live.guest.kernel.handmade import TARGET, trigger
 
 RINGS = MapSpec("ring", uapi.BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 0)
 RING = MapSpec("ring", uapi.BPF_MAP_TYPE_RINGBUF, 0, 0, PAGESIZE)

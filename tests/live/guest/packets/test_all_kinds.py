@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import all_kinds as world
 import pytest
 
 from kcap.probes.system import System
+from live.guest.packets import all_kinds as world
 from support import frames, pcapng
 from support.introduced import number
 from support.net import wait_until
@@ -131,12 +131,12 @@ def kind_of(data: bytes) -> str:
 
 def script(path: Path, system: System) -> tuple[str, dict[str, str]]:
     """The script, and the function of each site on this kernel."""
+    functions = system.functions
+    assert functions is not None
     sites, probes = {}, []
     for site, (choices, argument) in PROBES.items():
         probe = next(
-            one
-            for one in choices
-            if one.startswith("raw") or one.partition(":")[2] in system.functions
+            one for one in choices if one.startswith("raw") or one.partition(":")[2] in functions
         )
         sites[site] = probe.rpartition(":")[2]
         probes.append(f'{probe} {{ skboutput("{path}", args.{argument}, 65535, 0); }}')

@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import packet_traffic as traffic
 import pytest
-from packet_traffic import LIMIT, Packet, number_of
 
 from kcap.probes.system import System
+from live.guest.packets import packet_traffic as traffic
+from live.guest.packets.packet_traffic import LIMIT, Packet, number_of
 from support.net import TSO, Network
 from support.taps import Capture, Read, Seen, Tap, read_capture
 from support.tracing import Running
@@ -47,12 +48,12 @@ FIRST_SUPER, FIRST_BACKLOG, FIRST_TAP, STREAM, JOINED = 2000, 3000, 4000, 5000, 
 
 def script(directory: Path, system: System) -> str:
     """Return the script for what this kernel has."""
+    functions = system.functions
+    assert functions is not None
     probes = []
     for site, choices in SITES.items():
         probe = next(
-            one
-            for one in choices
-            if one.startswith("raw") or one.partition(":")[2] in system.functions
+            one for one in choices if one.startswith("raw") or one.partition(":")[2] in functions
         )
         skb = f"args.{ARGUMENT.get(site, 'skb')}"
         files = [f"{site}.pcap", *(["some.pcapng"] if site in BOTH else [])]
@@ -310,7 +311,8 @@ def test_scapy_reads_interfaces_and_probes_from_the_pcapng_file(result: Result) 
     names: Counter[str] = Counter()
     comments: Counter[str] = Counter()
     with RawPcapNgReader(str(result.directory / "some.pcapng")) as reader:
-        for data, meta in reader:
+        for data, read in reader:
+            meta: Any = read
             names[meta.ifname.decode()] += 1
             comment = (meta.comments[0] if hasattr(meta, "comments") else meta.comment).decode()
             comments[comment.split()[0]] += 1

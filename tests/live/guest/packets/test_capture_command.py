@@ -150,14 +150,14 @@ def test_stream_carries_packets_while_the_capture_runs(network: Network, tmp_pat
         assert process.stdout is not None
         assert process.stderr is not None
         assert b"capturing at rawtracepoint:netif_receive_skb" in process.stderr.readline()
-        data = bytearray()
+        data, out = bytearray(), process.stdout.fileno()
         network.udp(b"first")
         while b"first" not in data:  # the capture goes on: nothing but the tick flushes
-            data += process.stdout.read1()
+            data += os.read(out, 1 << 16)
         assert process.poll() is None
         network.udp(b"second")
         while b"second" not in data:
-            data += process.stdout.read1()
+            data += os.read(out, 1 << 16)
         process.terminate()
         data += process.stdout.read()
         said = process.stderr.read().decode()

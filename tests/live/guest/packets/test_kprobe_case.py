@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import packet_traffic as traffic
 import pytest
 
 from kcap.cli.main import main
 from kcap.probes.system import System
+from live.guest.packets import packet_traffic as traffic
 from support.bpf_objects import bpf_objects, left_behind
 from support.net import Network
 from support.taps import read_capture

@@ -12,13 +12,13 @@ import sys
 import time
 
 import pytest
-from counting import attached, resolve
 
 from kcap.kernel import features
 from kcap.probes.iterator import run_iterator
 from kcap.probes.listing import list_probes
 from kcap.probes.problems import NoMatchError
 from kcap.probes.system import Mode, System
+from live.guest.probes.counting import attached, resolve
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from counting import attached
 
 import kcap
 from kcap.output.text import TextRenderer
 from kcap.probes.listing import list_probes
 from kcap.probes.system import System
+from live.guest.probes.counting import attached
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "unit" / "symbols"))
-from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
+from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
 
 NOP, RETURN = b"\x90", b"\xc3"
 BASE = 0x402000

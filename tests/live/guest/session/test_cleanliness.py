@@ -100,7 +100,12 @@ def ended(
     # Kill it while it writes.
     path = directories[signal.SIGKILL] / "c.pcap"
     stop = threading.Event()
-    flood = threading.Thread(target=lambda: [ping(network, 1, 1400) for _ in iter(stop.is_set, 1)])
+
+    def flood_until_stopped() -> None:
+        while not stop.is_set():
+            ping(network, 1, 1400)
+
+    flood = threading.Thread(target=flood_until_stopped)
     flood.start()
     try:
         size, deadline = path.stat().st_size, time.monotonic() + PATIENCE
