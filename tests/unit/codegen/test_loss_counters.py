@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from script_machine import compiled, run
-
 from kcap.codegen.module import LOST
+from unit.codegen.script_machine import compiled, run
 
 
 def test_the_counters_are_parts_of_one_value() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcap.codegen.module import LOST_AT, STATE
+from kcap.codegen.module import LOST
 from kcap.functions import skb_emit
 from kcap.functions import skb_record as layout
 from kcap.packet.frame import finish
@@ -140,7 +140,7 @@ def test_full_ring_is_counted() -> None:
     machine.full = True
     machine.run(SKB)
     assert machine.samples == []
-    counter = machine.values[STATE] + LOST_AT
+    counter = machine.values[LOST]
     assert machine.memory.read(counter, 8) == (1).to_bytes(8, "little")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kcap.codegen.module import LOST_AT, STATE
+from kcap.codegen.module import LOST
 from kcap.functions import skb_record as layout
 from kcap.functions.registry import all_functions
 from kcap.functions.skb_emit import LINEAR_MAX
@@ -63,7 +63,7 @@ def test_a_full_ring_is_counted() -> None:
     machine = machine_for(s.received(UDP4), made=made)
     machine.full = True
     machine.run(SKB)
-    counter = machine.values[STATE] + LOST_AT
+    counter = machine.values[LOST]
     assert machine.memory.read(counter, 8) == (1).to_bytes(8, "little")
 
 
