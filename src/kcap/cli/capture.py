@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
+from kcap.cli.signals import ended_by_signals
 from kcap.errors import UsageError
 from kcap.records import replace
 
@@ -199,7 +199,7 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
     with (
         contextlib.suppress(StreamClosedError),
         Capture(request) as capture,
-        signals(capture),
+        ended_by_signals(capture.stop),
     ):
         if arguments.verbose > 1:
             print(capture.script, end="", file=sys.stderr)
@@ -268,23 +268,3 @@ def summary_lines(stats: Sequence[PlaceStats]) -> list[str]:
                                                zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]  # fmt: skip
-
-
-@contextlib.contextmanager
-def signals(capture: Capture) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the capture in order; a second one ends it at once."""
-    received = 0
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal received
-        received += 1
-        if received > 1:
-            raise KeyboardInterrupt
-        capture.stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
-from kcap.cli.capture import signals
+from kcap.cli.signals import ended_by_signals
 from kcap.records import replace
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def main(argv: Sequence[str]) -> int:
 
     each = arguments.lines or arguments.stack or arguments.json or bool(arguments.count)
     each = (each or not sys.stdout.isatty()) and not arguments.quiet
-    with Drops(request, each=each, stacks=arguments.stack) as drops, signals(drops):
+    with (
+        Drops(request, each=each, stacks=arguments.stack) as drops,
+        ended_by_signals(drops.stop),
+    ):
         drops.attach()
         print("counting dropped packets; Ctrl-C ends", file=sys.stderr, flush=True)
         drops.trace.on_tick = _Tick(drops, arguments, table=not each)

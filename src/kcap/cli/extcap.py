@@ -135,7 +135,7 @@ def _request(arguments: argparse.Namespace, descriptor: int) -> CaptureRequest:
 
 def _capture(arguments: argparse.Namespace) -> int:
     """Capture into the pipe until the reader leaves or a signal comes."""
-    from kcap.cli.capture import signals
+    from kcap.cli.signals import ended_by_signals
     from kcap.packet.stream import StreamClosedError
     from kcap.session.capture import Capture
 
@@ -156,7 +156,7 @@ def _capture(arguments: argparse.Namespace) -> int:
         with (
             contextlib.suppress(StreamClosedError),
             Capture(_request(arguments, fifo)) as capture,
-            signals(capture),
+            ended_by_signals(capture.stop),
         ):
             capture.attach()
             for _ in capture:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
-from kcap.cli.capture import signals
+from kcap.cli.signals import ended_by_signals
 
 if TYPE_CHECKING:
     import argparse
@@ -88,7 +88,7 @@ def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:
         # What cannot be written is to be said before, not after.
         page = stack.enter_context(OutputFile(arguments.html)) if arguments.html else None
         follow = stack.enter_context(Follow(request))
-        stack.enter_context(signals(follow))
+        stack.enter_context(ended_by_signals(follow.stop))
         if arguments.verbose:
             print(follow.script, end="", file=sys.stderr)
         follow.attach()

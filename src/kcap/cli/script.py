@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from kcap.cli import options
 from kcap.cli.errors import as_bpftrace, choose_format, print_diagnostics, print_error
 from kcap.cli.progress import ProgressLine
+from kcap.cli.signals import ended_by_signals
 from kcap.errors import FileError, UnknownOptionError, UsageError
 
 if TYPE_CHECKING:
@@ -186,7 +186,10 @@ def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) ->
     from kcap.functions.events import AttachedProbes
 
     with _output(arguments) as output:
-        with preparation.trace(checked, packets=False) as trace, _signals(trace):
+        with (
+            preparation.trace(checked, packets=False) as trace,
+            ended_by_signals(trace.stop, trace.signals, trace.signalled),
+        ):
             renderer = _renderer(trace, arguments)
             trace.attach()
             gc.freeze()  # what a start made stays
@@ -264,27 +267,3 @@ def _output(arguments: Arguments) -> Iterator[Writer]:
         yield Writer(fd, buffering, arguments.output)
     finally:
         os.close(fd)
-
-
-@contextmanager
-def _signals(trace: Trace) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the trace in order; a second one ends it at once."""
-    received = 0
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal received
-        received += 1
-        if received > 1:
-            raise KeyboardInterrupt
-        trace.stop()
-
-    before: dict[int, Any] = {
-        number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    for wanted in trace.signals:
-        before[wanted] = signal.signal(wanted, lambda number, _: trace.signalled(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
