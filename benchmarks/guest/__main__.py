@@ -2,12 +2,16 @@
 """kcap and its peers, in turn on the same work, in one guest: a table of ratios, and JSON.
 
 Boots a guest (docs/guests.md) with bpftrace of Debian forky beside kcap, runs each piece of work
-with each of them in turn (A B A B), and prints medians, the spread and ratios. The guest's clock
-moves on by a nanosecond with each instruction (and with the time that it waits idle), so that
-results depend neither on what else this machine does nor on the emulator's ways: "1 s" is 10⁹
-instructions. ``--clock wall`` takes time as it passes, by KVM where that works::
+with each of them, round after round (A B A B), and prints medians, the spread and ratios. The
+guest's clock moves on by a nanosecond with each instruction (and with the time that it waits
+idle), so that results depend neither on what else this machine does nor on the emulator's ways:
+"1 s" is 10⁹ instructions. ``--clock wall`` takes time as it passes, by KVM where that works::
 
-    python -m benchmarks.guest [--kernel 6.12] [--rounds 5] [--groups start,event] [--json FILE]
+    python -m benchmarks.guest [--kernel 6.12] [--rounds 3] [--minutes 25] [--groups start,event]
+
+No round begins that would not end within ``--minutes``, judged by the longest so far. The results
+go to ``benchmarks/results/KERNEL.json`` (``--json``) after every round; ``tools/update_docs.py``
+makes the tables of docs/performance.md from the files that are there.
 
 ``--peer NAME=COMMAND`` adds a tracer that takes scripts as ``-e SCRIPT``, from a directory given
 by ``--share``. ``--inside`` measures on the machine that it is started on, as root: hardware of
@@ -22,14 +26,22 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.guest.peers import BPFTRACE_ROOT
 
+if TYPE_CHECKING:
+    from benchmarks.guest.rows import Case
+    from benchmarks.guest.tracers import Tracer
+
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks/results"
 IN_GUEST = "/mnt/benchmarks"
-GROUPS = ("start", "event", "reader", "scale")
+#: Cold starts come last: they empty the page cache.
+GROUPS = ("start", "event", "reader", "packets", "scale", "cold start")
 
 
 def parse() -> argparse.Namespace:
@@ -38,14 +50,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kernel", default="6.12")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--clock", choices=("counted", "wall"), default="counted", help="see above")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="at most")
+    parser.add_argument("--minutes", type=float, default=25, help="see above")
     parser.add_argument("--groups", default=",".join(GROUPS))
     parser.add_argument("--case", default="", help="only cases that this matches (re)")
     parser.add_argument("--most-fentry", type=int, default=1000, help="functions, for scale")
-    parser.add_argument("--json", type=Path, help="default: build/bench-KERNEL.json")
+    parser.add_argument("--json", type=Path, help="default: see above")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--share", action="append", default=[], metavar="DIR")
     parser.add_argument("--inside", action="store_true", help="measure on this machine")
+    parser.add_argument("--turn", type=int, help="only this round (with --inside)")
     return parser.parse_args()
 
 
@@ -55,16 +69,14 @@ def outside(arguments: argparse.Namespace) -> int:
     from kcap.vm.guest import Guest
     from kcap.vm.sources import Share, share
 
-    target = arguments.json or ROOT / f"build/bench-{arguments.kernel}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
     shares = [
         Share(ROOT / "benchmarks", f"{IN_GUEST}/benchmarks", bring_back=False),
         Share(peers.bpftrace(progress), BPFTRACE_ROOT, bring_back=False),
         *(share(each) for each in arguments.share),
     ]
-    words = ["python3", "-m", "benchmarks.guest", "--inside", "--json=/root/results.json"]
-    words += [f"--rounds={arguments.rounds}", f"--groups={arguments.groups}"]
-    words += [f"--case={arguments.case}", f"--most-fentry={arguments.most_fentry}"]
+    words = ["python3", "-m", "benchmarks.guest", "--inside", "--json=/root/round.json"]
+    words += [f"--groups={arguments.groups}", f"--case={arguments.case}"]
+    words += [f"--most-fentry={arguments.most_fentry}"]
     words += [f"--peer={peer}" for peer in arguments.peer]
     with Guest(
         arguments.kernel,
@@ -73,60 +85,112 @@ def outside(arguments: argparse.Namespace) -> int:
         counted=arguments.clock == "counted",
         progress=progress,
     ) as guest:
-        result = guest.run(
-            words,
-            cwd=IN_GUEST,
-            on_stdout=lambda data: write(1, data),
-            on_stderr=lambda data: write(2, data),
-        )
-        if result.status == 0:
-            guest.get("/root/results.json", target)
-            progress(f"results: {target}")
-    return result.status
+
+        def one(turn: int) -> dict[str, Any]:
+            guest.run(
+                [*words, f"--turn={turn}"],
+                cwd=IN_GUEST,
+                on_stdout=lambda data: write(1, data),
+                on_stderr=lambda data: write(2, data),
+            )
+            found: dict[str, Any] = json.loads(guest.read("/root/round.json"))
+            return found
+
+        return rounds(arguments, one)
+
+
+def rounds(arguments: argparse.Namespace, one: Callable[[int], dict[str, Any]]) -> int:
+    """Take rounds as long as there is time, keep the results, show them.
+
+    :param one: takes a round; what :func:`measured` returns.
+    """
+    from benchmarks.guest.rows import Results, lines
+
+    target = arguments.json or RESULTS / f"{arguments.kernel}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    results, longest = Results(), 0.0
+    started = time.monotonic()
+    for turn in range(arguments.rounds):
+        before = time.monotonic()
+        if before - started + longest > 60 * arguments.minutes:
+            progress(f"no time for round {turn + 1}")
+            break
+        data = one(turn)
+        results.merge(data)
+        longest = max(longest, time.monotonic() - before)
+        facts = {**data["facts"], "rounds": turn + 1, "clock": arguments.clock}
+        target.write_text(json.dumps({"facts": facts, **results.data()}, indent=1) + "\n")
+        progress(f"round {turn + 1}: {time.monotonic() - before:.0f} s; results: {target}")
+    print("; ".join(f"{name} {value}" for name, value in facts.items()))
+    for line in lines(results):
+        print(line)
+    return 0
 
 
 def inside(arguments: argparse.Namespace) -> int:
-    """Measure on this machine."""
-    from benchmarks.guest import events, reading, rows, scale, start, tracers
+    """Measure on this machine: all rounds, or one of a process outside."""
+    if arguments.turn is None:
+        return rounds(arguments, lambda turn: measured(arguments, turn))
+    arguments.json.write_text(json.dumps(measured(arguments, arguments.turn)))
+    return 0
 
-    ways = [tracers.kcap(), tracers.kcap("kcap --no-cache", "--no-cache")]
-    if os.path.isdir(f"{BPFTRACE_ROOT}/usr"):
-        ways.append(tracers.bpftrace())
-    for peer in arguments.peer:
-        name, _, command = peer.partition("=")
-        ways.append(tracers.Tracer(name, tuple(shlex.split(command))))
-    reference = ways[2].name if len(ways) > 2 else ways[0].name
-    cached = [way for way in ways if "no-cache" not in way.name]
-    rounds, few = arguments.rounds, min(arguments.rounds, 2)
-    most = {"kprobe": 1000, "fentry": arguments.most_fentry}
-    made = {
-        "start": lambda: start.rows(ways, rounds),
-        "event": lambda: events.rows(cached, rounds),
-        "reader": lambda: reading.rows(cached, rounds),
-        "scale": lambda: scale.rows(cached, few, most),
-    }
+
+def measured(arguments: argparse.Namespace, turn: int) -> dict[str, Any]:
+    """A round's results, with the facts about this machine."""
+    from benchmarks.guest import rows, tracers
+
+    ways = all_tracers(arguments)
+    results = rows.Results()
+    prime(ways)
+    for case in rows.take_turn(wanted_cases(arguments, ways), turn, results):
+        progress(f"{os.times().elapsed:.0f} s: {case.group}: {case.name}")
     facts = {
         "kernel": os.uname().release,
         "CPUs": os.cpu_count(),
         "Python": sys.version.split()[0],
         "versions": {way.name: tracers.version(way) for way in ways},
     }
-    print("; ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
-    rows.wanted = re.compile(arguments.case).search
-    found: list[rows.Row] = []
+    return {"facts": facts, **results.data()}
 
-    def all_rows() -> Iterator[rows.Row]:
-        for group in arguments.groups.split(","):
-            for row in made[group]():
-                found.append(row)
-                yield row
 
-    for line in rows.lines(all_rows(), [way.name for way in ways], reference):
-        print(line, flush=True)
-    if arguments.json:
-        results = {**facts, "rows": [row._asdict() for row in found]}
-        arguments.json.write_text(json.dumps(results, indent=1))
-    return 0
+def all_tracers(arguments: argparse.Namespace) -> list[Tracer]:
+    """kcap in its ways, bpftrace where there is one, and those of the command line; the last is
+    the one that the others are compared with."""
+    from benchmarks.guest import tracers
+
+    ways = [tracers.kcap(), tracers.kcap("kcap --no-cache", "--no-cache")]
+    for peer in arguments.peer:
+        name, _, command = peer.partition("=")
+        ways.append(tracers.Tracer(name, tuple(shlex.split(command))))
+    if os.path.isdir(f"{BPFTRACE_ROOT}/usr"):
+        ways.append(tracers.bpftrace())
+    return ways
+
+
+def prime(ways: list[Tracer]) -> None:
+    """Start each once, which brings it into the page cache."""
+    from benchmarks.guest import start
+
+    for way in ways:
+        start.whole(way, start.WHOLE["begin"])
+
+
+def wanted_cases(arguments: argparse.Namespace, ways: list[Tracer]) -> Iterator[Case]:
+    """The cases that the command line asks for."""
+    from benchmarks.guest import events, packets, reading, scale, start
+
+    cached = [way for way in ways if "no-cache" not in way.name]
+    most = {"kprobe": 1000, "fentry": arguments.most_fentry}
+    made: dict[str, Callable[[], Iterator[Case]]] = {
+        start.GROUP: lambda: start.warm_cases(ways),
+        events.GROUP: lambda: events.cases(cached),
+        reading.GROUP: lambda: reading.cases(cached),
+        packets.GROUP: packets.cases,
+        scale.GROUP: lambda: scale.cases(cached, most),
+        start.COLD: lambda: start.cold_cases(ways),
+    }
+    for group in arguments.groups.split(","):
+        yield from (case for case in made[group]() if re.search(arguments.case, case.name))
 
 
 def progress(text: str) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from benchmarks.guest import programs
-from benchmarks.guest.rows import Figures, Row, in_turn
+from benchmarks.guest.rows import Case, Figures
 from benchmarks.guest.tracers import Run, Tracer, cpu_of
 
 GROUP = "event"
@@ -64,7 +64,7 @@ def cost(tracer: Tracer, script: str) -> Figures:
     }
 
 
-def rows(tracers: Sequence[Tracer], rounds: int) -> Iterator[Row]:
-    """A few rows each script."""
+def cases(tracers: Sequence[Tracer]) -> Iterator[Case]:
+    """A case a script."""
     for name, script in SCRIPTS.items():
-        yield from in_turn(GROUP, name, tracers, rounds, cost, script, warm_up=False)
+        yield Case(GROUP, name, tracers, cost, (script,))

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 
 from benchmarks.guest.events import dd
-from benchmarks.guest.rows import Figures, Row, in_turn
+from benchmarks.guest.rows import Case, Figures
 from benchmarks.guest.tracers import Run, Tracer, cpu_of
 
 GROUP = "reader"
 EVENTS = 20_000
+#: More than fit into the ring between two looks at it.
+BURST = 200_000
 SCRIPTS = {
     "`%d`": 'fentry:vfs_read /comm == "dd"/ { printf("%d\\n", pid); }',
     "`%d %s %lld %x`": (
@@ -21,15 +23,31 @@ SCRIPTS = {
 }
 
 
-def printing(tracer: Tracer, script: str, *options: str) -> Figures:
+def printing(tracer: Tracer, script: str, form: str) -> Figures:
     """Let the workload make events; the tracer's CPU time for each that it printed."""
-    with Run(tracer, script, *options) as run:
+    spent, printed, seconds = _printed(tracer, script, form, EVENTS)
+    return {
+        ("CPU an event", "ns"): 1e9 * spent / max(printed, 1),
+        ("lost", "events"): EVENTS - printed,
+        ("until the last", "s"): seconds,
+    }
+
+
+def keeping_up(tracer: Tracer, script: str, form: str) -> Figures:
+    """Let the workload make events as fast as it can: how many a second come through."""
+    _, printed, seconds = _printed(tracer, script, form, BURST)
+    return {("printed", "events/s"): printed / seconds, ("lost", "events"): BURST - printed}
+
+
+def _printed(tracer: Tracer, script: str, form: str, events: int) -> tuple[float, int, float]:
+    """The tracer's CPU seconds, how many events it printed, and how long that took."""
+    with Run(tracer, script, "-f", form) as run:
         run.attached()
         time.sleep(0.5)
         run.read()
         before = run.cpu()
         started = time.monotonic()
-        cpu_of(dd(EVENTS))
+        cpu_of(dd(events))
         last = time.monotonic()
         while time.monotonic() - last < 1.0:
             if run.read():
@@ -37,17 +55,14 @@ def printing(tracer: Tracer, script: str, *options: str) -> Figures:
             time.sleep(0.05)
         spent = run.cpu() - before
         run.stop()
-        printed = run.text().count(b"\n")
-        return {
-            ("CPU an event", "ns"): 1e9 * spent / max(printed, 1),
-            ("printed", "of 20k"): min(printed, EVENTS),
-            ("until the last", "s"): last - started,
-        }
+        printed = min(run.text().count(b"\n"), events)
+        return spent, printed, last - started
 
 
-def rows(tracers: Sequence[Tracer], rounds: int) -> Iterator[Row]:
-    """Text and JSON."""
+def cases(tracers: Sequence[Tracer]) -> Iterator[Case]:
+    """Text and JSON, and one more than the ring can hold."""
     for name, script in SCRIPTS.items():
         for form in ("text", "json"):
-            work = printing, script, "-f", form
-            yield from in_turn(GROUP, f"{name}, {form}", tracers, rounds, *work, warm_up=False)
+            yield Case(GROUP, f"{name}, {form}", tracers, printing, (script, form))
+    name = next(iter(SCRIPTS))
+    yield Case(GROUP, f"{name}, keeping up", tracers, keeping_up, (SCRIPTS[name], "text"), rounds=2)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.guest.rows import Figures, Row, in_turn
+from benchmarks.guest.rows import Case, Figures
 from benchmarks.guest.tracers import Run, Tracer
 
 GROUP = "scale"
+ROUNDS = 2
 KEYS = 100_000
 #: Families of functions that an idle guest hardly calls, to make up sets of a size from.
 _FAMILIES = (
@@ -18,6 +20,7 @@ _FAMILIES = (
 )  # fmt: skip
 
 
+@functools.cache
 def functions(wanted: int) -> list[str]:
     """Wildcards that match about this many functions, by what the kernel says it can trace."""
     counts = dict.fromkeys(_FAMILIES, 0)
@@ -34,9 +37,9 @@ def functions(wanted: int) -> list[str]:
     return chosen
 
 
-def attaching(tracer: Tracer, kind: str, wildcards: list[str]) -> Figures:
+def attaching(tracer: Tracer, kind: str, wanted: int) -> Figures:
     """Attach to many functions, and detach."""
-    points = ",".join(f"{kind}:{wildcard}" for wildcard in wildcards)
+    points = ",".join(f"{kind}:{wildcard}" for wildcard in functions(wanted))
     with Run(tracer, f"{points} {{ @ = count(); }}") as run:
         seconds = run.attached()
         peak = run.memory()
@@ -94,18 +97,16 @@ def starting(tracer: Tracer, script: str) -> Figures:
         }
 
 
-def rows(tracers: Sequence[Tracer], rounds: int, most: dict[str, int]) -> Iterator[Row]:
+def cases(tracers: Sequence[Tracer], most: Mapping[str, int]) -> Iterator[Case]:
     """Few rounds: these take long.
 
     :param most: how many functions to attach to at most, by kind of probe.
     """
     for kind in ("kprobe", "fentry"):
-        for wanted in (100, 1000):
-            if wanted > most[kind]:
-                continue
-            case, chosen = f"{wanted} functions, {kind}", functions(wanted)
-            work = attaching, kind, chosen
-            yield from in_turn(GROUP, case, tracers, rounds, *work, warm_up=False)
-    yield from in_turn(GROUP, f"map of {KEYS} keys", tracers, rounds, printing, warm_up=False)
+        for wanted in (100, 500, 1000):
+            if wanted <= most[kind]:
+                name = f"{wanted} functions, {kind}"
+                yield Case(GROUP, name, tracers, attaching, (kind, wanted), rounds=ROUNDS)
+    yield Case(GROUP, f"map of {KEYS} keys", tracers, printing, rounds=ROUNDS)
     text = long_script()
-    yield from in_turn(GROUP, "2,000 lines", tracers, rounds, starting, text, warm_up=False)
+    yield Case(GROUP, "2,000 lines", tracers, starting, (text,), rounds=ROUNDS)

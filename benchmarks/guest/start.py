@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.guest.rows import Figures, Row, in_turn
+from benchmarks.guest.rows import Case, Figures
 from benchmarks.guest.tracers import Run, Tracer
 
-GROUP = "start"
+GROUP, COLD = "start", "cold start"
+#: Of starts with a cold page cache, which wait for the disk.
+COLD_ROUNDS = 1
 #: Functions that are there on every kernel, and called rarely.
 _TWENTY = (
     "vfs_mkdir", "vfs_rmdir", "vfs_unlink", "vfs_rename", "vfs_symlink", "vfs_link", "vfs_mknod",
@@ -36,7 +38,7 @@ def whole(tracer: Tracer, script: str) -> Figures:
     """Let a script run to its end."""
     with Run(tracer, script) as run:
         run.wait()
-        return {("to exit", "s"): run.seconds, ("CPU", "s"): run.usage.cpu}
+        return {("to exit", "s"): run.seconds, ("memory", "KiB"): run.usage.peak}
 
 
 def attached(tracer: Tracer, script: str) -> Figures:
@@ -52,21 +54,27 @@ def attached(tracer: Tracer, script: str) -> Figures:
         }
 
 
-def rows(tracers: Sequence[Tracer], rounds: int) -> Iterator[Row]:
-    """Warm starts of each script, and two with a cold page cache."""
-    for tracer in tracers:
-        whole(tracer, WHOLE["begin"])  # brings it into the page cache
-    for name, script in WHOLE.items():
-        yield from in_turn(GROUP, name, tracers, rounds, whole, script)
-    for name, script in ATTACHED.items():
-        yield from in_turn(GROUP, name, tracers, rounds, attached, script)
-    for name in ("kprobe",):
-        yield from in_turn(GROUP, f"{name}, cold", tracers, rounds, cold, ATTACHED[name])
-
-
-def cold(tracer: Tracer, script: str) -> Figures:
-    """Attach a script when nothing of the tracer is in the page cache."""
+def cold(tracer: Tracer, work: Callable[[Tracer, str], Figures], script: str) -> Figures:
+    """The same when nothing of the tracer is in the page cache."""
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
         file.write("3")
-    figures = attached(tracer, script)
-    return {("to attached", "s"): figures["to attached", "s"]}
+    return work(tracer, script)
+
+
+def warm_cases(tracers: Sequence[Tracer]) -> Iterator[Case]:
+    """Each script with a warm page cache."""
+    for name, work, script in _works():
+        yield Case(GROUP, name, tracers, work, (script,), warm_up=True)
+
+
+def cold_cases(tracers: Sequence[Tracer]) -> Iterator[Case]:
+    """Each script with a cold page cache."""
+    for name, work, script in _works():
+        yield Case(COLD, name, tracers, cold, (work, script), warm_up=True, rounds=COLD_ROUNDS)
+
+
+def _works() -> Iterator[tuple[str, Callable[[Tracer, str], Figures], str]]:
+    for name, script in WHOLE.items():
+        yield name, whole, script
+    for name, script in ATTACHED.items():
+        yield name, attached, script

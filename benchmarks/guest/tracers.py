@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from benchmarks.guest.peers import BPFTRACE_ROOT
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 #: How long a tracer may take to attach or to end, in seconds.
 PATIENCE = 400.0
+#: Room for what a tracer prints while its workload runs, and nobody reads.
+PIPE_BYTES = 8 << 20
 
 
 class Tracer(NamedTuple):
@@ -96,6 +99,7 @@ class Run:
         environment = {**os.environ, NOTIFY: "1", "BPFTRACE_MAX_PROBES": "4096"}
         environment["BPFTRACE_MAX_BPF_PROGS"] = "4096"
         reader, writer = os.pipe()
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         before = time.monotonic()
         # The pipe carries what comes until the probes are attached, the file all that follows.
         self._pipe = reader

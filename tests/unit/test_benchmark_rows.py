@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.guest import rows
+from benchmarks.guest.rows import Case, Results, Row
 from benchmarks.guest.tracers import FailedError, Tracer
 
 OURS = Tracer("kcap", ("kcap",), learns=True)
@@ -23,10 +24,21 @@ def test_ways_take_turns_and_only_what_learns_is_warmed_up() -> None:
         ran.append(tracer.name)
         return {SECONDS: len(ran) * times}
 
-    (row,) = rows.in_turn("start", "case", [OURS, PEER], 2, work, 10.0)
+    case = Case("start", "case", [OURS, PEER], work, (10.0,), warm_up=True)
+    results = Results()
+    for turn in range(2):
+        assert list(rows.take_turn([case], turn, results)) == [case]
     assert ran == ["kcap", "kcap", "peer", "kcap", "peer"]
+    (row,) = results.rows
     assert row.values == {"kcap": [20.0, 40.0], "peer": [30.0, 50.0]}
-    assert rows.ratio(row, "kcap", "peer") == 0.75
+    assert rows.ratio(row, "kcap") == 0.75
+
+
+def test_a_case_takes_part_in_no_more_rounds_than_it_may() -> None:
+    case = Case("scale", "case", [OURS, PEER], lambda _: {SECONDS: 1.0}, rounds=1)
+    results = Results()
+    assert list(rows.take_turn([case], 1, results)) == []
+    assert results.rows == []
 
 
 def test_a_way_that_fails_is_tried_once_and_its_reason_shown() -> None:
@@ -38,15 +50,52 @@ def test_a_way_that_fails_is_tried_once_and_its_reason_shown() -> None:
             raise FailedError("no libpcap")
         return {SECONDS: 1.0}
 
-    found = list(rows.in_turn("start", "case", [OURS, PEER], 3, work))
+    results = Results()
+    for turn in range(3):
+        list(rows.take_turn([Case("start", "case", [OURS, PEER], work)], turn, results))
     assert tried.count("peer") == 1
-    assert rows.ratio(found[0], "kcap", "peer") is None
-    shown = list(rows.lines(found, ["kcap", "peer"], "peer"))
-    assert shown[2] == "| start: case, whole | 1 s |  | - |"
+    assert rows.ratio(results.rows[0], "kcap") is None
+    shown = list(rows.lines(results))
+    assert shown[2] == "| case, whole | 1 s |  |"
     assert shown[3:] == ["", "- peer has no start: case: no libpcap"]
 
 
+def test_a_way_that_fails_while_it_warms_up_is_not_tried_again() -> None:
+    def work(tracer: Tracer) -> rows.Figures:
+        if tracer is OURS:
+            raise FailedError("no rights")
+        return {SECONDS: 1.0}
+
+    results = Results()
+    list(rows.take_turn([Case("start", "case", [OURS, PEER], work, warm_up=True)], 0, results))
+    assert results.missing == {"start: case": {"kcap": "no rights"}}
+    assert results.rows[0].values == {"peer": [1.0]}
+
+
+def test_rounds_of_several_processes_come_together() -> None:
+    case = Case("event", "case", [OURS, PEER], lambda tracer: {SECONDS: 1.0 + tracer.learns})
+    results = Results()
+    for turn in range(2):
+        one = Results()
+        list(rows.take_turn([case], turn, one))
+        results.merge(one.data())
+    assert results.rows[0].values == {"kcap": [2.0, 2.0], "peer": [1.0, 1.0]}
+    assert Results(results.data()).rows == results.rows
+
+
 def test_a_cell_has_the_median_and_the_spread() -> None:
-    row = rows.Row("event", "case", "time", "ns", {"kcap": [3.0, 1.0, 2.0], "peer": [4.0]}, {})
-    shown = list(rows.lines([row], ["kcap", "peer"], "peer"))
-    assert shown[2] == "| event: case, time | 2 (1 to 3) ns | **0.50** | 4 ns |"
+    row = Row("event", "case", "time", "ns", "peer", {"kcap": [3.0, 1.0, 2.0], "peer": [4.0]})
+    shown = list(rows.lines(Results({"rows": [row._asdict()], "missing": {}})))
+    assert shown == [
+        "| event | kcap | ÷ peer | peer |",
+        "|---|---|---|---|",
+        "| case, time | 2 (1 to 3) ns | **0.50** | 4 ns |",
+        "",
+    ]
+
+
+def test_the_spread_of_a_ratio_is_the_round_that_is_furthest_from_the_median() -> None:
+    row = Row("event", "case", "time", "ns", "peer", {"kcap": [2.0, 1.0], "peer": [4.0, 2.0]})
+    assert rows.spread(row, "kcap") == 0.0
+    row = Row("event", "case", "time", "ns", "peer", {"kcap": [1.0, 1.0, 1.1], "peer": [2.0] * 3})
+    assert round(rows.spread(row, "kcap"), 3) == 0.1
