@@ -71,7 +71,7 @@ def accelerator_options(accelerator: str) -> list[str]:
         return ["-accel", "kvm", "-cpu", "host"]
     # With a thread for each CPU, translated code can survive the kernel's patching of its own text
     # on another CPU, and a breakpoint that is gone is executed still (docs/guests.md).
-    clock = ["-icount", "shift=0"] if accelerator == "tcg-counted" else []
+    clock = ["-icount", "shift=0,sleep=off"] if accelerator == "tcg-counted" else []
     return ["-accel", "tcg,thread=single", "-cpu", "max", *clock]
 
 
