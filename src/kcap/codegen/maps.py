@@ -37,8 +37,10 @@ def spec(map_: tree.Map) -> MapSpec:
     if isinstance(value, Aggregate):
         layout = value.map_layout(map_.key)
         entries = layout.entries or (1 if map_.key is None else map_.max_entries)
-        kind = _KINDS[map_.kind or "percpuhash"]
-        return MapSpec(symbol(map_.name), kind, layout.key.size, layout.value.size, entries)
+        kind, size = _KINDS[map_.kind or "percpuhash"], layout.value.size
+        if map_.in_array:
+            kind, size = uapi.BPF_MAP_TYPE_PERCPU_ARRAY, layout.set_at + 8
+        return MapSpec(symbol(map_.name), kind, layout.key.size, size, entries)
     key = key_type(map_)
     entries = 1 if map_.key is None else map_.max_entries
     return MapSpec(symbol(map_.name), _KINDS[map_.kind], key.size, value.size, entries)

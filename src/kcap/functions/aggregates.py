@@ -269,7 +269,8 @@ def update_or_insert(
     size: int,
     update: Callable[[str], None],
 ) -> None:
-    """Change this CPU's value of a key; if it has none, insert zeros changed the same way.
+    """Change this CPU's value of a key; if it has none, insert zeros changed the same way. In an
+    array all values are there, and the one that is changed is marked as set.
 
     :param key: pointer to the BPF map's key.
     :param size: bytes of one CPU's value.
@@ -278,6 +279,12 @@ def update_or_insert(
     from kcap.codegen import maps
 
     found = gen.lookup(gen.map(map_), key)
+    if map_.in_array:
+        assert isinstance(map_.value, Aggregate)
+        with gen.if_(gen.ir.compare("ne", "ptr", found, "null")):
+            update(found)
+            gen.ir.store("i64", "1", gen.ir.offset(found, map_.value.map_layout(None).set_at))
+        return
     then, otherwise, end = (gen.ir.fresh(stem) for stem in ("found", "missing", "updated"))
     gen.ir.branch(gen.ir.compare("ne", "ptr", found, "null"), then, otherwise)
     gen.ir.label(then)

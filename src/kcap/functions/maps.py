@@ -151,6 +151,7 @@ class Delete(Function):
                 "(scalar map)",
                 help=(f"give the key: delete({map_.name}, key), or clear({map_.name}) for all",),
             )
+        map_.emptied = map_.emptied or key is None
         return made(self, call, BOOL, *([key] if key is not None else []), data=map_)
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:

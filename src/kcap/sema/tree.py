@@ -79,6 +79,7 @@ class Map:
     :param value: the type of its value; an :class:`~kcap.sema.types.Aggregate` for count() etc.
     :param kind: the kind of BPF map that a ``let @x = kind(n)`` declaration asked for, or ''.
     :param max_entries: how many keys it holds, from a declaration or the configuration.
+    :param emptied: whether the script deletes its element though it has no keys (``delete(@x)``).
     """
 
     name: str
@@ -86,6 +87,18 @@ class Map:
     value: Type
     kind: str = ""
     max_entries: int = 4096
+    emptied: bool = False
+
+    @property
+    def in_array(self) -> bool:
+        """Whether its elements are those of a per-CPU array, found without hashing: an aggregate
+        without keys. Nothing can be deleted from one, so that a mark says what was ever set."""
+        return (
+            isinstance(self.value, Aggregate)
+            and self.key is None
+            and not self.kind
+            and not self.emptied
+        )
 
     @property
     def per_cpu(self) -> bool:

@@ -470,10 +470,10 @@ class Opaque(Type):
 
 @dataclass(frozen=True, slots=True)
 class MapLayout:
-    """The BPF map behind a map of the script whose values are aggregates; always a per-CPU hash,
-    so that a key that was never set is told from one that is zero.
+    """The BPF map behind a map of the script whose values are aggregates: a per-CPU hash, or for
+    most maps without keys a per-CPU array (``tree.Map.in_array``).
 
-    :param key: type of the BPF map's key; a map without keys has the one key 0, of UINT64.
+    :param key: type of the BPF map's key; a map without keys has the one key 0, of UINT32.
     :param value: type of one CPU's value.
     :param entries: how many keys at most; 0: the limit of the script's map.
     """
@@ -488,14 +488,9 @@ class MapLayout:
         return self.key.size
 
     @property
-    def value_size(self) -> int:
-        """Bytes of one CPU's value."""
-        return self.value.size
-
-    @property
-    def map_type(self) -> int:
-        """BPF_MAP_TYPE_PERCPU_HASH."""
-        return 5
+    def set_at(self) -> int:
+        """In a per-CPU array: where behind the value the u64 lies that says that it was set."""
+        return round_up(self.value.size, 8)
 
 
 class OpaqueWord(Opaque):
@@ -541,7 +536,7 @@ class Aggregate(Type):
 
         :param key: the key of the script's map, or None for a map without keys.
         """
-        return MapLayout(key, self) if key is not None else MapLayout(UINT64, self, 1)
+        return MapLayout(key, self) if key is not None else MapLayout(UINT32, self, 1)
 
     def collect(
         self, entries: Iterable[tuple[Any, list[Any]]], keyed: bool

@@ -70,13 +70,10 @@ class Runtime:
     ) -> list[tuple[Any, Any]]:
         layout = value.map_layout(map_.key)
         decode_part = layout.value.decode
-        entries = (
-            (
-                layout.key.decode(key),
-                [decode_part(part) for part in loaded.split(data)],
-            )
-            for key, data in loaded.items()
-        )
+        parts = ((key, loaded.split(data)) for key, data in loaded.items())
+        if map_.in_array:
+            parts = ((key, each) for key, each in parts if any(p[layout.set_at] for p in each))
+        entries = ((layout.key.decode(key), [decode_part(p) for p in each]) for key, each in parts)
         return value.collect(entries, map_.key is not None)
 
     def clear_map(self, map_: tree.Map) -> None:
@@ -87,7 +84,12 @@ class Runtime:
         """Set every value to zero, on every CPU."""
         loaded = self._loaded(map_)
         for key, data in list(loaded.items()):
-            loaded.update(key, bytes(len(data)))
+            zero = bytearray(len(data))
+            if map_.in_array:
+                assert isinstance(map_.value, Aggregate)
+                mark = map_.value.map_layout(None).set_at
+                zero[mark :: loaded.stride] = data[mark :: loaded.stride]
+            loaded.update(key, bytes(zero))
 
     def request_exit(self, status: int, mono_ns: int) -> None:
         """End the trace; the first call counts."""

@@ -11,7 +11,7 @@ from kcap.codegen.environment import Environment
 from kcap.codegen.events import HEADER_SIZE
 from kcap.codegen.module import LOST, Features
 from kcap.functions.registry import all_functions
-from kcap.kernel.spec import MapSpec
+from kcap.kernel.spec import MapSpec, MapType
 from kcap.lang import ast
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
@@ -41,15 +41,26 @@ class _Loaded:
     spec: MapSpec
     address: int
 
+    @property
+    def stride(self) -> int:
+        return self.spec.value_size
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
+        if self.spec.type == MapType.PERCPU_ARRAY and self.spec.max_entries == 1:
+            yield bytes(4), self.machine.element(self.spec.name, bytes(4))
         for key, value in self.machine.elements[self.address].items():
             yield key, self.machine.memory.read(value, self.spec.value_size) or b""
 
     def split(self, data: bytes) -> list[bytes]:
         return [data]
 
+    def update(self, key: bytes, value: bytes) -> None:
+        address = self.machine.elements[self.address].get(key, self.machine.values[self.spec.name])
+        self.machine.memory.write(address, value)
+
     def clear(self) -> None:
         self.machine.elements[self.address].clear()
+        self.machine.memory.write(self.machine.values[self.spec.name], bytes(self.spec.value_size))
 
 
 @dataclass

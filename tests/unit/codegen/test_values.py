@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 import kcap
 from kcap.codegen.module import PERCPU_LIMIT, SCRATCH, Features
+from kcap.functions.histogram import Histogram, HistType
 from kcap.functions.tseries import Series
 from kcap.kernel import cpus
+from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapType
 from kcap.lang.diagnostic import ScriptError
 from kcap.sema.config import Config
-from unit.codegen.script_machine import output, run
+from unit.codegen.script_machine import compiled, output, run
 
 OLD = Features(loop=False, for_each=False)
 
@@ -169,6 +173,38 @@ def test_aggregates_print_what_they_collected() -> None:
     }"""
     outcome = run(text)
     assert [outcome.map(n)[None] for n in ("@c", "@s", "@mi", "@ma")] == [1, 12, 3, 9]
+
+
+def test_an_aggregate_that_was_set_is_there_even_if_it_is_zero() -> None:
+    outcome = run("begin { @sum = sum(0); if (pid == 0) { @count = count(); @hist = hist(1); } }")
+    assert outcome.map("@sum") == {None: 0}
+    assert outcome.map("@count") == outcome.map("@hist") == {}
+
+
+def test_zero_keeps_an_aggregate_without_keys_and_clear_does_not() -> None:
+    outcome = run(
+        "begin { @a = count(); @b = count(); @h = hist(3); zero(@a); zero(@h); clear(@b) }"
+    )
+    assert outcome.map("@a") == {None: 0}
+    assert outcome.map("@b") == {}
+    assert outcome.map("@h") == {None: Histogram((), HistType())}
+
+
+@pytest.mark.parametrize("function", ["count()", "hist(1)"])
+def test_an_aggregate_without_keys_can_be_deleted(function: str) -> None:
+    outcome = run(f'begin {{ @ = {function}; printf("%d", delete(@)); printf("%d", delete(@)) }}')
+    assert outcome.text == "10"
+    assert outcome.map("@") == {}
+
+
+def test_an_aggregate_without_keys_is_changed_without_a_call_that_hashes() -> None:
+    made = compiled("begin { @ = count(); @h = hist(5) }")
+    kinds = {spec.name: spec.type for spec in made.maps}
+    assert kinds["AT_"] == kinds["AT_h"] == MapType.PERCPU_ARRAY
+    calls = [
+        imm for op, imm in struct.iter_unpack("<BxxxI", made.programs[0].spec.insns) if op == 0x85
+    ]
+    assert calls == [Helper.map_lookup_elem, Helper.map_lookup_elem]
 
 
 def test_histogram_without_keys_counts_buckets() -> None:

@@ -12,7 +12,7 @@ from kcap.functions.aggregates import (
     SumType,
     divide,
 )
-from kcap.sema.types import INT64, UINT64
+from kcap.sema.types import INT64, UINT32, UINT64
 
 
 def test_counts_and_sums_add_up() -> None:
@@ -54,5 +54,5 @@ def test_what_can_be_read_in_an_expression() -> None:
 
 def test_a_map_without_keys_has_one_key() -> None:
     layout = CountType().map_layout(None)
-    assert (layout.key, layout.value_size, layout.entries) == (UINT64, 8, 1)
+    assert (layout.key, layout.set_at, layout.entries) == (UINT32, 8, 1)
     assert CountType().collect([(0, [1, 2])], False) == [(None, 3)]

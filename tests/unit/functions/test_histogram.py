@@ -50,7 +50,7 @@ def test_linear_buckets_hold_their_values(value: int, minimum: int, width: int, 
 def test_the_map_key_is_extended_by_the_bucket() -> None:
     layout = HistType().map_layout(String(16))
     assert layout.key == Tuple((String(16), UINT32))
-    assert (layout.key_size, layout.value_size, layout.map_type, layout.entries) == (20, 8, 5, 0)
+    assert (layout.key_size, layout.set_at, layout.entries) == (20, 8, 0)
     assert HistType().map_layout(None).entries == 65
 
 
