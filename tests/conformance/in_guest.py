@@ -268,7 +268,17 @@ def _start_before(test: Test, directory: Path, helpers: list[subprocess.Popen[by
             prefix = ["nsenter", "-p", "-m", "-t", inner]
     if test.before:
         time.sleep(1.0)
+    if test.before and not test.new_pidns:
+        _signal_all(helpers, signal.SIGSTOP)
     return prefix
+
+
+def _signal_all(helpers: list[subprocess.Popen[bytes]], number: int) -> None:
+    """Stop or continue what runs beside the test: here attaching may take longer than programs
+    wait that a test starts before it."""
+    for helper in helpers:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(helper.pid, number)
 
 
 def _popen(command: list[str] | str, directory: Path) -> subprocess.Popen[bytes]:
@@ -322,6 +332,7 @@ def _follow(
             before, _, rest = process.output.partition(f"{NOTIFY}\n")
             process.output = rest if test.exact else before + rest
             deadline = time.monotonic() + test.timeout * PATIENCE
+            _signal_all(helpers, signal.SIGCONT)
             if test.after:
                 command = f"{shlex.join(prefix)} {test.after}" if prefix else test.after
                 helpers.append(_popen(command, directory))

@@ -15,6 +15,9 @@ _as_json = False
 #: What bpftrace finds when it attaches: its message has no place in the script, nor a hint's mark.
 _FOUND_AT_ATTACHING = frozenset({"unknown-boundary"})
 
+#: What clang finds for bpftrace: it gets the definitions of a script from line 2 of a file on.
+_FOUND_BY_CLANG = frozenset({"missing-header"})
+
 
 def choose_format(name: str) -> None:
     """Print what is wrong as ``text`` or, for editors, as ``json``: a line for each diagnostic.
@@ -81,6 +84,10 @@ def _print_as_bpftrace(diagnostics: Iterable[Diagnostic]) -> None:
         if diagnostic.code in _FOUND_AT_ATTACHING:
             text = "\n".join([diagnostic.title, *diagnostic.help])
             print(located(diagnostic.severity, text, None), end="", file=sys.stderr)
+            continue
+        if diagnostic.code in _FOUND_BY_CLANG and diagnostic.span is not None:
+            at = f"{diagnostic.span.line + 1}:{diagnostic.span.column}"
+            print(f"definitions.h:{at}: fatal error: {diagnostic.title}", file=sys.stderr)
             continue
         text = located(diagnostic.severity, diagnostic.title, diagnostic.span)
         hints = [f"HINT: {line}\n" for line in diagnostic.help]

@@ -109,14 +109,13 @@ def usable_headers(
     """
     found: dict[ast.CDefinition, str] = {}
     given = [*include_directories, *_environment_directories()]
-    line = _FIRST_LINE
     for definition in definitions:
         if definition.kind == "include" and definition.value:
             directory = _directory(definition, given)
             if directory is not None:
                 found[definition] = directory
             elif not _is_known(definition.value):
-                _missing(definition, line, diagnostics)
+                _missing(definition, diagnostics)
             elif types.btf is None and definition.value[1:-1] not in LIBRARY_HEADERS:
                 diagnostics.warning(
                     "missing-header",
@@ -124,7 +123,6 @@ def usable_headers(
                     "are not known",
                     definition.span,
                 )
-        line += definition.text.count("\n") + 1
     return found
 
 
@@ -160,14 +158,9 @@ def _directory(definition: ast.CDefinition, given: list[str]) -> str | None:
     return None
 
 
-#: The line of bpftrace's ``definitions.h`` on which a script's first definition stands.
-_FIRST_LINE = 2
-
-
-def _missing(definition: ast.CDefinition, line: int, diagnostics: Diagnostics) -> None:
+def _missing(definition: ast.CDefinition, diagnostics: Diagnostics) -> None:
     assert definition.value is not None
     name = definition.value[1:-1]
-    column = definition.text.find(definition.value) + 1
     span = definition.value_span or definition.span
     help_, edits = ["give its directory with -I"], []
     first, slash, rest = name.partition("/")
@@ -179,7 +172,6 @@ def _missing(definition: ast.CDefinition, line: int, diagnostics: Diagnostics) -
         "missing-header",
         f"'{name}' file not found",
         span,
-        notes=[f"clang says: definitions.h:{line}:{column}: fatal error: '{name}' file not found"],
         help=help_,
         edits=edits,
     )

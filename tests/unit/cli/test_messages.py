@@ -41,6 +41,17 @@ def test_under_bpftrace_s_name_messages_are_bpftrace_s(
     )
 
 
+def test_under_bpftrace_s_name_a_missing_header_is_clang_s_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Source("stdin", "#include <lol/no.h>\nbegin { }")
+    title = "'lol/no.h' file not found"
+    finding = Diagnostic("missing-header", "error", title, source.span(9, 19))
+    monkeypatch.setattr("sys.argv", ["/usr/local/bin/bpftrace"])
+    print_diagnostics([finding])
+    assert capsys.readouterr().err == f"definitions.h:2:10: fatal error: {title}\n"
+
+
 def test_under_any_other_name_they_are_kcap_s(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,13 +120,10 @@ def test_other_headers_have_to_be_there(header: str) -> None:
     found = error(f"#include {header}\nbegin {{ }}")
     assert found.title == f"'{header[1:-1]}' file not found"
     assert where(found) == header
-    (note,) = found.notes
-    assert note.endswith(f"definitions.h:2:10: fatal error: {found.title}")
 
 
 def test_a_misspelt_directory_of_the_kernel_is_mended() -> None:
     found = error("#define A 1\n#include <linxu/sched.h>\nbegin { }")
-    assert "definitions.h:3:10" in found.notes[0]
     assert [edit.replacement for edit in found.edits] == ["linux"]
     assert found.edits[0].span.text == "linxu"
 
