@@ -131,6 +131,7 @@ def script_options(arguments: Arguments) -> Options:
         mode=cast("Mode", arguments.mode if arguments.mode in ("test", "bench") else ""),
         debug_directories=arguments.debuginfo,
         cached=not arguments.no_cache,
+        verbose=arguments.verbose,
     )
 
 

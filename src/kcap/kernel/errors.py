@@ -102,6 +102,24 @@ def _is_reason(line: str) -> bool:
     return not first.isdigit() and not line.startswith(other)
 
 
+class LogSizeError(SyscallError):
+    """A program whose verifier log doesn't fit the buffer that it was given.
+
+    :param program: what the program is called.
+    :param size: bytes of the buffer.
+    :param errno: the error number.
+    """
+
+    def __init__(self, program: str, size: int, errno: int) -> None:
+        super().__init__(
+            f"Error loading BPF program for {program}. Error code: -{errno} "
+            f"({os.strerror(errno)}).\nWARNING: Kernel log seems to be trimmed: "
+            f"the setting log_size is {size} bytes",
+            errno,
+            hint="raise BPFTRACE_LOG_SIZE, or leave it out: then the log gets what it needs",
+        )
+
+
 class AttachError(SyscallError):
     """A program was loaded but can't be attached to its probe."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kcap.closing import Closing
 from kcap.kernel import permissions, uapi
 from kcap.kernel.btfs import load_btf, module_btf_fd
-from kcap.kernel.errors import CUT, SyscallError, VerifierError, syscall_error
+from kcap.kernel.errors import CUT, LogSizeError, SyscallError, VerifierError, syscall_error
 from kcap.kernel.info import open_program
 from kcap.kernel.names import identifier, kernel_name
 from kcap.kernel.syscall import Buffer, bpf
@@ -55,12 +55,17 @@ class Program(Closing):
         self.log = log
 
     @classmethod
-    def load(cls, spec: ProgramSpec, maps: Mapping[str, Map], log_level: int = 0) -> Program:
+    def load(
+        cls, spec: ProgramSpec, maps: Mapping[str, Map], log_level: int = 0, log_size: int = 0
+    ) -> Program:
         """Load a program.
 
         :param maps: the maps that its relocations name.
         :param log_level: 0: a log only for an error; 1: the verifier's log in any case, in
             ``Program.log``; 2: a more detailed one; 4: statistics only.
+        :param log_size: bytes that a log has to fit, which the kernel refuses the program for
+            otherwise; 0: it is made as large as the log.
+        :raises LogSizeError: the log doesn't fit ``log_size``.
         :raises VerifierError: the verifier refused it.
         :raises PermissionDeniedError: the process may not load programs of this type.
         :raises SyscallError: any other refusal.
@@ -69,8 +74,10 @@ class Program(Closing):
         try:
             loading = _Loading(spec, maps, fds)
             try:
-                fd = loading.load(log_level)
+                fd = loading.load(log_level, log_size)
             except OSError as error:
+                if error.errno in _too_small(log_size):
+                    raise LogSizeError(loading.name, log_size, error.errno) from error
                 raise loading.explain(error, log_level) from error
             return cls(fd, spec, loading.log)
         finally:
@@ -165,14 +172,7 @@ class _Loading:
             pack(
                 _ATTR,
                 *(spec.type, len(code) // 8, self._insns.address, self._license.address),
-                *(
-                    0,
-                    0,
-                    0,
-                    0,
-                    spec.flags,
-                    kernel_name(spec.functions[0].name if spec.functions else spec.name),
-                ),
+                *(0, 0, 0, 0, spec.flags, kernel_name(self.name)),
                 *(0, spec.expected_attach_type, btf_fd),
                 *(8 if count else 0, self._info.address if count else 0, count),
                 *(16 if lines else 0, self._lines.address if lines else 0, len(lines) // 16),
@@ -180,19 +180,24 @@ class _Loading:
             )
         )
 
-    def load(self, log_level: int) -> int:
+    @property
+    def name(self) -> str:
+        """What the kernel is told that the program is called, at full length."""
+        return self.spec.functions[0].name if self.spec.functions else self.spec.name
+
+    def load(self, log_level: int, log_size: int = 0) -> int:
         """Load; before 5.11 EPERM may be RLIMIT_MEMLOCK, which is then raised."""
         try:
-            return self._load(log_level)
+            return self._load(log_level, log_size)
         except OSError as error:
             if error.errno != errno.EPERM or not permissions.raise_memlock_limit():
                 raise
-        return self._load(log_level)
+        return self._load(log_level, log_size)
 
-    def _load(self, log_level: int) -> int:
+    def _load(self, log_level: int, log_size: int) -> int:
         if not log_level:
             return self._call(0, None)
-        size = _FIRST_LOG
+        size = log_size or _FIRST_LOG
         while True:
             log = Buffer(size)
             try:
@@ -200,7 +205,7 @@ class _Loading:
             except OSError as error:
                 # ENOSPC: the log did not fit.
                 self.truncated = error.errno == errno.ENOSPC
-                if not self.truncated or size >= _LARGEST_LOG:
+                if not self.truncated or log_size or size >= _LARGEST_LOG:
                     raise
             finally:
                 self.log = _lines(log)
@@ -265,6 +270,13 @@ def _function_info(spec: ProgramSpec, fds: list[int]) -> tuple[int, bytes, int, 
     fds.append(fd)
     starts = [f.insn for f in spec.functions]
     return fd, func_info(zip(starts, ids, strict=True)), len(ids), lines
+
+
+def _too_small(log_size: int) -> tuple[int, ...]:
+    """How the kernel says that a log does not fit; up to 6.3 a buffer had to have 128 bytes."""
+    if not log_size:
+        return ()
+    return (errno.ENOSPC, errno.EINVAL) if log_size < 128 else (errno.ENOSPC,)
 
 
 def _lines(log: Buffer) -> tuple[str, ...]:

@@ -55,17 +55,24 @@ class LoadedScript:
         ``skipped``.
     :param with_lines: compiles the script once more with the place of each instruction, to say
         where it goes wrong when the kernel refuses a program; None: that is not said.
+    :param log_size: ask for the verifier's log of every program, which has to fit so many bytes; 0:
+        only for that of a program that it refuses, of any size.
     :raises ProgramRefusedError: the verifier refuses a program; nothing is left behind.
     :raises SyscallError: any other refusal.
     :raises UsageError: probes that can't share a script.
     """
 
     def __init__(
-        self, compiled: Compiled, system: System, with_lines: Callable[[], Compiled] | None = None
+        self,
+        compiled: Compiled,
+        system: System,
+        with_lines: Callable[[], Compiled] | None = None,
+        log_size: int = 0,
     ) -> None:
         self._compiled = compiled
         self._with_lines = with_lines
         self._system = system
+        self._log_size = log_size
         self._collection = Collection()
         self.maps = self._collection.maps
         self.probes: list[LoadedProbe] = []
@@ -153,7 +160,8 @@ class LoadedScript:
             for spec in own:
                 mine.append(Map.create(spec))
                 maps[spec.name] = mine[-1]
-            return Program.load(load.apply(probe.compiled.spec), maps)
+            size = self._log_size
+            return Program.load(load.apply(probe.compiled.spec), maps, 1 if size else 0, size)
         finally:  # the program keeps its own maps alive
             for map_ in mine:
                 map_.close()

@@ -46,6 +46,7 @@ class Options:
     :param probe_filter: a regular expression: attach only probes whose name matches.
     :param debug_directories: where debugging information of programs is looked for first.
     :param mode: ``test`` or ``bench``: run these probes and end; '' for an ordinary trace.
+    :param verbose: ask for the verifier's log of every program if ``log_size`` is set (``-v``).
     :param environment: where ``BPFTRACE_*`` variables are looked up.
     """
 
@@ -65,6 +66,7 @@ class Options:
     probe_filter: str = ""
     mode: Mode = ""
     debug_directories: Sequence[str] = ()
+    verbose: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 

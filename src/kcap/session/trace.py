@@ -109,7 +109,10 @@ class Trace(Closing):
         )
         with self.timings.phase("load"):
             self._loaded = LoadedScript(
-                self.compiled, self.system, lambda: self.checked.generate(features, lines=True)
+                self.compiled,
+                self.system,
+                lambda: self.checked.generate(features, lines=True),
+                self._log_size(),
             )
         self._maps = self._loaded.maps
         self.runtime = Runtime(self._maps, self._environment())
@@ -118,6 +121,12 @@ class Trace(Closing):
         if EVENTS in self._maps:
             self._ring = RingReader(self._maps[EVENTS])
         self._packets.open(self._maps)
+
+    def _log_size(self) -> int:
+        """How large the verifier's log of each program may be; 0 where it isn't asked for."""
+        config = self.checked.script.config
+        wanted = self.checked.options.verbose and "log_size" in config.origins
+        return config.log_size if wanted else 0
 
     def _environment(self) -> Environment:
         from kcap.session.symbols import LazyKernelSymbols, LazyUserSymbols, StoredStacks

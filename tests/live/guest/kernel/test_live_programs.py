@@ -9,7 +9,7 @@ import pytest
 
 from kcap.kernel import asm, features, uapi
 from kcap.kernel.collection import Collection
-from kcap.kernel.errors import CUT, VerifierError
+from kcap.kernel.errors import CUT, LogSizeError, VerifierError
 from kcap.kernel.programs import Program
 from kcap.kernel.spec import CollectionSpec, FunctionSpec, MapSpec, ProgramSpec
 from live.guest.kernel.handmade import COUNTER, counting
@@ -66,6 +66,14 @@ def test_a_log_can_be_asked_for() -> None:
     code = asm.mov_imm(asm.R0, 0) + asm.exit_()
     with Program.load(ProgramSpec("ok", KPROBE, code), {}, log_level=1) as program:
         assert any(line.startswith("processed 2 insns") for line in program.log)
+
+
+def test_a_log_that_has_to_fit_a_buffer_and_does_not_is_an_error() -> None:
+    code = asm.mov_imm(asm.R0, 0) + asm.exit_()
+    Program.load(ProgramSpec("ok", KPROBE, code), {}, 1, log_size=1000).close()
+    for size in (2, 130):
+        with pytest.raises(LogSizeError, match=f"for small.* Error code: -.*{size} bytes"):
+            Program.load(ProgramSpec("small", KPROBE, code * 40), {}, 1, log_size=size)
 
 
 def test_a_program_with_a_function_loads() -> None:
