@@ -84,6 +84,7 @@ def _run(arguments: argparse.Namespace) -> list[dict[str, object]]:
         guest.put(_LAUNCHER, "/usr/local/bin/bpftrace", mode=0o755)
         for name, text in tools.launchers(programs.directory).items():
             guest.put(text, f"/usr/local/bin/{name}", mode=0o755)
+        guest.run(["sh", "-c", tools.link_headers()])
         module, words = "in_guest", [",".join(FEATURES), arguments.suites, arguments.name]
         if arguments.scripts:
             module, words = "scripts_in_guest", [arguments.name]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that bpftrace's tests call and kcap's guests do not have, from Debian packages."""
+"""What bpftrace's tests call or include and kcap's guests do not have, from Debian packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 #: Their packages by name.
 PROGRAMS = {"bc": "bc", "bpftool": "bpftool", "nm": "binutils", "strace": "strace"}
-PACKAGES = tuple(sorted(set(PROGRAMS.values())))
+#: What has the headers that tests include.
+HEADERS = "libc6-dev"
+PACKAGES = tuple(sorted({*PROGRAMS.values(), HEADERS}))
 POINT = "/opt/tools"
 #: In the guest: finds the programs' libraries beside them.
 LAUNCHER = """\
@@ -43,9 +45,17 @@ def share(progress: Progress) -> Share:
             for archive in apt.download_with_dependencies(PACKAGES):
                 unpack(archive, partial)
             shutil.rmtree(partial / "usr/share", ignore_errors=True)
+            for library in partial.glob("usr/lib/*/*.a"):
+                library.unlink()
             partial.rename(target)
             shutil.rmtree(apt.directory)
     return Share(target, POINT, False)
+
+
+def link_headers() -> str:
+    """The command that gives a guest its ``/usr/include``, as tests look for headers there."""
+    include = f"{POINT}/usr/include"
+    return f"mkdir -p /usr/include && ln -s {include}/* {include}/*-linux-gnu/* /usr/include"
 
 
 def launchers(directory: Path) -> dict[str, bytes]:
