@@ -72,14 +72,20 @@ def bpftrace() -> Tracer:
 
 def version(tracer: Tracer) -> str:
     """What it says of its version."""
+    return output_of(tracer, "--version").strip()
+
+
+def output_of(tracer: Tracer, *words: str) -> str:
+    """What it prints, given some words."""
     done = subprocess.run(
-        [*tracer.command, "--version"],
-        capture_output=True,
+        [*tracer.command, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        preexec_fn=_entering(tracer.root),
+        preexec_fn=entering(tracer.root),
     )
-    return done.stdout.strip()
+    return done.stdout
 
 
 class Run:
@@ -108,7 +114,7 @@ class Run:
             stdout=writer,
             stderr=self._errors,
             env=environment,
-            preexec_fn=_entering(tracer.root),
+            preexec_fn=entering(tracer.root),
         )
         os.close(writer)
         self._started = before
@@ -198,8 +204,8 @@ class Run:
         self._errors.close()
 
 
-def _entering(root: str) -> Callable[[], None]:
-    """What a child does before it becomes the tracer."""
+def entering(root: str) -> Callable[[], None]:
+    """What a child does before it becomes a tracer that runs in a root directory, or in ''."""
 
     def enter() -> None:
         if root:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets for the capture benchmarks: the kernel's own generator (pktgen) and a veth pair."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+#: Where packets are sent, and where they come in and are captured.
+SENDER, RECEIVER = "bench0", "bench1"
+#: UDP port of every packet.
+PORT = 9
+_PKTGEN = Path("/proc/net/pktgen")
+
+
+class Sent(NamedTuple):
+    """What the generator did.
+
+    :ivar packets: how many came in at the other end.
+    :ivar seconds: how long it took.
+    :ivar running: seconds that its thread ran, the packets' way to the other end included.
+    """
+
+    packets: int
+    seconds: float
+    running: float
+
+
+def set_up() -> None:
+    """Make the veth pair and start the packet generator."""
+    subprocess.run(["modprobe", "pktgen"], check=True)
+    lines = (
+        f"link add {SENDER} address 02:00:00:00:00:10 type veth peer name {RECEIVER} "
+        "address 02:00:00:00:00:11",
+        f"link set {SENDER} mtu 9000 up",
+        f"link set {RECEIVER} mtu 9000 up",
+    )
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+    # Packets go straight to the taps of the other end, however many they are.
+    Path("/proc/sys/net/core/netdev_max_backlog").write_text("1000000")
+    for device in (SENDER, RECEIVER):
+        Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+    Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")
+
+
+def send(count: int, size: int, pause_ns: int) -> Sent:
+    """Send UDP packets.
+
+    :param size: bytes of a frame, the frame check sequence that veth has none of included.
+    :param pause_ns: least time from the start of one to the start of the next, in which the
+        generator does not sleep.
+    """
+    _tell("kpktgend_0", "rem_device_all", f"add_device {SENDER}")
+    _tell(
+        SENDER, f"count {count}", f"pkt_size {size}", f"delay {pause_ns}", "clone_skb 0",
+        "dst_mac 02:00:00:00:00:11", "src_min 10.9.0.1", "dst 10.9.0.2", f"udp_dst_min {PORT}",
+        f"udp_dst_max {PORT}",
+    )  # fmt: skip
+    received, running = _received(), _running()
+    _tell("pgctrl", "start")
+    result = (_PKTGEN / SENDER).read_text()
+    found = re.search(r"OK: (\d+)\(", result)
+    if found is None:
+        raise RuntimeError(f"pktgen: {result.splitlines()[-1]}")
+    return Sent(_received() - received, int(found[1]) / 1e6, _running() - running)
+
+
+def _tell(file: str, *lines: str) -> None:
+    for line in lines:
+        (_PKTGEN / file).write_text(line + "\n")
+
+
+def _received() -> int:
+    return int(Path(f"/sys/class/net/{RECEIVER}/statistics/rx_packets").read_text())
+
+
+def _running() -> float:
+    """Seconds that the generator's thread has run."""
+    from benchmarks.guest.tracers import running_time
+
+    return running_time(_generator())
+
+
+def _generator() -> int:
+    """The process id of pktgen's thread for the first CPU."""
+    for entry in Path("/proc").glob("[0-9]*/comm"):
+        if entry.read_text().strip() == "kpktgend_0":
+            return int(entry.parent.name)
+    raise RuntimeError("pktgen has no thread")
