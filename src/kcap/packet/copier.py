@@ -32,6 +32,8 @@ BUFFER: Final = 1 << 20
 _LARGEST_RECORD: Final = 1 << 16
 _SMALLEST_RECORD: Final = (12 + layout.PREFIX_OFFSET + 7) // 8 * 8
 _MASK: Final = (1 << 64) - 1
+#: Members of a ring's list of records that were taken from among younger ones.
+_TAKEN: Final = tuple(f"place{number}" for number in range(loop.TAKEN_MOST))
 
 
 class Ring(Protocol):
@@ -184,11 +186,13 @@ class Copier:
         self._ring = Struct(loop.RING, len(rings))
         self._scratch = mmap(-1, _LARGEST_RECORD * max(len(rings), 1))
         scratch = ctypes.addressof(ctypes.c_char.from_buffer(self._scratch))
+        self._taken = [Struct(_TAKEN) for _ in rings]
         for number, ring in enumerate(rings):
             self._ring.set("data", ring.address, number)
             self._ring.set("size", ring.size, number)
             self._ring.set("scratch", scratch + number * _LARGEST_RECORD, number)
             self._ring.set("number", number, number)
+            self._ring.set("taken", self._taken[number].address, number)
         self._entries = Struct(loop.ENTRY, sum(ring.size for ring in rings) // _SMALLEST_RECORD + 1)
         site_count = max(sites, default=-1) + 1
         self._site = Struct(loop.SITE, site_count)
@@ -288,7 +292,19 @@ class Copier:
     def _release(self) -> None:
         for number, ring in enumerate(self._rings):
             held = self._ring.get("held", number)
-            ring.release(self._ring.get("stop" if held else "tail", number))
+            tail = self._ring.get("stop" if held else "tail", number)
+            ring.release(tail)
+            if self._ring.get("taken_count", number):
+                self._forget(number, tail)
+
+    def _forget(self, number: int, tail: int) -> None:
+        """Of the records taken from among younger ones, keep those that are still in the ring."""
+        count = self._ring.take("taken_count", number)
+        places = [self._taken[number].get(name) for name in _TAKEN[:count]]
+        kept = [place for place in places if place >= tail]
+        for name, place in zip(_TAKEN, kept, strict=False):
+            self._taken[number].set(name, place)
+        self._ring.set("taken_count", len(kept), number)
 
     def _give_up(self) -> None:
         """A file has failed: write what the others can take, account for what is not written."""

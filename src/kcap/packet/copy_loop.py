@@ -11,8 +11,9 @@ Two functions, both ``i64 f(ptr drain)``, on the structures below; all members a
 ``collect`` makes a list, sorted by time, of the rings' records that are older than ``until``. Each
 CPU's records are nearly in order (an interrupt may put a younger one before one that is being
 made), so the rings are merged, and what is still out of order is moved to its place. Younger
-records stay in the ring, behind ``stop``; a record taken from among them is marked as such in the
-ring itself. A record that runs over its ring's end is put together in ``scratch``.
+records stay in the ring, behind ``stop``; where a record was taken from among them is noted in the
+ring's list ``taken`` (the kernel lets nobody write to its records). A record that runs over its
+ring's end is put together in ``scratch``.
 
 ``write`` copies the listed records, from ``next`` on, to the buffers of their files, and returns
 why it stopped: DONE; FULL, the buffer of the file of record ``next`` is to be written first; ODD,
@@ -38,7 +39,11 @@ DRAIN: Final = (
 )  # fmt: skip
 RING: Final = (
     "data", "size", "tail", "head", "held", "stop", "key", "sample", "scratch", "number",
+    "taken", "taken_count",
 )  # fmt: skip
+#: Positions that a ring's list ``taken`` can hold. What finds no room in it waits its turn, and may
+#: then come late.
+TAKEN_MOST: Final = 64
 ENTRY: Final = ("mono", "ring", "sample")
 SITE: Final = ("way", "target", "written")
 TARGET: Final = ("buffer", "capacity", "used", "count", "templates", "secret")
@@ -64,8 +69,6 @@ EPB_HEAD: Final = 28
 EPB_ID: Final = 24
 
 _SAMPLE: Final = uapi.PERF_RECORD_SAMPLE
-#: The type of a record that has been taken out from among younger ones; the kernel has none such.
-_TAKEN: Final = 0xFFFF
 _PERF_HEAD: Final = 12  # struct perf_event_header, u32 size of the raw data
 #: An odd number of the golden ratio, as in include/linux/hash.h.
 HASH: Final = 0x9E3779B97F4A7C15
@@ -187,6 +190,7 @@ def _advance() -> _Code:
         c.label(sane)
         c.set("%ring", RING, "tail", c.add(tail, length))
         c.leave(c.is_("ne", kind, _SAMPLE), again)
+        c.leave(_is_taken(c, tail), again)
         place = c.alloca(8)
         c.store("ptr", here, place)
         past = c.add(at, length)
@@ -212,8 +216,9 @@ def _advance() -> _Code:
         both = c.op(f"and i1 {fits}, {adds_up}")
         c.branch(c.op(f"and i1 {both}, {known}"), good, bad)
         c.label(bad)
+        with c.if_(c.is_("ne", c.get("%ring", RING, "held"), 0)):
+            _take(c, tail, again)
         c.increase("%drain", DRAIN, "malformed")
-        c.store("i32", str(_TAKEN), here, align=1)  # count it once
         c.jump(again)
         c.label(good)
         mono = c.narrow(64, sample, 0)
@@ -226,12 +231,36 @@ def _advance() -> _Code:
         c.jump(again)
         c.label(take)
         with c.if_(c.is_("ne", c.get("%ring", RING, "held"), 0)):
-            c.store("i32", str(_TAKEN), here, align=1)
+            _take(c, tail, again)
         c.set("%ring", RING, "key", mono)
         c.set("%ring", RING, "sample", c.address(sample))
         c.jump(end)
     c.ret("0")
     return c
+
+
+def _is_taken(c: _Code, position: Operand) -> Operand:
+    """Whether the record at a position was taken before from among younger ones; an i1."""
+    taken = c.pointer(c.get("%ring", RING, "taken"))
+    count = c.get("%ring", RING, "taken_count")
+    index = c.variable(0)
+    c.store("i64", "0", index)
+    with c.loop() as (_, end):
+        now = c.load("i64", index)
+        c.leave(c.is_("uge", now, count), end)
+        known = c.load("i64", c.offset(taken, c.op(f"shl i64 {now}, 3")))
+        c.leave(c.is_("eq", known, position), end)
+        c.store("i64", c.add(now, 1), index)
+    return c.is_("ult", c.load("i64", index), count)
+
+
+def _take(c: _Code, position: Operand, full: str) -> None:
+    """Note that the record at a position is taken; goes to a label if there is no room for that."""
+    count = c.get("%ring", RING, "taken_count")
+    c.leave(c.is_("uge", count, TAKEN_MOST), full)
+    taken = c.pointer(c.get("%ring", RING, "taken"))
+    c.store("i64", position, c.offset(taken, c.op(f"shl i64 {count}, 3")))
+    c.set("%ring", RING, "taken_count", c.add(count, 1))
 
 
 def _collect() -> _Code:
