@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
+from mmap import MAP_POPULATE, MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,7 +58,10 @@ class PerfRing:
         self.cpu = cpu
         self.size = pages * PAGESIZE
         self._fd = fd
-        self._map = mmap(fd, self.size + PAGESIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
+        # Populated: to find a page when the first record in it is read takes longer than reading.
+        self._map = mmap(
+            fd, self.size + PAGESIZE, MAP_SHARED | MAP_POPULATE, PROT_READ | PROT_WRITE
+        )
         whole = memoryview(self._map)
         self._control = whole[:PAGESIZE].cast("Q")
         self.data = whole[PAGESIZE:].toreadonly()

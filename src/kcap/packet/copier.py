@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 from contextlib import suppress
-from mmap import mmap
+from mmap import PAGESIZE, mmap
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kcap.errors import FileError
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from kcap.packet.pcap import PcapWriter
     from kcap.packet.record import Sample
 
-#: Bytes that are collected for a file before they are written.
-BUFFER: Final = 1 << 20
+#: Least and most bytes that are collected for a file before they are written: all that the rings
+#: hold if possible, so that they are empty before the file is waited for.
+BUFFER_LEAST: Final = 1 << 20
+BUFFER_MOST: Final = 64 << 20
+#: Bytes of structures that are there from the start.
+_WARM: Final = 1 << 18
 _LARGEST_RECORD: Final = 1 << 16
 _SMALLEST_RECORD: Final = (12 + layout.PREFIX_OFFSET + 7) // 8 * 8
 _MASK: Final = (1 << 64) - 1
@@ -53,6 +57,16 @@ class Ring(Protocol):
         """Give the space up to a position back."""
 
 
+def touch(memory: mmap, size: int) -> None:
+    """Let the first bytes of anonymous memory be there, so that the first packets need not wait
+    while the kernel finds pages.
+
+    :param size: how many bytes.
+    """
+    pages = range(0, min(size, len(memory)), PAGESIZE)
+    memory[: pages.stop : PAGESIZE] = bytes(len(pages))
+
+
 class Struct:
     """One structure, or an array of them, in memory that the loop shares.
 
@@ -65,6 +79,7 @@ class Struct:
         self._length = len(members)
         # Anonymous memory: only what is used takes any.
         self._memory = mmap(-1, max(8 * len(members) * count, 8))
+        touch(self._memory, _WARM)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._words = memoryview(self._memory).cast("Q")
 
@@ -87,15 +102,18 @@ class Outlet:
     """A file that the loop writes to: a buffer, and for pcapng the templates of its blocks.
 
     :param writer: the file's writer; records that Python makes go through the buffer, too.
+    :param size: how much the rings can hold, bytes.
     """
 
-    def __init__(self, writer: PcapWriter | PcapngWriter) -> None:
+    def __init__(self, writer: PcapWriter | PcapngWriter, size: int) -> None:
         self.writer = writer
-        self._memory = mmap(-1, BUFFER)
+        self._size = min(max(size, BUFFER_LEAST), BUFFER_MOST)
+        self._memory = mmap(-1, self._size)  # only what is used takes any memory
+        touch(self._memory, BUFFER_LEAST)
         self._view = memoryview(self._memory)
         self.struct = Struct(loop.TARGET)
         self.struct.set("buffer", ctypes.addressof(ctypes.c_char.from_buffer(self._memory)))
-        self.struct.set("capacity", BUFFER)
+        self.struct.set("capacity", self._size)
         self._templates: Struct | None = None
         self._kept: dict[int, tuple[Interface, object]] = {}
         if isinstance(writer, PcapngWriter):
@@ -114,7 +132,7 @@ class Outlet:
 
     def _append(self, record: Buffer) -> None:
         used = self.struct.get("used")
-        if used + len(record) > BUFFER:
+        if used + len(record) > self._size:
             self.flush()
             used = 0
         self._view[used : used + len(record)] = record
@@ -216,6 +234,8 @@ class Copier:
     def drain(self, until_ns: int, room: int) -> int:
         """Write the records that are older than ``until_ns``; the rest stays in the rings.
 
+        They are copied first, and the rings are free again before a file is waited for.
+
         :param room: how many to write at most; what is left of the older ones is dropped then.
         :returns: how many were written.
         :raises FileError: a file cannot take them; it ends with a whole packet.
@@ -233,15 +253,18 @@ class Copier:
         drain.set("room", room)
         drain.set("last", self.last_ns)
         try:
-            self._write_all()
+            self._copy_all()
         except BaseException:
-            self._give_up()
+            self._count_rest()
+            with suppress(FileError):  # counted by the writer; the first failure is on its way
+                self._flush()
             raise
         finally:
             self._release()
             self.last_ns = drain.get("last")
             self.malformed += drain.take("malformed")
             self.late += drain.take("late")
+        self._flush()
         if drain.get("corrupt"):
             raise SyscallError("a perf ring is corrupt", errno.EIO)
         return room - drain.get("room")
@@ -255,7 +278,8 @@ class Copier:
         for outlet in self._outlets:
             outlet.settle()
 
-    def _write_all(self) -> None:
+    def _copy_all(self) -> None:
+        """Bring what is listed to the buffers of the files."""
         drain = self._drain
         while (why := self._write(drain.address)) != loop.DONE:
             sample = self._sample(drain.get("next"))
@@ -263,8 +287,20 @@ class Copier:
                 self._by_site[_site(sample)].flush()
             else:
                 self._leave_to_python(sample)
+
+    def _flush(self) -> None:
+        """Write what is in the buffers, to every file, also when one fails.
+
+        :raises FileError: the first failure.
+        """
+        failure: FileError | None = None
         for outlet in self._outlets:
-            outlet.flush()
+            try:
+                outlet.flush()
+            except FileError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _leave_to_python(self, sample: bytes) -> None:
         """Record ``next`` is one that Python writes."""
@@ -306,11 +342,8 @@ class Copier:
             self._taken[number].set(name, place)
         self._ring.set("taken_count", len(kept), number)
 
-    def _give_up(self) -> None:
-        """A file has failed: write what the others can take, account for what is not written."""
-        for outlet in self._outlets:
-            with suppress(FileError):  # counted by the writer; the first failure is on its way
-                outlet.flush()
+    def _count_rest(self) -> None:
+        """A file has failed: account for what is listed and will not be written."""
         drain = self._drain
         first, count = drain.get("next"), drain.get("count")
         for number in range(first, min(count, first + drain.get("room"))):

@@ -169,7 +169,8 @@ class PacketSink(Closing):
         :param code: ``copy_loop``'s module, compiled.
         :param rings: one for each CPU.
         """
-        outlets = {id(target): Outlet(target.writer) for target in self._targets}
+        size = sum(ring.size for ring in rings)
+        outlets = {id(target): Outlet(target.writer, size) for target in self._targets}
         ways = {_FINISH: 0, _COPY: copy_loop.WAY_PCAP, _BLOCK: copy_loop.WAY_PCAPNG}
         sites = {
             site: (outlets[id(target)], ways[target.way]) for site, target in self._by_site.items()

@@ -25,6 +25,7 @@ from kcap.functions import skb_record as layout
 from kcap.kernel.errors import SyscallError
 from kcap.kernel.perf import PerfRing
 from kcap.packet import copier, copy_loop, sink
+from kcap.packet.files import OutputFile, Split
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.record import Names, Site
 from kcap.packet.rotation import RotatingFile, Rotation
@@ -332,6 +333,29 @@ def test_packets_from_after_the_end_are_not_written(code: NativeCode, tmp_path: 
         out.use(code, [kernel.ring])
         out.end_ns = START + 5
         assert out.drain() == 2
+
+
+def test_the_rings_are_empty_before_a_file_is_waited_for(
+    code: NativeCode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = bytes(12) + b"\x08\x00" + bytes(986)
+    kernel = Kernel(0)
+    while kernel.sample(made.sample(made.received(frame), site=0)):
+        pass
+    assert kernel.ring.pending()[1] > 200_000
+    unread: list[int] = []
+    write = OutputFile.write_joined
+
+    def slow(self: OutputFile, data: memoryview, count: int, split: Split) -> None:
+        tail, head = kernel.ring.pending()
+        unread.append(head - tail)
+        write(self, data, count, split)
+
+    monkeypatch.setattr(OutputFile, "write_joined", slow)
+    with PacketSink([Site(0, str(tmp_path / "a.pcap"))], NAMES) as out:
+        out.use(code, [kernel.ring])
+        assert out.drain() > 200
+    assert unread == [0]
 
 
 def test_each_of_many_packets_behind_a_younger_one_is_written_once(
