@@ -40,8 +40,6 @@ from benchmarks.capture.ways import Result, Way
 from benchmarks.guest.peers import BPFTRACE_ROOT
 
 ROOT = Path(__file__).resolve().parents[2]
-#: The pause between packets that everybody bears, nanoseconds.
-PAUSE = 15_000
 #: Fewer than tcpdump's ring holds of the longest.
 ON_THE_WAY = 1000
 PARTS = "cost,path,loss"
@@ -49,19 +47,6 @@ PARTS = "cost,path,loss"
 PAUSES = (50_000, 40_000, 30_000, 25_000, 20_000, 17_000, 15_000, 13_000, 11_000, 9_000, 0)
 #: Rates that are tried after the one at which tcpdump began to lose.
 FURTHER = 2
-
-
-def found_ways() -> list[Way]:
-    """The programs that can be had; tcpdump comes first."""
-    place = "net:netif_receive_skb"
-    bpftrace = ways.bpftrace()
-    return [
-        ways.tcpdump("tcpdump"),
-        ways.kcap("kcap, pcap", place, "kcap.pcap"),
-        ways.kcap("kcap, pcapng", place, "kcap.pcapng"),
-        ways.kcap("kcap, kprobe", "kprobe:ip_rcv", "kprobe.pcap"),
-        *([bpftrace] if bpftrace else []),
-    ]
 
 
 def costs(
@@ -75,7 +60,7 @@ def costs(
         results: dict[str, list[Result]] = {way.name: [] for way in found}
         for _ in range(rounds):
             for way in found:
-                results[way.name].append(ways.measure(way, directory, count, size, PAUSE))
+                results[way.name].append(ways.measure(way, directory, count, size, ways.PAUSE_NS))
         first = results[found[0].name]
         user, both = _each(first, _user), _each(first, _both)
         for name, all_ in results.items():
@@ -169,7 +154,7 @@ def outside(kernel: str, bpftrace: str, words: list[str]) -> int:
 def inside(arguments: argparse.Namespace) -> int:
     """Measure on this machine."""
     print(f"kernel {os.uname().release}, {os.cpu_count()} CPUs", flush=True)
-    found = [way for way in found_ways() if re.search(arguments.ways, way.name)]
+    found = [way for way in ways.found() if re.search(arguments.ways, way.name)]
     traffic.set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         for way in found:

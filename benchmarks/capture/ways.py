@@ -20,6 +20,8 @@ from benchmarks.guest.peers import BPFTRACE_ROOT
 
 #: The ring that kcap has unless told otherwise, in tcpdump's KiB.
 KCAP_RING_KIB = 4096
+#: A pause between packets that everybody bears, nanoseconds.
+PAUSE_NS = 15_000
 
 
 class Way(NamedTuple):
@@ -69,16 +71,29 @@ def bpftrace() -> Way | None:
     if not os.path.isdir(f"{BPFTRACE_ROOT}/usr"):
         print("bpftrace: left out; there is none")
         return None
-    found = tracers.bpftrace()
-    told = tracers.output_of(found, "--info")
+    tracer = tracers.bpftrace()
+    told = tracers.output_of(tracer, "--info")
     if not re.search(r"libpcap[^\n]*yes", told):
-        print(f"bpftrace: left out; {tracers.version(found)} is built without libpcap")
+        print(f"bpftrace: left out; {tracers.version(tracer)} is built without libpcap")
         return None
     script = (
         'rawtracepoint:netif_receive_skb { skboutput("{directory}/bpftrace.pcap", args.skb, '
         "args.skb.len, 0); }"
     )
-    return Way("bpftrace", (*found.command, "-e", script), "Attach", found.root)
+    return Way("bpftrace", (*tracer.command, "-e", script), "Attach", tracer.root)
+
+
+def found() -> list[Way]:
+    """The programs that can be had; tcpdump comes first."""
+    place = "net:netif_receive_skb"
+    peer = bpftrace()
+    return [
+        tcpdump("tcpdump"),
+        kcap("kcap, pcap", place, "kcap.pcap"),
+        kcap("kcap, pcapng", place, "kcap.pcapng"),
+        kcap("kcap, kprobe", "kprobe:ip_rcv", "kprobe.pcap"),
+        *([peer] if peer else []),
+    ]
 
 
 class Capture:
