@@ -123,11 +123,11 @@ def trace(
     :raises ScriptError: the script is wrong.
     :raises KcapError: the kernel refuses it, or a file cannot be written.
     """
+    from kcap.session.options import Options
     from kcap.session.preparation import Preparation
-    from kcap.session.script import Options
 
     with Preparation(options or Options()) as preparation:
-        return preparation.trace(preparation.check(text, name), packets=packets)
+        return preparation.trace(preparation.prepare(text, name), packets=packets)
 
 
 def repair(

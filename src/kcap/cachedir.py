@@ -12,6 +12,14 @@ import os
 import stat
 from contextlib import suppress
 
+try:  # hashlib loads OpenSSL, which takes longer than all that is hashed here
+    from _blake2 import blake2b
+except ImportError:  # a Python that has it elsewhere
+    from hashlib import blake2b
+
+_MAGIC = b"kcapobj\1"
+_DIGEST = 32  # bytes of BLAKE2b
+
 
 def directory(name: str) -> str | None:
     """A private directory of the cache, made if missing.
@@ -82,3 +90,47 @@ def write(name: str, file: str, data: bytes) -> bool:
     with suppress(OSError):
         os.unlink(temporary)
     return False
+
+
+def digest(data: bytes) -> bytes:
+    """The digest by which files are named and checked."""
+    return blake2b(data, digest_size=_DIGEST).digest()
+
+
+def sealed(data: bytes) -> bytes:
+    """Data with what tells whether it was changed in the cache."""
+    return _MAGIC + digest(data) + data
+
+
+def unsealed(stored: bytes | None) -> bytes | None:
+    """What was :func:`sealed`, or None if that is not what was stored."""
+    if stored is None or not stored.startswith(_MAGIC):
+        return None
+    data = stored[len(_MAGIC) + _DIGEST :]
+    whole = digest(data) == stored[len(_MAGIC) : len(_MAGIC) + _DIGEST]
+    return data if whole else None
+
+
+def limit(name: str, size: int) -> None:
+    """Remove the oldest files of a directory until the rest takes no more than ``size`` bytes."""
+    files = sorted(_files(name), key=lambda each: each[1], reverse=True)
+    total = 0
+    for path, _, length in files:
+        total += length
+        if total > size:
+            with suppress(OSError):
+                os.unlink(path)
+
+
+def _files(name: str) -> list[tuple[str, int, int]]:
+    """(path, time of change in ns, bytes) of what is there."""
+    path = directory(name)
+    found: list[tuple[str, int, int]] = []
+    if path is None:
+        return found
+    with os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(OSError):  # another kcap has removed it
+                status = entry.stat(follow_symlinks=False)
+                found.append((entry.path, status.st_mtime_ns, status.st_size))
+    return found

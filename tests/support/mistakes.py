@@ -26,7 +26,8 @@ from kcap.probes.registry import resolver
 from kcap.records import replace
 from kcap.sema.analyzer import analyze
 from kcap.sema.types import INT64
-from kcap.session.script import Checked, Options, configure, make_system
+from kcap.session.options import Options, make_system
+from kcap.session.script import Checked, configure
 from kcap.session.timing import Timings
 
 if TYPE_CHECKING:
@@ -259,4 +260,4 @@ def compile_with_mistakes(text: str, name: str = "test.bt") -> Checked:
     script = analyze(
         syntax, functions=functions, probes=resolver(system), types=system.types, config=config
     )
-    return Mistaken(source, syntax, script, system, options, [], Timings())
+    return Mistaken(source, syntax, script, system, options, [], Timings(), reads_files=False)

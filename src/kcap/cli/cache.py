@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kcap import cachedir
 from kcap.codegen import objects
 from kcap.errors import FileError, UsageError
+from kcap.session import kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +18,10 @@ USAGE = """\
 usage: kcap cache info
        kcap cache clear
 
-What kcap keeps to start faster: compiled programs (objects), the index of the kernel's types (btf),
-the list of traceable functions (functions), in $KCAP_CACHE or ~/.cache/kcap. Nothing of it is
-needed. Kernels and images of guests lie beside it and are left alone.
+What kcap keeps to start faster: compiled scripts (scripts), what LLVM made of them (objects), the
+index of the kernel's types (btf), the list of traceable functions (functions), in $KCAP_CACHE or
+~/.cache/kcap. Nothing of it is needed. Kernels and images of guests lie beside it and are left
+alone.
 
   info        print what there is
   clear       remove it
@@ -27,7 +29,7 @@ needed. Kernels and images of guests lie beside it and are left alone.
 """
 
 #: The directories that ``clear`` empties.
-DIRECTORIES = (objects.DIRECTORY, "btf", "functions")
+DIRECTORIES = (kept.DIRECTORY, objects.DIRECTORY, "btf", "functions")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from kcap.output.text import TextRenderer
     from kcap.output.writer import Buffering, Writer
     from kcap.probes.system import Mode
+    from kcap.session.compiled import CompiledScript
+    from kcap.session.options import Options
     from kcap.session.preparation import Preparation
-    from kcap.session.script import Checked, Options
+    from kcap.session.script import Checked
     from kcap.session.trace import Trace
 
 #: With this variable set, a line of the same name says that the probes are attached: bpftrace's
@@ -113,7 +115,7 @@ def _reformat(name: str, text: str) -> int:
 
 def script_options(arguments: Arguments) -> Options:
     """What the session wants to know of the command line."""
-    from kcap.session.script import Options
+    from kcap.session.options import Options
 
     return Options(
         parameters=arguments.parameters,
@@ -144,17 +146,21 @@ def run(name: str, text: str, arguments: Arguments) -> int:
             from kcap.cli.aot import write_program
 
             return write_program(arguments.aot, text, name, preparation)
-        checked = preparation.check(text, name)
+        script: Checked | CompiledScript
+        if arguments.debug or arguments.mode == "codegen":
+            script = checked = preparation.check(text, name)
+        else:
+            script = preparation.prepare(text, name)
         if not arguments.quiet:
-            checked.system.progress = ProgressLine()
+            script.system.progress = ProgressLine()
         if not arguments.no_warnings:
-            print_diagnostics(checked.warnings)
+            print_diagnostics(script.warnings)
         if arguments.debug:
             _print_stages(checked, arguments.debug)
         if arguments.mode == "codegen":
             checked.generate(objects=preparation.objects)
             return 0
-        return _follow(checked, preparation, arguments)
+        return _follow(script, preparation, arguments)
 
 
 def _print_stages(checked: Checked, stages: list[str]) -> None:
@@ -183,12 +189,14 @@ def _print_stages(checked: Checked, stages: list[str]) -> None:
             print(f"prog_{number} is {program.context.name}: {count} instructions")
 
 
-def _follow(checked: Checked, preparation: Preparation, arguments: Arguments) -> int:
+def _follow(
+    script: Checked | CompiledScript, preparation: Preparation, arguments: Arguments
+) -> int:
     from kcap.functions.events import AttachedProbes
 
     with _output(arguments) as output:
         with (
-            preparation.trace(checked, packets=False) as trace,
+            preparation.trace(script, packets=False) as trace,
             ended_by_signals(trace.stop, trace.signals, trace.signalled),
         ):
             renderer = _renderer(trace, arguments)

@@ -6,57 +6,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcap.codegen import maps
+from kcap.codegen.compiled import Compiled as Compiled
+from kcap.codegen.compiled import CompiledProgram
 from kcap.codegen.emitter import Emitter
-from kcap.codegen.module import PERCPU_LIMIT, Features, LostCounter, ModuleBuilder
+from kcap.codegen.module import PERCPU_LIMIT, Features, ModuleBuilder
 from kcap.codegen.objects import ObjectSource
 from kcap.kernel.object import BpfObject
-from kcap.kernel.spec import FunctionSpec, LineSpec, MapSpec, ProgramSpec
-from kcap.records import dataclass, replace
+from kcap.kernel.spec import FunctionSpec, LineSpec, ProgramSpec
+from kcap.records import replace
 from kcap.sema import tree
 
 if TYPE_CHECKING:
     from kcap.codegen.lines import SourceLines
-    from kcap.codegen.site import Site
     from kcap.kernel.object import LinkedProgram
     from kcap.lang.source import Span
     from kcap.sema.probe import ProbeContext
-
-
-@dataclass(slots=True)
-class CompiledProgram:
-    """One BPF program and the probe that it is for.
-
-    :param context: program type, targets.
-    :param spec: the instructions; what depends on the target is filled in at loading.
-    :param places: (index of an instruction, where in the script it comes from), ascending: each
-        counts up to the next. Only after compiling with ``lines``.
-    """
-
-    context: ProbeContext
-    spec: ProgramSpec
-    places: tuple[tuple[int, Span], ...] = ()
-
-
-@dataclass(slots=True)
-class Compiled:
-    """A script, compiled.
-
-    :param script: the typed tree that it was made from.
-    :param programs: in the order of the script.
-    :param maps: all the maps that the programs use, auxiliary ones included.
-    :param sites: what sends events, by number.
-    :param lost: what each slot of the loss counters counts.
-    :param collected: what functions noted for user space, by kind.
-    :param ir: the LLVM IR as generated.
-    """
-
-    script: tree.Script
-    programs: list[CompiledProgram]
-    maps: tuple[MapSpec, ...]
-    sites: list[Site]
-    lost: list[LostCounter]
-    collected: dict[str, list[object]]
-    ir: str
 
 
 def generate(
@@ -129,13 +93,13 @@ def compile_script(
         made = CompiledProgram(program.context, spec)
         programs.append(_with_places(made, found, obj, source.spans) if source else made)
     return Compiled(
-        script,
         programs,
         tuple(module.maps.values()),
         module.sites,
         list(module.lost),
         module.collected,
         ir,
+        lambda: script,
     )
 
 

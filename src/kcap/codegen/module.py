@@ -25,6 +25,8 @@ LOST = "kcap_lost"
 TARGET_INDEX = "kcap_target_index"
 #: The address of the function that a program was loaded for.
 TARGET_ADDRESS = "kcap_target_address"
+#: Of the moment of loading: CLOCK_BOOTTIME, and CLOCK_TAI minus CLOCK_MONOTONIC, nanoseconds.
+START_TIME, TAI_OFFSET = "kcap_start_time", "kcap_tai_offset"
 #: Maps that every loaded program gets for itself (see :mod:`kcap.codegen.scratch`).
 OWN_MAPS = (SCRATCH, DEPTH)
 PAGE = 4096

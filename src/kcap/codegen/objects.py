@@ -12,28 +12,16 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from kcap import cachedir
 from kcap.codegen.llvm import CPU, Compiler
 from kcap.version import __version__
-
-try:  # hashlib loads OpenSSL, which takes longer than all that is hashed here
-    from _blake2 import blake2b
-except ImportError:  # a Python that has it elsewhere
-    from hashlib import blake2b
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 DIRECTORY = "objects"
 #: Bytes that the directory may hold; beyond it the oldest files go.
 LIMIT = 64 << 20
 #: Goes up when :mod:`kcap.codegen.llvm` asks LLVM for something else.
 _PASSES = "O2 1"
-_MAGIC = b"kcapobj\1"
-_DIGEST = 32  # bytes of BLAKE2b
 _LLVM = "llvmlite"
 
 
@@ -61,7 +49,7 @@ class ObjectSource:
         :raises CodegenError: with LLVM's own words.
         """
         name = f"{_key('object', self._identity, ir)}.o" if self._identity else ""
-        found = _unpacked(cachedir.read(DIRECTORY, name)) if name else None
+        found = cachedir.unsealed(cachedir.read(DIRECTORY, name)) if name else None
         self.compiled = found is None
         if found is None:
             compiler, self._compiler = self._compiler or Compiler(), None
@@ -97,7 +85,7 @@ class NativeObject:
     def __init__(self, ir: str, *, cached: bool = True) -> None:
         identity = _identity() if cached else ""
         self._name = f"{_key('native', identity, ir)}.{os.uname().machine}.o" if identity else ""
-        self._found = _unpacked(cachedir.read(DIRECTORY, self._name)) if identity else None
+        self._found = cachedir.unsealed(cachedir.read(DIRECTORY, self._name)) if identity else None
         self._compiler: Compiler | None = None
         if self._found is None:
             self._compiler = Compiler()
@@ -154,51 +142,11 @@ def _identity() -> str:
 
 def _key(kind: str, identity: str, text: str) -> str:
     said = f"{kind}\0{identity}\0{text}"
-    return _digest(said.encode("utf-8", "surrogateescape")).hex()
+    return cachedir.digest(said.encode("utf-8", "surrogateescape")).hex()
 
 
 def _keep(name: str, data: bytes) -> None:
     """Put an object into the cache; '' for none."""
     if name:
-        cachedir.write(DIRECTORY, name, _packed(data))
-        limit(LIMIT)
-
-
-def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=_DIGEST).digest()
-
-
-def _packed(data: bytes) -> bytes:
-    return _MAGIC + _digest(data) + data
-
-
-def _unpacked(stored: bytes | None) -> bytes | None:
-    """The object, or None if that is not what was stored."""
-    if stored is None or not stored.startswith(_MAGIC):
-        return None
-    data = stored[len(_MAGIC) + _DIGEST :]
-    whole = _digest(data) == stored[len(_MAGIC) : len(_MAGIC) + _DIGEST]
-    return data if whole else None
-
-
-def limit(size: int) -> None:
-    """Remove the oldest files until the rest takes no more than ``size`` bytes."""
-    files = sorted(_files(), key=lambda each: each[1], reverse=True)
-    total = 0
-    for path, _, length in files:
-        total += length
-        if total > size:
-            with suppress(OSError):
-                os.unlink(path)
-
-
-def _files() -> Iterable[tuple[str, int, int]]:
-    """(path, time of change in ns, bytes) of what is there."""
-    path = cachedir.directory(DIRECTORY)
-    if path is None:
-        return
-    with os.scandir(path) as entries:
-        for entry in entries:
-            with suppress(OSError):  # another kcap has removed it
-                status = entry.stat(follow_symlinks=False)
-                yield entry.path, status.st_mtime_ns, status.st_size
+        cachedir.write(DIRECTORY, name, cachedir.sealed(data))
+        cachedir.limit(DIRECTORY, LIMIT)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen.function import Function
+from kcap.codegen.module import START_TIME, TAI_OFFSET
 from kcap.functions.base import HelperBuiltin, integer_argument, made
 from kcap.functions.sites import TimeSite, format_time
 from kcap.kernel.helpers import Helper
@@ -57,7 +58,7 @@ class Nsecs(Function):
         now = gen.helper(MODES[call.data])
         if call.data != "sw_tai":
             return now
-        return gen.ir.op(f"add i64 {now}, {tai_offset()}")
+        return gen.ir.op(f"add i64 {now}, {gen.ir.address(gen.module.constant(TAI_OFFSET))}")
 
 
 def tai_offset() -> int:
@@ -66,6 +67,14 @@ def tai_offset() -> int:
     tai = time.clock_gettime_ns(CLOCK_TAI)
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     return tai - (before + after) // 2
+
+
+def constants() -> dict[str, int]:
+    """What programs want to know of the moment of loading, by the constants' names."""
+    return {
+        START_TIME: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        TAI_OFFSET: tai_offset() & 0xFFFF_FFFF_FFFF_FFFF,
+    }
 
 
 class Elapsed(Function):
@@ -78,7 +87,7 @@ class Elapsed(Function):
         return made(self, call, UINT64)
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        start = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        start = gen.ir.address(gen.module.constant(START_TIME))
         return gen.ir.op(f"sub i64 {gen.helper(Helper.ktime_get_boot_ns)}, {start}")
 
 

@@ -82,6 +82,7 @@ class Unwinding:
 
 class DwUstack(StackFunction):
     name = "dw_ustack"
+    lasting = False
     signatures = ("ustack_t dw_ustack([StackMode mode, ][int limit])",)
     summary = "The user-space call stack, by DWARF, for code without frame pointers (x86-64, 5.17)."
     helpers = frozenset(

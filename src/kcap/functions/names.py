@@ -137,6 +137,7 @@ class SyscallName(NameFunction):
 
 class Cgroupid(Function):
     name = "cgroupid"
+    lasting = False
     signatures = ("uint64 cgroupid(const string path)",)
     summary = "ID of the cgroup (v2) at a path, looked up when the script is compiled."
     arity = (1, 1)

@@ -167,6 +167,7 @@ class Cgroup(HelperBuiltin):
 
 class Cpid(Function):
     name = "cpid"
+    lasting = False
     signatures = ("uint32 cpid",)
     summary = "Process ID of the command that -c started, 0 without one."
 
@@ -179,6 +180,7 @@ class Cpid(Function):
 
 class HasCpid(Function):
     name = "has_cpid"
+    lasting = False
     signatures = ("bool has_cpid",)
     summary = "Whether -c started a command."
 

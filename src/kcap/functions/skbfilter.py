@@ -29,6 +29,7 @@ class SkbFilter(Function):
     """Whether a packet matches an expression, as tcpdump would say of the captured frame."""
 
     name = "skbfilter"
+    lasting = False  # libpcap looks names of hosts and ports up
     signatures = ("bool skbfilter(struct sk_buff *skb, const string expression)",)
     summary = "Whether the packet that an sk_buff holds matches a pcap-filter expression."
     arity = (2, 2)

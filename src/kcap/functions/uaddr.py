@@ -38,6 +38,7 @@ class _Where:
 
 class Uaddr(Function):
     name = "uaddr"
+    lasting = False
     signatures = ("T * uaddr(const string sym)",)
     summary = "Address of a variable or function of the probed program or library."
     arity = (1, 1)

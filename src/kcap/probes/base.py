@@ -146,6 +146,8 @@ class ProbeType(ABC):
     :cvar cost: what an event costs, in words.
     :cvar signatures: how it is written, one a variant.
     :cvar manual: attaches to nothing; the session runs its programs.
+    :cvar lasting: what an attach point stands for follows from the running kernel with its modules,
+        and from what :class:`~kcap.probes.system.System` notes. Programs and libraries change.
     :cvar programs_per_target: the kernel wants one loaded program a target.
     :cvar alone: can't share a script with other probes.
     :cvar newest_first: of several programs at one place the kernel runs the one first that was
@@ -160,6 +162,7 @@ class ProbeType(ABC):
     cost: ClassVar[str] = ""
     signatures: ClassVar[tuple[str, ...]] = ()
     manual: ClassVar[bool] = False
+    lasting: ClassVar[bool] = False
     programs_per_target: ClassVar[bool] = False
     alone: ClassVar[bool] = False
     newest_first: ClassVar[bool] = False

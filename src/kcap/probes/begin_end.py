@@ -27,6 +27,7 @@ class Manual(ProbeType):
     """Base of the probes that the session runs."""
 
     manual = True
+    lasting = True
 
     def resolve(
         self, point: AttachPoint, uses: Collection[str], system: System

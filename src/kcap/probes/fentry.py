@@ -38,6 +38,7 @@ class Fentry(BtfProbe):
     """Entry of a kernel function."""
 
     name = "fentry"
+    lasting = True
     aliases = ("f", "kfunc")
     summary = "Entry of a kernel function, with typed arguments (needs BTF)"
     cost = "a direct call from the function's entry: the cheapest probe"

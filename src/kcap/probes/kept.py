@@ -13,13 +13,7 @@ from contextlib import suppress
 
 from kcap import cachedir
 
-try:  # hashlib loads OpenSSL, which takes longer than all that is hashed here
-    from _blake2 import blake2b
-except ImportError:  # a Python that has it elsewhere
-    from hashlib import blake2b
-
 DIRECTORY = "functions"
-_DIGEST = 32
 _BOOT_ID = "sys/kernel/random/boot_id"
 
 
@@ -39,29 +33,21 @@ def state(proc: str = "/proc") -> str:
         return ""
     if os.geteuid() != 0 or not boot:
         return ""
-    return blake2b(repr((boot, modules)).encode(), digest_size=_DIGEST).hexdigest()
+    return cachedir.digest(repr((boot, modules)).encode()).hex()
 
 
 def load(name: str) -> bytes:
     """The list that is kept under a name; empty if there is none, or if it is damaged."""
-    stored = cachedir.read(DIRECTORY, name) if name else None
-    if stored is None:
-        return b""
-    data = stored[_DIGEST:]
-    return data if _digest(data) == stored[:_DIGEST] else b""
+    return cachedir.unsealed(cachedir.read(DIRECTORY, name) if name else None) or b""
 
 
 def store(name: str, data: bytes) -> None:
     """Keep a list, if possible, and only that one."""
     if not name or not data:
         return
-    cachedir.write(DIRECTORY, name, _digest(data) + data)
+    cachedir.write(DIRECTORY, name, cachedir.sealed(data))
     path = cachedir.directory(DIRECTORY)
     for other in os.listdir(path) if path is not None else ():
         if other != name and not other.startswith("."):
             with suppress(OSError):  # another kcap was quicker
                 os.unlink(f"{path}/{other}")
-
-
-def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=_DIGEST).digest()

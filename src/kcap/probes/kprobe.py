@@ -52,6 +52,7 @@ class Kprobe(ProbeType):
     """Entry of a kernel function, or any instruction in it."""
 
     name = "kprobe"
+    lasting = True
     aliases = ("k",)
     summary = "Entry of a kernel function, or any instruction in it"
     cost = "a breakpoint, at a function's entry a call through ftrace: several times an fentry's"

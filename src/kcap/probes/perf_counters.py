@@ -46,6 +46,7 @@ class Software(ProbeType):
     """Events that the kernel counts."""
 
     name = "software"
+    lasting = True
     aliases = ("s",)
     summary = "Events that the kernel counts, such as page faults"
     cost = "one run for every COUNT events"

@@ -36,6 +36,7 @@ class RawTracepoint(BtfProbe):
     """A static event of the kernel with its raw arguments."""
 
     name = "rawtracepoint"
+    lasting = True
     aliases = ("rt",)
     summary = "A static event of the kernel, with the arguments that its code passes"
     cost = "a static branch and a call: no record is put together, cheaper than tracepoint"

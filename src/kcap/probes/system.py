@@ -11,6 +11,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from kcap import cachedir
 from kcap.btf import Btf, BtfError
 from kcap.btf.index import build_id
 from kcap.errors import FileError
@@ -104,6 +105,11 @@ class System:
         """Targets of wildcards that the kernel refused to attach to."""
         self.warnings: list[Diagnostic] = []
         """What resolving attach points found that is worth saying, although they are taken."""
+        self.inputs: dict[str, bytes] = {}
+        """Digests of the files that were read and may change while the kernel and its modules stay
+        the same, by path: lists and formats of events."""
+        self.lasting = True
+        """Nothing else was looked at that may change: no BPF programs."""
         self.programs: set[str] = set()
         """Files that the script's probes are in; casts may name their types."""
         self.progress: Callable[[str, int, int], None] = _nothing
@@ -141,6 +147,7 @@ class System:
 
     def _program_btf(self, number: int) -> Btf | None:
         """The types of a loaded BPF program."""
+        self.lasting = False
         from kcap.kernel.btfs import btf_data
         from kcap.kernel.info import open_program, program_functions
 
@@ -160,6 +167,7 @@ class System:
     def bpf_functions(self) -> tuple[tuple[int, str, int], ...] | None:
         """(program, name, id in its BTF) of the functions of all loaded BPF programs that have BTF,
         by program; None if the kernel doesn't tell."""
+        self.lasting = False
         from kcap.btf import Func
         from kcap.kernel.info import program_ids
 
@@ -282,6 +290,7 @@ class System:
     def events(self) -> dict[str, list[str]]:
         """The names of tracepoints by category, sorted; empty if tracefs doesn't tell."""
         found: dict[str, list[str]] = {}
+        self._note("available_events")
         try:
             pairs = self.tracefs.events() if self.tracefs is not None else []
         except FileError:
@@ -294,10 +303,25 @@ class System:
         """Whether a tracepoint exists, or None without tracefs; asks for that one only."""
         if self.tracefs is None:
             return None
-        return os.path.exists(f"{self.tracefs.path}/events/{category}/{event}/id")
+        there = os.path.exists(f"{self.tracefs.path}/events/{category}/{event}/id")
+        if there:
+            self._note(f"events/{category}/{event}/format")
+        return there
+
+    def _note(self, file: str) -> None:
+        """Remember what a file of tracefs says."""
+        if self.tracefs is not None:
+            path = f"{self.tracefs.path}/{file}"
+            self.inputs[path] = self.digest(path)
+
+    @staticmethod
+    def digest(path: str) -> bytes:
+        """The digest of a file, as :attr:`inputs` has it."""
+        return cachedir.digest(_read_bytes(path))
 
     def event_format(self, category: str, event: str) -> EventFormat | None:
         """What a tracepoint carries, or None if it is not known."""
+        self._note(f"events/{category}/{event}/format")
         try:
             return self.tracefs.event_format(category, event) if self.tracefs else None
         except FileError:

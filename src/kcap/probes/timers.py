@@ -39,6 +39,7 @@ class Interval(ProbeType):
     """A timer on one CPU at a time."""
 
     name = "interval"
+    lasting = True
     aliases = ("i",)
     summary = "At a fixed interval, on one CPU at a time"
     cost = "an interrupt on one CPU, as often as asked for"

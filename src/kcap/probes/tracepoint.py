@@ -38,6 +38,7 @@ class Tracepoint(ProbeType):
     """A static event of the kernel."""
 
     name = "tracepoint"
+    lasting = True
     aliases = ("t",)
     summary = "A static event of the kernel, with named fields"
     cost = "a static branch, and the event's record is put together before the program runs"

@@ -111,7 +111,7 @@ def _analyze(
     _in_order(diagnostics)
     diagnostics.raise_if_errors()
     found = {name: facts.map for name, facts in maps.facts.items()}
-    return tree.Script(programs, found, config, list(diagnostics.warnings))
+    return tree.Script(programs, found, config, list(diagnostics.warnings), shared.lasting)
 
 
 def _definitions(

@@ -115,6 +115,7 @@ def _call(a: Analyzer, function: Callable_, site: CallSite) -> tree.Expr:
             function.unsafe_title.format(name=site.name),
             help=["allow it with --unsafe"],
         )
+    a.shared.lasting &= function.lasting
     result = function.check(site, a)
     if isinstance(result.type, Aggregate) and isinstance(result, tree.Call) and not site.target:
         raise a.fail(

@@ -126,6 +126,9 @@ class Callable_(ABC):
     :cvar unsafe_title: what is said where that is missing.
     :cvar instead: what to do where no probe in which it may be used fits, each a sentence.
     :cvar discardable: no warning when its result is not used.
+    :cvar lasting: what becomes of it depends on the script, its options and the running kernel with
+        its modules alone, so that a compiled script that uses it may be kept. Not what looks at
+        files or processes when it is checked.
     :cvar named_type: name and type of its result, where scripts may declare variables of it;
         unresolved where each call has one of its own.
     """
@@ -140,6 +143,7 @@ class Callable_(ABC):
     unsafe_title: ClassVar[str] = "{name}() is an unsafe function being used in safe mode"
     instead: ClassVar[tuple[str, ...]] = ()
     discardable: ClassVar[bool] = False
+    lasting: ClassVar[bool] = True
     named_type: ClassVar[tuple[str, Type] | None] = None
 
     @abstractmethod

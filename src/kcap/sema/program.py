@@ -70,6 +70,8 @@ class Shared:
     decided: dict[tuple[object, ast.Comptime], bool] = field(default_factory=dict)
     undecided: bool = False
     deciding: bool = False
+    #: Only functions were used that are ``lasting``.
+    lasting: bool = True
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Note a finding, once for a place."""

@@ -380,12 +380,14 @@ class Script:
     :param programs: in the order of the script.
     :param maps: by name, in the order of first use.
     :param config: the configuration that holds for it.
+    :param lasting: it uses only functions that are (:class:`kcap.sema.function.Callable_`).
     """
 
     programs: list[Program]
     maps: dict[str, Map]
     config: Any
     warnings: list[Any] = field(default_factory=list)
+    lasting: bool = True
 
 
 def walk(root: object) -> Iterator[Node]:

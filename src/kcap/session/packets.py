@@ -20,7 +20,6 @@ from kcap.records import dataclass, field
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kcap.codegen.compile import Compiled
     from kcap.codegen.objects import NativeObject
     from kcap.kernel.maps import Map
     from kcap.kernel.perf import PerfReader
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from kcap.packet.files import OutputFile
     from kcap.packet.pcapng import Loss
     from kcap.packet.sink import PacketSink, SiteStats
-    from kcap.session.script import Checked
+    from kcap.session.compiled import CompiledScript
 
 #: Bytes of a CPU's ring unless ``perf_rb_pages`` says otherwise.
 DEFAULT_PAGES = 1024
@@ -62,8 +61,7 @@ class PacketOptions:
 class PacketCapture:
     """What ``skboutput()`` calls of a script send, if there are any.
 
-    :param compiled: the script's programs and sites.
-    :param checked: the script.
+    :param script: the script.
     :param options: what becomes of the packets.
     :param symbol: the function that an address is in, for probes that have several.
     :raises FileError: a capture file cannot be written; nothing has been changed then.
@@ -71,8 +69,7 @@ class PacketCapture:
 
     def __init__(
         self,
-        compiled: Compiled,
-        checked: Checked,
+        script: CompiledScript,
         options: PacketOptions,
         symbol: Callable[[int], str],
     ) -> None:
@@ -81,15 +78,15 @@ class PacketCapture:
         self._undelivered = options.limit or 1 << 62
         self._sites = [
             site
-            for site in compiled.collected.get(PACKET_SITES, ())
+            for site in script.compiled.collected.get(PACKET_SITES, ())
             if isinstance(site, PacketSite)
         ]
         self._lost_slots = {
             slot: self._sites.index(counter.site)
-            for slot, counter in enumerate(compiled.lost)
+            for slot, counter in enumerate(script.compiled.lost)
             if isinstance(counter.site, PacketSite)
         }
-        self._config = checked.script.config
+        self._config = script.config
         self._native: NativeObject | None = None
         self._reader: PerfReader | None = None
         self._clock: RealtimeOffset | None = None
@@ -98,15 +95,15 @@ class PacketCapture:
         self._lost_map: Map | None = None
         self._decoder: PacketDecoder | None = None
         if self._sites:
-            self._open_files(compiled, checked)
+            self._open_files(script)
 
-    def _open_files(self, compiled: Compiled, checked: Checked) -> None:
+    def _open_files(self, script: CompiledScript) -> None:
         from kcap.packet.decode import PacketDecoder
         from kcap.packet.record import Names, Site
         from kcap.packet.sink import HOLD_BACK_NS, PacketSink
 
         options = self._options
-        probes = {index: p.context.name for index, p in enumerate(compiled.programs)}
+        probes = {index: p.context.name for index, p in enumerate(script.compiled.programs)}
         reasons = next((site.reasons for site in self._sites if site.reasons), {})
         names = Names(probes, self._symbol, reasons)
         sites = [
@@ -116,7 +113,7 @@ class PacketCapture:
         self._sink = PacketSink(
             sites,
             names,
-            comment=checked.source.text,
+            comment=script.source.text,
             hold_back_ns=0 if options.immediate else HOLD_BACK_NS,
             limit=options.limit,
             files=options.files,
@@ -125,7 +122,7 @@ class PacketCapture:
         if options.deliver:
             self._decoder = PacketDecoder(sites, names)
         elif options.native and os.environ.get("KCAP_NATIVE") != "0":
-            self._native = _native_loop(checked.options.cached)
+            self._native = _native_loop(script.options.cached)
 
     def open(self, maps: Mapping[str, Map]) -> None:
         """Map the rings and set the clock: the programs are loaded, none is attached yet.

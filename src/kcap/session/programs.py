@@ -9,23 +9,23 @@ import os
 from errno import EILSEQ, errorcode
 from typing import TYPE_CHECKING
 
-from kcap.codegen.module import OWN_MAPS
+from kcap.codegen.module import OWN_MAPS, START_TIME, TAI_OFFSET
 from kcap.errors import NoProbesError, UsageError
 from kcap.kernel.collection import Collection
 from kcap.kernel.errors import AttachError, SyscallError, VerifierError
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.probes.registry import probe_type
-from kcap.records import dataclass, field
+from kcap.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kcap.codegen.compile import Compiled, CompiledProgram
+    from kcap.codegen.compiled import Compiled, CompiledProgram
     from kcap.errors import KcapError
     from kcap.functions.events import Missed
     from kcap.kernel.links import Link
-    from kcap.kernel.spec import MapSpec
+    from kcap.kernel.spec import MapSpec, ProgramSpec
     from kcap.lang.source import Span
     from kcap.probes.base import Load, ProbeType
     from kcap.probes.system import System
@@ -81,6 +81,7 @@ class LoadedScript:
         self.missing: list[tuple[AttachError, Span | None]] = []
         #: How many probes are attached.
         self.count = 0
+        self._clocks: dict[str, int] | None = None
         try:
             self._load()
         except BaseException:
@@ -135,11 +136,11 @@ class LoadedScript:
         from kcap.codegen.llvm import CodegenError
         from kcap.diagnose.verifier import refused
 
-        context, script = probe.compiled.context, self._compiled.script
+        index, script = self._compiled.programs.index(probe.compiled), self._compiled.script
+        context = script.programs[index].context
         # E2BIG: no instruction is to blame more than another, and asking again takes seconds.
         if self._with_lines is None or error.errno == errno.E2BIG:
             return refused(error, context, script)
-        index = self._compiled.programs.index(probe.compiled)
         try:
             traced = self._with_lines().programs[index]
         except CodegenError:  # LLVM took it without lines: they are not worth another error
@@ -161,10 +162,23 @@ class LoadedScript:
                 mine.append(Map.create(spec))
                 maps[spec.name] = mine[-1]
             size = self._log_size
-            return Program.load(load.apply(probe.compiled.spec), maps, 1 if size else 0, size)
+            made = self._dated(load.apply(probe.compiled.spec))
+            return Program.load(made, maps, 1 if size else 0, size)
         finally:  # the program keeps its own maps alive
             for map_ in mine:
                 map_.close()
+
+    def _dated(self, spec: ProgramSpec) -> ProgramSpec:
+        """A program with the clocks' readings that it wants; they are the same in all programs."""
+        wanted = {relocation.symbol for relocation in spec.relocations} & {START_TIME, TAI_OFFSET}
+        if not wanted:
+            return spec
+        if self._clocks is None:
+            from kcap.functions.clock import constants
+
+            self._clocks = constants()
+        found = tuple((name, self._clocks[name]) for name in wanted)
+        return replace(spec, constants=spec.constants + found)
 
     def attach(self) -> int:
         """Attach all probes; how many there are then, those that are run by hand included.

@@ -4,70 +4,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.errors import NoProbesError
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
-from kcap.records import dataclass, field
+from kcap.records import dataclass
+from kcap.sema import tree
+from kcap.sema.types import Opaque
+from kcap.session.options import Options as Options
+from kcap.session.options import make_system
 from kcap.session.timing import Timings
 
 if TYPE_CHECKING:
-    from kcap.codegen.compile import Compiled
+    from kcap.codegen.compiled import Compiled
     from kcap.codegen.module import Features
     from kcap.codegen.objects import ObjectSource
     from kcap.diagnose.helpercheck import Probe
     from kcap.diagnose.programkinds import ProgramKind
     from kcap.lang import ast
-    from kcap.probes.system import Mode, System
-    from kcap.sema import tree
+    from kcap.probes.system import System
     from kcap.sema.config import Config
-
-
-@dataclass(slots=True)
-class Options:
-    """What a script is checked and run with, beside its text.
-
-    :param parameters: positional parameters, ``$1`` first.
-    :param named: named parameters, for ``getopt()``.
-    :param include_directories: where C headers are looked for (``-I``).
-    :param includes: headers that are included before the script's own (``--include``).
-    :param pid: trace this process only (``-p``), or None.
-    :param command: a command to run while tracing (``-c``); the trace ends with it.
-    :param child_pid: its process id, for ``cpid``; set by the session.
-    :param dwarf_pids: further processes whose stacks ``dw_ustack()`` can walk (``--dwarf-pid``).
-    :param unsafe: allow ``system()`` and its like (``--unsafe``).
-    :param helper_errors: report failing BPF helpers at run time (``-k``).
-    :param traceable_file: a list of traceable functions to take instead of the kernel's.
-    :param cached: take compiled programs from the cache, and keep them there (``--no-cache``).
-    :param without: features of the kernel not to use (``--no-feature``).
-    :param probe_filter: a regular expression: attach only probes whose name matches.
-    :param debug_directories: where debugging information of programs is looked for first.
-    :param mode: ``test`` or ``bench``: run these probes and end; '' for an ordinary trace.
-    :param verbose: ask for the verifier's log of every program if ``log_size`` is set (``-v``).
-    :param environment: where ``BPFTRACE_*`` variables are looked up.
-    """
-
-    parameters: Sequence[str] = ()
-    named: Mapping[str, str] = field(default_factory=dict)
-    include_directories: Sequence[str] = ()
-    includes: Sequence[str] = ()
-    pid: int | None = None
-    command: str = ""
-    child_pid: int = 0
-    dwarf_pids: Sequence[int] = ()
-    unsafe: bool = False
-    helper_errors: bool = False
-    traceable_file: str = ""
-    cached: bool = True
-    without: Sequence[str] = ()
-    probe_filter: str = ""
-    mode: Mode = ""
-    debug_directories: Sequence[str] = ()
-    verbose: bool = False
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    from kcap.session.compiled import CompiledScript
 
 
 @dataclass(slots=True)
@@ -80,6 +40,7 @@ class Checked:
     :param system: the machine that it was checked for.
     :param warnings: what to look at, although it works.
     :param timings: how long the phases took.
+    :param reads_files: it imports or includes files.
     """
 
     source: Source
@@ -89,6 +50,7 @@ class Checked:
     options: Options
     warnings: list[Diagnostic]
     timings: Timings
+    reads_files: bool
 
     @property
     def probes(self) -> list[str]:
@@ -122,6 +84,37 @@ class Checked:
                 lines=lines,
             )
 
+    def ready(self, objects: ObjectSource | None = None) -> CompiledScript:
+        """Compile for the kernel that runs here.
+
+        :param objects: see :meth:`generate`.
+        :raises CodegenError: when LLVM refuses.
+        """
+        from kcap.session.compiled import CompiledScript
+        from kcap.session.features import probe_features
+
+        with self.timings.phase("probe features"):
+            features = probe_features(self.script, lambda: self.system.btf)
+        return CompiledScript(
+            self.source,
+            self.options,
+            self.system,
+            self.warnings,
+            self.timings,
+            self.script.config,
+            self.script.maps,
+            self.generate(features, objects),
+            features,
+            self._names_processes(),
+            lambda: self,
+        )
+
+    def _names_processes(self) -> bool:
+        """Whether the script prints addresses of processes by name."""
+        bodies = [program.body for program in self.script.programs]
+        calls = (node for node in tree.walk(bodies) if isinstance(node, tree.Call))
+        return any(isinstance(call.type, Opaque) and call.type.names_processes for call in calls)
+
 
 def compile(
     text: str,
@@ -149,10 +142,11 @@ def compile(
     timings = Timings()
     source = Source(name, text)
     with timings.phase("parse"):
-        syntax = _with_includes(_with_imports(_parse(source), name), options.includes)
+        parsed = _with_includes(_parse(source), options.includes)
+        syntax = _with_imports(parsed, name)
     with timings.phase("check"):
         script, system, found = _check(syntax, source, options, system, ask_kernel)
-    return Checked(source, syntax, script, system, options, found, timings)
+    return Checked(source, syntax, script, system, options, found, timings, _reads_files(parsed))
 
 
 def _parse(source: Source) -> ast.Program:
@@ -166,6 +160,11 @@ def _parse(source: Source) -> ast.Program:
         from kcap.diagnose.syntax import with_syntax_suggestions
 
         raise with_syntax_suggestions(error) from error
+
+
+def _reads_files(syntax: ast.Program) -> bool:
+    """Whether a script as it was parsed says to read files."""
+    return bool(syntax.imports) or any(c.kind == "include" for c in syntax.c_definitions)
 
 
 def _with_imports(syntax: ast.Program, name: str) -> ast.Program:
@@ -263,22 +262,3 @@ def configure(syntax: ast.Program, options: Options) -> Config:
     apply_block(config, syntax.config, diagnostics)
     diagnostics.raise_if_errors()
     return config
-
-
-def make_system(options: Options, config: Config) -> System:
-    """The machine that this runs on, seen with a script's options."""
-    from kcap.probes.system import System
-
-    return System(
-        params=options.parameters,
-        pid=options.pid,
-        unsafe=options.unsafe,
-        missing_probes=config.missing_probes,
-        max_probes=config.max_probes,
-        max_bpf_progs=config.max_bpf_progs,
-        traceable_file=options.traceable_file,
-        without=options.without,
-        probe_filter=options.probe_filter,
-        mode=options.mode,
-        debug_directories=options.debug_directories,
-    )

@@ -14,10 +14,8 @@ from kcap.codegen.environment import Environment
 from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
 from kcap.functions import events
+from kcap.kernel.errors import AttachError, SyscallError
 from kcap.kernel.ringbuf import RingReader
-from kcap.sema import tree
-from kcap.sema.types import Opaque
-from kcap.session.features import probe_features
 from kcap.session.packets import PacketCapture, PacketOptions
 from kcap.session.programs import LoadedScript
 from kcap.session.reading import EventReader
@@ -26,11 +24,12 @@ from kcap.session.runtime import Runtime
 if TYPE_CHECKING:
     from threading import Thread
 
-    from kcap.codegen.compile import Compiled
+    from kcap.codegen.compiled import Compiled
     from kcap.codegen.objects import ObjectSource
     from kcap.kernel.maps import Map
     from kcap.packet.sink import SiteStats
     from kcap.session.child import Child
+    from kcap.session.compiled import CompiledScript
     from kcap.session.script import Checked
     from kcap.session.symbols import LazyUserSymbols
 
@@ -48,7 +47,7 @@ class Trace(Closing):
     :meth:`stop` is called, or the process that it follows ends; then what the exit prints (maps).
     Leaving the block detaches everything and closes the files.
 
-    :param checked: a checked script.
+    :param script: a script that was checked, or compiled, too.
     :param objects: where the compiled programs come from: by default LLVM, without a cache.
     :param child: the command of ``-c``, waiting to be started; the trace closes it.
     :param packets: yield packets, too (writing them to their files is faster without), or all
@@ -58,18 +57,17 @@ class Trace(Closing):
 
     def __init__(
         self,
-        checked: Checked,
+        script: Checked | CompiledScript,
         objects: ObjectSource | None = None,
         child: Child | None = None,
         *,
         packets: bool | PacketOptions = True,
     ) -> None:
-        self.checked = checked
         if isinstance(packets, bool):
             packets = PacketOptions(deliver=packets)
         self._packet_options = packets
-        self.timings = checked.timings
-        self.system = checked.system
+        self.timings = script.timings
+        self.system = script.system
         self.probe_count = 0
         self._loaded: LoadedScript | None = None
         self._iterators: Thread | None = None
@@ -90,30 +88,27 @@ class Trace(Closing):
         self.tick = TICK
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            self._start(objects)
+            self._start(script, objects)
         except BaseException:
             self.close()
             raise
 
     # --- starting ---
 
-    def _start(self, objects: ObjectSource | None) -> None:
-        options = self.checked.options
-        with self.timings.phase("probe features"):
-            features = probe_features(self.checked.script, lambda: self.system.btf)
-        if options.pid is not None:
-            self._followed = _open_process(options.pid)
-        self.compiled: Compiled = self.checked.generate(features, objects)
-        self._packets = PacketCapture(
-            self.compiled, self.checked, self._packet_options, self._kernel_symbol
-        )
+    def _start(self, script: Checked | CompiledScript, objects: ObjectSource | None) -> None:
+        if script.options.pid is not None:
+            self._followed = _open_process(script.options.pid)
+        self.script = script.ready(objects)
+        self.compiled: Compiled = self.script.compiled
+        self._packets = PacketCapture(self.script, self._packet_options, self._kernel_symbol)
         with self.timings.phase("load"):
-            self._loaded = LoadedScript(
-                self.compiled,
-                self.system,
-                lambda: self.checked.generate(features, lines=True),
-                self._log_size(),
-            )
+            try:
+                self._loaded = LoadedScript(
+                    self.compiled, self.system, self.script.with_lines, self._log_size()
+                )
+            except SyscallError:
+                self.script.check()  # which tells more, if something changed since it was kept
+                raise
         self._maps = self._loaded.maps
         self.runtime = Runtime(self._maps, self._environment())
         self.runtime.unwatch = self._loaded.unwatch
@@ -124,8 +119,8 @@ class Trace(Closing):
 
     def _log_size(self) -> int:
         """How large the verifier's log of each program may be; 0 where it isn't asked for."""
-        config = self.checked.script.config
-        wanted = self.checked.options.verbose and "log_size" in config.origins
+        config = self.script.config
+        wanted = self.script.options.verbose and "log_size" in config.origins
         return config.log_size if wanted else 0
 
     def _environment(self) -> Environment:
@@ -133,24 +128,23 @@ class Trace(Closing):
 
         self.kernel_symbols = LazyKernelSymbols()
         self._processes = LazyUserSymbols(self._traced_files())
-        if self._names_processes():
+        if self.script.names_processes:
             self._processes.watch()
         return Environment(
-            self.checked.script.config,
+            self.script.config,
             kernel=self.kernel_symbols,
             user=self._processes,
             stacks=StoredStacks(self._maps),
         )
 
+    @property
+    def checked(self) -> Checked:
+        """The script as it was checked; one that was kept compiled is checked again."""
+        return self.script.check()
+
     def _kernel_symbol(self, address: int) -> str:
         """The name of the kernel's function that an address is in."""
         return self.runtime.environment.kernel_symbol(address)
-
-    def _names_processes(self) -> bool:
-        """Whether the script prints addresses of processes by name."""
-        bodies = [program.body for program in self.checked.script.programs]
-        calls = (node for node in tree.walk(bodies) if isinstance(node, tree.Call))
-        return any(isinstance(call.type, Opaque) and call.type.names_processes for call in calls)
 
     def _traced_files(self) -> list[str]:
         """The paths of programs and libraries that probes are in."""
@@ -173,7 +167,11 @@ class Trace(Closing):
             self._packets.start()
         loaded.run("begin")
         with self.timings.phase("attach"):
-            self.probe_count = loaded.attach()
+            try:
+                self.probe_count = loaded.attach()
+            except AttachError:
+                self.script.check()
+                raise
         if self._child is not None:
             self._child.start()
         return self.probe_count
@@ -204,7 +202,7 @@ class Trace(Closing):
         count = self.attach()
         yield from self._missing()
         yield events.AttachedProbes(count)
-        if self.checked.options.mode:
+        if self.script.options.mode:
             yield from self._run_by_hand()
         else:
             yield from self._follow()
@@ -249,7 +247,7 @@ class Trace(Closing):
         from kcap.session import byhand
 
         self.reader.on_text = None  # what they print is not simply passed on
-        run = byhand.run_tests if self.checked.options.mode == "test" else byhand.run_benchmarks
+        run = byhand.run_tests if self.script.options.mode == "test" else byhand.run_benchmarks
         yield from run(self.loaded, self._read, self.runtime)
 
     def _follow(self) -> Iterator[object]:
@@ -371,9 +369,9 @@ class Trace(Closing):
                 yield events.Lost(new, counter.kind, counter.subject)  # type: ignore[arg-type]
 
     def _final_maps(self) -> Iterator[object]:
-        if not self.checked.script.config.print_maps_on_exit:
+        if not self.script.config.print_maps_on_exit:
             return
-        for map_ in sorted(self.checked.script.maps.values(), key=lambda m: m.name):
+        for map_ in sorted(self.script.maps.values(), key=lambda m: m.name):
             entries = self.runtime.read_map(map_)
             if entries:
                 yield events.MapPrinted(map_, entries)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 
+from kcap import cachedir
 from kcap.cli import cache as cache_command
 from kcap.codegen import objects
 from kcap.codegen.objects import DIRECTORY, ObjectSource
@@ -130,7 +131,7 @@ def test_the_oldest_files_go_when_there_is_too_much(directory: Path) -> None:
     for age, name in enumerate(("new", "middle", "old")):
         (directory / name).write_bytes(bytes(100))
         os.utime(directory / name, ns=(0, 1_000_000 - age))
-    objects.limit(250)
+    cachedir.limit(objects.DIRECTORY, 250)
     assert sorted(path.name for path in directory.iterdir()) == ["middle", "new"]
 
 

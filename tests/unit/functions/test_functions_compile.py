@@ -1,9 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every builtin and function goes through checking, code generation and LLVM."""
+"""Every builtin and function goes through checking, code generation and LLVM, and what is made
+of it can be kept for another start."""
 
 import pytest
 
+from kcap.codegen.compiled import Compiled
+from kcap.plain import dumps, loads
+from kcap.session.kept import without_types
 from unit.functions.function_support import compiled
+
+
+def keeps(result: Compiled) -> None:
+    """What a trace wants of a compiled script comes back from its bytes."""
+    contexts = [without_types(program.context) for program in result.programs]
+    kept = [result.sites, result.maps, result.lost, list(result.script.maps.values()), contexts]
+    sites, maps, lost, script_maps, _ = loads(dumps(kept))
+    assert maps == result.maps
+    assert [(c.kind, c.subject) for c in lost] == [(c.kind, c.subject) for c in result.lost]
+    assert [type(site) for site in sites] == [type(site) for site in result.sites]
+    for site, before in zip(sites, result.sites, strict=True):
+        assert [str(t) for t in site.payload.elements] == [str(t) for t in before.payload.elements]
+        assert site.payload.offsets == before.payload.offsets
+    for after, map_ in zip(script_maps, result.script.maps.values(), strict=True):
+        types = (str(map_.key), str(map_.value))
+        assert (after.name, str(after.key), str(after.value)) == (map_.name, *types)
+
 
 EXPRESSIONS = [
     "pid", "tid", "uid", "gid", "comm", "cpu", "numaid", "rand", "ncpus", "nsecs", "elapsed",
@@ -32,6 +53,7 @@ def test_expressions(expression: str) -> None:
     script = f"kprobe:f {{ $x = {expression}; print($x); @[{expression}] = 1; @y = $x; }}"
     result = compiled(script)
     assert len(result.programs) == 1
+    keeps(result)
 
 
 STATEMENTS = [
@@ -57,7 +79,9 @@ STATEMENTS = [
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_statements(statement: str) -> None:
-    assert len(compiled(statement).programs) == 1
+    result = compiled(statement)
+    assert len(result.programs) == 1
+    keeps(result)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +90,9 @@ def test_statements(statement: str) -> None:
      "override(0)", 'write_user(arg0, "x", 1)'],
 )  # fmt: skip
 def test_unsafe_statements(statement: str) -> None:
-    assert compiled(f"kprobe:f {{ {statement} }}", unsafe=True).programs
+    result = compiled(f"kprobe:f {{ {statement} }}", unsafe=True)
+    assert result.programs
+    keeps(result)
 
 
 TYPED = [
@@ -78,7 +104,9 @@ TYPED = [
 
 @pytest.mark.parametrize("expression", TYPED)
 def test_expressions_of_tracing_programs(expression: str) -> None:
-    assert compiled(f"fentry:tcp_connect {{ @ = {expression}; print({expression}); }}").programs
+    result = compiled(f"fentry:tcp_connect {{ @ = {expression}; print({expression}); }}")
+    assert result.programs
+    keeps(result)
 
 
 @pytest.mark.parametrize("probe", ["kretprobe:f", "fexit:tcp_connect"])

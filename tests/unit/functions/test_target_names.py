@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from kcap.codegen.compile import CompiledProgram, compile_script
+from kcap.codegen.compile import compile_script
+from kcap.codegen.compiled import CompiledProgram
 from kcap.codegen.module import Features
 from kcap.functions.registry import all_functions
 from kcap.kernel import uapi
