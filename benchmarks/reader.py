@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from kcap.codegen.compile import generate
 from kcap.codegen.environment import Environment
-from kcap.codegen.events import HEADER_SIZE
 from kcap.codegen.module import Features
+from kcap.codegen.site import HEADER_SIZE
 from kcap.kernel.ringbuf import walk
 from kcap.output.text import TextRenderer
 from kcap.output.writer import Writer

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.codegen import maps
+from kcap.codegen import map_specs
 from kcap.codegen.compiled import Compiled as Compiled
 from kcap.codegen.compiled import CompiledProgram
 from kcap.codegen.emitter import Emitter
@@ -47,7 +47,7 @@ def generate(
 
 def _emit(script: tree.Script, module: ModuleBuilder) -> None:
     for map_ in script.maps.values():
-        module.map(maps.spec(map_))
+        module.map(map_specs.spec(map_))
     for index, program in enumerate(script.programs):
         text = Emitter(module, program, index).emit()
         module.functions.append(text)

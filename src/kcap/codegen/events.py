@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kcap.codegen.function import implementation
 from kcap.codegen.module import EVENTS, LostCounter
+from kcap.codegen.site import HEADER_SIZE
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from kcap.codegen.ir import Operand
     from kcap.codegen.site import Site
 
-HEADER_SIZE = 8
 BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP = 1, 2
 
 

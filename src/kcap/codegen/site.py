@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from kcap.sema.types import Buffer_
 
 
+#: Bytes in front of an event's payload: ``u32 site, u32 0``.
+HEADER_SIZE = 8
+
+
 class Runtime(Protocol):
     """What the user-space half of a function may ask of the running trace.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from kcap.codegen import maps
+from kcap.codegen import map_specs
 from kcap.lang.diagnostic import Diagnostic, Label, ScriptError
 from kcap.sema import tree
 from kcap.sema.types import Buffer, String, Tuple, Type
@@ -29,7 +29,7 @@ def map_refused(error: SyscallError, spec: MapSpec, script: tree.Script) -> Kcap
     if error.errno != errno.E2BIG or spec.key_size <= LONGEST_KEY:
         return error
     for map_ in script.maps.values():
-        if maps.symbol(map_.name) == spec.name and map_.key is not None:
+        if map_specs.symbol(map_.name) == spec.name and map_.key is not None:
             return ScriptError([_too_long(map_, spec.key_size, script)])
     return error
 

@@ -180,7 +180,8 @@ class Join(Function):
         return frozenset({Helper.probe_read_kernel, Helper.probe_read_kernel_str})
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        from kcap.codegen.events import HEADER_SIZE, ring
+        from kcap.codegen.events import ring
+        from kcap.codegen.site import HEADER_SIZE
 
         ir, array = gen.ir, call.args[0]
         space = space_of(array, gen)

@@ -23,8 +23,9 @@ from kcap.functions.events import (
 )
 from kcap.functions.histogram import Histogram, HistogramType
 from kcap.functions.tseries import Series, TseriesType
+from kcap.output.maps import zero_value
 from kcap.output.sorting import ordered
-from kcap.output.text import TextRenderer, zero_value
+from kcap.output.text import TextRenderer
 from kcap.output.tseries import json_series
 
 try:  # what json.encoder uses; escapes what json_string() does, in C

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kcap.functions import display
-from kcap.functions.aggregates import Stats, divide
 from kcap.functions.events import (
     AttachedProbes,
     Benchmarks,
@@ -21,12 +20,7 @@ from kcap.functions.events import (
     TraceEnded,
     ValuePrinted,
 )
-from kcap.functions.histogram import Histogram
-from kcap.functions.tseries import Series
 from kcap.lang.source import MacroSpan
-from kcap.output.histogram import rows
-from kcap.output.sorting import all_integers, ordered
-from kcap.output.tseries import series_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +55,9 @@ class TextRenderer:
         if isinstance(event, ValuePrinted):
             return f"{display.text(event.type, event.value, self.environment)}\n"
         if isinstance(event, MapPrinted):
-            return self._map(event)
+            from kcap.output.maps import map_text
+
+            return map_text(event, self.environment)
         if isinstance(event, AttachedProbes):
             plural = "" if event.count == 1 else "s"
             return "" if self.quiet else f"Attached {event.count} probe{plural}\n"
@@ -84,44 +80,6 @@ class TextRenderer:
         if isinstance(event, Missed) and self.warnings:
             return _missed(event)
         return ""
-
-    # --- maps ---
-
-    def _map(self, event: MapPrinted) -> str:
-        name, value_type = event.map.name, event.map.value
-        if event.map.key is None:
-            value = event.entries[0][1] if event.entries else zero_value(value_type)
-            return self._entry(name, value_type, value, event.div)
-        lines = []
-        entries = ordered(event.map, event.entries, event.top)
-        if not event.div and all_integers(event.map, entries):
-            return "".join([f"{name}[{key}]: {value}\n" for key, value in entries] + ["\n"])
-        for key, value in entries:
-            shown = display.key_text(event.map.key, key, self.environment)
-            lines.append(self._entry(f"{name}[{shown}]", value_type, value, event.div))
-        text = "".join(lines)
-        return text if text.endswith("\n\n") else f"{text}\n"
-
-    def _entry(self, name: str, type_: Any, value: Any, div: int) -> str:
-        """One entry with its line end; what takes several lines has an empty one behind it."""
-        if isinstance(value, Histogram | Series):
-            lines = self._rows(value, div)
-            return "".join([f"{line}\n" for line in (f"{name}:", *lines, "")])
-        return f"{name}: {self.value(type_, value, div)}\n"
-
-    def _rows(self, value: Histogram | Series, div: int) -> list[str]:
-        if isinstance(value, Histogram):
-            return rows(value, div)
-        return series_rows(value, self.environment)
-
-    def value(self, type_: Any, value: Any, div: int = 0) -> str:
-        """A map's value, divided by ``div`` if it is a number."""
-        if isinstance(value, Stats):
-            average, total = divide(value.average, div or 1), divide(value.total, div or 1)
-            return f"{{ .count = {value.count}, .average = {average}, .total = {total} }}"
-        if div and isinstance(value, int) and not isinstance(value, bool):
-            value = divide(value, div)
-        return display.text(type_, value, self.environment)
 
     # --- messages ---
 
@@ -194,17 +152,3 @@ def excerpt(span: Span) -> str:
     line = span.source.line_text(span.line)
     last = span.end_column if span.end_line == span.line else len(line) + 1
     return f"{line}\n{' ' * (span.column - 1)}{'~' * max(1, last - span.column)}\n"
-
-
-def zero_value(type_: Any) -> Any:
-    """What an empty map without keys is printed as: its value type's zero."""
-    from kcap.sema.types import Aggregate
-
-    if isinstance(type_, Aggregate):
-        collected = type_.collect([], False)
-        if collected:
-            return collected[0][1]
-        if hasattr(type_, "histogram"):
-            return type_.histogram({})
-        return type_.reduce([])
-    return type_.decode(bytes(max(8, type_.size)))

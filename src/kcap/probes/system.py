@@ -12,8 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from kcap import cachedir
-from kcap.btf import Btf, BtfError
-from kcap.btf.index import build_id
 from kcap.errors import FileError
 from kcap.kernel.errors import SyscallError
 from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
@@ -23,7 +21,7 @@ from kcap.probes.traceable import KERNEL, TraceableFunctions
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from kcap.kernel.errors import SyscallError
+    from kcap.btf import Btf
     from kcap.kernel.tracefs import EventFormat
     from kcap.lang.diagnostic import Diagnostic
     from kcap.sema.kerneltypes import KernelTypes
@@ -120,6 +118,9 @@ class System:
     @cached_property
     def btf(self) -> Btf | None:
         """The kernel's own BTF, or None if it has none."""
+        from kcap.btf import Btf
+        from kcap.btf.index import build_id
+
         data = _read_bytes(f"{self._btf_dir}/{KERNEL}")
         # Only of the running kernel's own BTF is the build id known, under which the places of its
         # records are kept.
@@ -139,6 +140,8 @@ class System:
             return self._program_btf(int(module[len(BPF) :]))
         if self.btf is None or "/" in module:
             return None
+        from kcap.btf import Btf, BtfError
+
         data = _read_bytes(f"{self._btf_dir}/{module}")
         try:
             return Btf(data, self.btf, module) if data else None
@@ -148,6 +151,7 @@ class System:
     def _program_btf(self, number: int) -> Btf | None:
         """The types of a loaded BPF program."""
         self.lasting = False
+        from kcap.btf import Btf, BtfError
         from kcap.kernel.btfs import btf_data
         from kcap.kernel.info import open_program, program_functions
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from kcap.errors import UsageError
-from kcap.lang.ast import Identifier
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, Edit
 from kcap.records import dataclass, field, fields
 
@@ -211,6 +210,8 @@ def _apply_entry(config: Config, entry: ast.ConfigEntry) -> Diagnostic | None:
         return Diagnostic("config-deleted", "error", title, entry.span)
     if name not in OPTIONS:
         return _unknown_option(entry, name)
+    from kcap.lang.ast import Identifier
+
     value = entry.value
     try:
         parsed = parse_value(name, value.name if isinstance(value, Identifier) else value.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.codegen.events import HEADER_SIZE
+from kcap.codegen.site import HEADER_SIZE
 from kcap.kernel import ringbuf
 from kcap.kernel.barrier import barrier
 from kcap.records import dataclass

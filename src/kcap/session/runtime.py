@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from kcap.codegen import maps as layouts
+from kcap.codegen import map_specs
 from kcap.sema.types import Aggregate
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Runtime:
         if isinstance(value, Aggregate):
             return self._read_aggregate(map_, value, loaded)
         keyed = map_.key is not None
-        decode_key = layouts.key_type(map_).decode
+        decode_key = map_specs.key_type(map_).decode
         if map_.per_cpu:
             return [
                 (
@@ -62,7 +62,7 @@ class Runtime:
         values = value.decode_all(data for _, data in pairs)
         if not keyed:
             return [(None, each) for each in values]
-        keys = layouts.key_type(map_).decode_all(key for key, _ in pairs)
+        keys = map_specs.key_type(map_).decode_all(key for key, _ in pairs)
         return list(zip(keys, values, strict=True))
 
     def _read_aggregate(
@@ -121,7 +121,7 @@ class Runtime:
         return not_run
 
     def _loaded(self, map_: tree.Map) -> Map:
-        return self._maps[layouts.symbol(map_.name)]
+        return self._maps[map_specs.symbol(map_.name)]
 
 
 def _sum_parts(parts: list[Any]) -> Any:

@@ -16,7 +16,6 @@ from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.kernel.errors import AttachError, SyscallError
 from kcap.kernel.ringbuf import RingReader
-from kcap.session.packets import PacketCapture, PacketOptions
 from kcap.session.programs import LoadedScript
 from kcap.session.reading import EventReader
 from kcap.session.runtime import Runtime
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from kcap.packet.sink import SiteStats
     from kcap.session.child import Child
     from kcap.session.compiled import CompiledScript
+    from kcap.session.packets import PacketCapture, PacketOptions
     from kcap.session.script import Checked
     from kcap.session.symbols import LazyUserSymbols
 
@@ -63,9 +63,6 @@ class Trace(Closing):
         *,
         packets: bool | PacketOptions = True,
     ) -> None:
-        if isinstance(packets, bool):
-            packets = PacketOptions(deliver=packets)
-        self._packet_options = packets
         self.timings = script.timings
         self.system = script.system
         self.probe_count = 0
@@ -88,19 +85,25 @@ class Trace(Closing):
         self.tick = TICK
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            self._start(script, objects)
+            self._start(script, objects, packets)
         except BaseException:
             self.close()
             raise
 
     # --- starting ---
 
-    def _start(self, script: Checked | CompiledScript, objects: ObjectSource | None) -> None:
+    def _start(
+        self,
+        script: Checked | CompiledScript,
+        objects: ObjectSource | None,
+        packets: bool | PacketOptions,
+    ) -> None:
         if script.options.pid is not None:
             self._followed = _open_process(script.options.pid)
         self.script = script.ready(objects)
         self.compiled: Compiled = self.script.compiled
-        self._packets = PacketCapture(self.script, self._packet_options, self._kernel_symbol)
+        if self.compiled.collected:
+            self._packets = self._capture(packets)
         with self.timings.phase("load"):
             try:
                 self._loaded = LoadedScript(
@@ -115,7 +118,16 @@ class Trace(Closing):
         self.reader = EventReader(self.compiled.sites, self.runtime)
         if EVENTS in self._maps:
             self._ring = RingReader(self._maps[EVENTS])
-        self._packets.open(self._maps)
+        if self._packets is not None:
+            self._packets.open(self._maps)
+
+    def _capture(self, packets: bool | PacketOptions) -> PacketCapture:
+        """What becomes of the packets; its modules are loaded only if there are any."""
+        from kcap.session.packets import PacketCapture, PacketOptions
+
+        if isinstance(packets, bool):
+            packets = PacketOptions(deliver=packets)
+        return PacketCapture(self.script, packets, self._kernel_symbol)
 
     def _log_size(self) -> int:
         """How large the verifier's log of each program may be; 0 where it isn't asked for."""
@@ -392,11 +404,11 @@ class Trace(Closing):
         :param name: with its ``@``.
         :raises UsageError: the script has no such map.
         """
-        map_ = self.checked.script.maps.get(name)
+        map_ = self.script.maps.get(name)
         if map_ is None:
             from kcap.errors import UsageError
 
-            names = ", ".join(self.checked.script.maps) or "none"
+            names = ", ".join(self.script.maps) or "none"
             raise UsageError(f"the script has no map {name}", hint=f"its maps: {names}")
         return self.runtime.read_map(map_)
 

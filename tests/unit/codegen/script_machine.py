@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from kcap.codegen.compile import Compiled, compile_script
 from kcap.codegen.environment import Environment
-from kcap.codegen.events import HEADER_SIZE
 from kcap.codegen.module import LOST, Features
+from kcap.codegen.site import HEADER_SIZE
 from kcap.functions.registry import all_functions
 from kcap.kernel.spec import MapSpec, MapType
 from kcap.lang import ast
