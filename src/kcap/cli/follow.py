@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-F", "--function", action="append", default=[], metavar="PATTERN",
         help="look at these functions, with *; may be repeated")  # fmt: skip
     add("--no-copies", action="store_true", help="don't follow copies")
+    add("--stack", action="store_true", help="with the call stack at every function")
     add("--json", action="store_true", help="print a line of JSON for each packet")
     add("--html", default="", metavar="FILE", help="write a page with a timeline to FILE")
     add("-w", "--write", default="", metavar="FILE",
@@ -75,7 +76,9 @@ def _request(arguments: argparse.Namespace) -> FollowRequest:
     from kcap.session.follow import FollowRequest
 
     capture = selection.request(arguments)
-    return FollowRequest(capture, tuple(arguments.function), not arguments.no_copies)
+    return FollowRequest(
+        capture, tuple(arguments.function), not arguments.no_copies, arguments.stack
+    )
 
 
 def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:

@@ -31,7 +31,8 @@ class Layer(NamedTuple):
     """One header.
 
     :ivar name: ``eth``, ``vlan``, ``arp``, ``ip``, ``ip6``, ``tcp``, ``udp``, ``icmp``,
-        ``icmp6``, ``sctp``, ``gre``, ``vxlan``, ``geneve``.
+        ``icmp6``, ``sctp``, ``gre``, ``vxlan``, ``geneve``; ``ct`` is what connection tracking
+        knows of a packet, no header.
     :ivar fields: what tells packets apart, as text, by name. Lengths and checksums are left out:
         they change whenever anything does.
     """
@@ -44,7 +45,9 @@ class Layer(NamedTuple):
         rest = dict(self.fields)
         source, target = rest.pop("src", ""), rest.pop("dst", "")
         said = f"{self.name} {source} > {target}" if source else self.name
-        if self.name in ("vlan", "gre", "vxlan", "geneve"):
+        if self.name == "ct":
+            said += f" {rest['state']} {rest['flow']}, reply {rest['reply']}"
+        elif self.name in ("vlan", "gre", "vxlan", "geneve"):
             said += "".join(f" {name} {value}" for name, value in rest.items())
         return said
 

@@ -119,7 +119,7 @@ class Drops(Capture):
                 yield from self._paired(event.skb)
             elif isinstance(event, Printf):
                 skb, reason, place = event.values[:3]
-                told = self._reasons.name(reason), self._symbol(place), _frames(event.text)
+                told = self._reasons.name(reason), self._symbol(place), printed_frames(event.text)
                 self._told.setdefault(skb, []).append(told)
                 yield from self._paired(skb)
             else:
@@ -160,8 +160,8 @@ class Drops(Capture):
         return self._messages
 
 
-def _frames(text: str) -> list[str]:
-    """The functions of a printed stack, without those of the trace itself."""
+def printed_frames(text: str) -> list[str]:
+    """The functions of a stack behind the first line of a text, without the trace's own."""
     frames = [line.strip() for line in text.splitlines()[1:] if line.strip()]
     own = (index for index, frame in enumerate(frames) if not frame.startswith(_OWN))
     return frames[next(own, 0) :]

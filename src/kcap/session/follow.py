@@ -19,10 +19,10 @@ from kcap.errors import UsageError
 from kcap.probes.kprobe import KprobeTarget
 from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
-from kcap.session import drops
+from kcap.session import drops, follow_conntrack
 from kcap.session.capture import WHOLE, Capture, CaptureRequest, conditions, quote
 from kcap.session.follow_places import COPYING, FREEING, choose
-from kcap.session.journey import Copied, Freed, Function, Journey, Tracker
+from kcap.session.journey import Copied, Freed, Function, Journey, Stacked, Tracked, Tracker
 from kcap.session.skb_functions import SkbPoint, list_functions
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MAX_TRACKED = 16384
 #: A record is in its ring at most so long after its time was taken, in nanoseconds.
 SETTLED_NS = 2_000_000
 #: Bytes that events of a kind have in common: see :func:`_event`.
-_FREED, _DROPPED, _CONSUMED, _COPIED = 1, 2, 3, 4
+_FREED, _DROPPED, _CONSUMED, _COPIED, _TRACKED, _STACKED = 1, 2, 3, 4, 5, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,13 @@ class FollowRequest:
     :param functions: patterns for the functions to look at, with ``*``; empty for those that tell
         of the way (:mod:`kcap.session.follow_places`).
     :param copies: follow copies, too.
+    :param stacks: with the call stack at each sight.
     """
 
     capture: CaptureRequest
     functions: Sequence[str] = ()
     copies: bool = True
+    stacks: bool = False
 
 
 class Follow(Capture):
@@ -71,6 +73,7 @@ class Follow(Capture):
         self._freeing: list[SkbPoint] = []
         self._copying: list[SkbPoint] = []
         self._reasons = drops.Reasons()
+        self._conntrack = False
         self._known: dict[int, tuple[Function, int]] = {}
         self._waiting: list[tuple[int, int, object]] = []
         self._order = count()
@@ -113,10 +116,13 @@ class Follow(Capture):
 
     def _script(self, system: System) -> str:
         self._reasons = drops.Reasons.of(system)
+        self._conntrack = follow_conntrack.known(system)
         parts = [
             "config = { print_maps_on_exit = 0 }",
             f"let @followed = lruhash({MAX_TRACKED});",
         ]
+        if self._conntrack:
+            parts.append(f"let @tracked = lruhash({MAX_TRACKED});")
         parts += [self._sight(point) for point in self.points]
         parts += self._frees()
         if self.follow.copies:
@@ -136,17 +142,34 @@ class Follow(Capture):
         return (
             f"{point.probe} {{ $skb = {point.skb}; if (!has_key(@followed, (uint64)$skb)) {{ "
             f"{full}if (!({wanted})) {{ return; }} {begun}@followed[(uint64)$skb] = 1; }} "
-            f"skboutput_linear({path}, $skb, {length}, 0); }}"
+            f"{self._more()}skboutput_linear({path}, $skb, {length}, 0); }}"
         )
+
+    def _more(self) -> str:
+        """What is told of a sight beside the packet itself."""
+        told = follow_conntrack.statement(_TRACKED) if self._conntrack else ""
+        if self.follow.stacks:
+            told += (
+                f'printf("%d %d %d\\n%s", (uint64){_STACKED}, (uint64)nsecs(monotonic), '
+                f"(uint64)$skb, kstack({drops.STACK_DEPTH})); "
+            )
+        return told
 
     def _frees(self) -> Iterator[str]:
         reason = "(uint64)args.reason" if self._reasons.known else "0"
         place = "(uint64)args.location"
-        yield f"rawtracepoint:kfree_skb {{ {_event(_DROPPED, 'args.skb', reason, place)} }}"
+        yield f"rawtracepoint:kfree_skb {{ {self._end(_DROPPED, 'args.skb', reason, place)} }}"
         place = place if self._reasons.consumed_where else "0"
-        yield f"rawtracepoint:consume_skb {{ {_event(_CONSUMED, 'args.skb', '0', place)} }}"
+        yield f"rawtracepoint:consume_skb {{ {self._end(_CONSUMED, 'args.skb', '0', place)} }}"
         if self._freeing:  # all of them have it as their first argument
-            yield f"kprobe:{self._freeing[0].name} {{ {_event(_FREED, 'arg0', '0', '0')} }}"
+            end = self._end(_FREED, "arg0", "0", 'reg("ip")')
+            yield f"kprobe:{self._freeing[0].name} {{ {end} }}"
+
+    def _end(self, kind: int, skb: str, reason: str, place: str) -> str:
+        """A statement that tells how a packet's way ended, and forgets the packet."""
+        maps = ("@followed", "@tracked") if self._conntrack else ("@followed",)
+        forget = " ".join(f"delete({name}, (uint64){skb});" for name in maps)
+        return _event(kind, skb, reason, place, forget)
 
     def _prepare(self) -> None:
         """Let each probe have all the functions of its group."""
@@ -196,12 +219,17 @@ class Follow(Capture):
     def _wait(self, mono_ns: int, event: object) -> None:
         heapq.heappush(self._waiting, (mono_ns, next(self._order), event))
 
-    def _decoded(self, event: object) -> Freed | Copied | None:
+    def _decoded(self, event: object) -> Freed | Copied | Tracked | Stacked | None:
         from kcap.functions.events import Printf
 
         if not isinstance(event, Printf):
             return None
-        kind, mono_ns, skb, first, place = event.values
+        kind, mono_ns, skb, *rest = event.values
+        if kind == _TRACKED:
+            return Tracked(mono_ns, skb, follow_conntrack.connection(rest))
+        if kind == _STACKED:
+            return Stacked(mono_ns, skb, drops.printed_frames(event.text))
+        first, place = rest
         if kind == _COPIED:
             return Copied(mono_ns, skb, first)
         if kind == _DROPPED:
@@ -219,6 +247,10 @@ class Follow(Capture):
                     yield journey
             elif isinstance(event, Copied):
                 tracker.copied(event)
+            elif isinstance(event, Tracked):
+                tracker.tracked(event)
+            elif isinstance(event, Stacked):
+                tracker.stacked(event)
             else:
                 tracker.seen(event)  # type: ignore[arg-type]
 
@@ -240,9 +272,11 @@ def _first(points: Sequence[SkbPoint], index: int) -> SkbPoint:
     return next((point for point in same if point.module == KERNEL), same[0])
 
 
-def _event(kind: int, skb: str, first: str, place: str, *, after: str = "") -> str:
-    """A statement that tells what became of a packet that is followed, and forgets it."""
-    after = after or f"delete(@followed, (uint64){skb});"
+def _event(kind: int, skb: str, first: str, place: str, after: str) -> str:
+    """A statement that tells what became of a packet that is followed.
+
+    :param after: what is done then.
+    """
     return (
         f"if (has_key(@followed, (uint64){skb})) {{ "
         f'printf("%d %d %d %d %d\\n", (uint64){kind}, (uint64)nsecs(monotonic), (uint64){skb}, '
@@ -252,6 +286,4 @@ def _event(kind: int, skb: str, first: str, place: str, *, after: str = "") -> s
 
 def _copy(name: str) -> str:
     """The probe of a function that makes a copy: (new, old) are its arguments."""
-    return (
-        f"kprobe:{name} {{ {_event(_COPIED, 'arg1', 'arg0', '0', after='@followed[arg0] = 1;')} }}"
-    )
+    return f"kprobe:{name} {{ {_event(_COPIED, 'arg1', 'arg0', '0', '@followed[arg0] = 1;')} }}"

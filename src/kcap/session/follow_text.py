@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 #: Colours by what is coloured (SGR parameters).
 _COLOURS = {
     "head": "1", "module": "36", "time": "2", "place": "2", "change": "33", "copy": "35",
-    "dropped": "1;31", "consumed": "32", "socket": "1;32", "freed": "2", "": "2",
+    "dropped": "1;31", "consumed": "32", "socket": "1;32", "joined": "36", "freed": "2", "": "2",
+    "stack": "2",
 }  # fmt: skip
 
 
@@ -65,6 +66,8 @@ class TextWays:
             yield line.rstrip()
             for change in step.changes:
                 yield f"  {'':22}    {self._paint('change', f'~ {change}')}"
+            for frame in step.stack:
+                yield f"  {'':22}      {self._paint('stack', frame)}"
         when = f"{duration(journey.end.delta_ns):>10}" if journey.end.kind else f"{'':10}"
         yield f"  {self._paint('time', when)}{'':14}" + self._paint(
             journey.end.kind, f"= {journey.end}"
@@ -124,4 +127,5 @@ def _step(step: Step) -> dict[str, Any]:
             {"field": change.field, "before": change.before or None, "after": change.after or None}
             for change in step.changes
         ],
+        "stack": list(step.stack) or None,
     }

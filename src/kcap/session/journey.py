@@ -7,19 +7,19 @@ it until it is freed. Copies have ways of their own that name what they were cop
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kcap.packet.headers import Change, changes, layers
 from kcap.packet.summary import summarise
 from kcap.records import dataclass, field
-from kcap.session.follow_places import SOCKET
+from kcap.session.follow_places import JOINING, SOCKET
 
 if TYPE_CHECKING:
     from kcap.packet.decode import Packet
     from kcap.packet.headers import Layer
 
-EndKind = Literal["dropped", "consumed", "socket", "freed", ""]
+EndKind = Literal["dropped", "consumed", "socket", "joined", "freed", ""]
 
 
 class Function(NamedTuple):
@@ -45,6 +45,7 @@ class Step:
     :param netns: inode number of the device's network namespace, 0 if not known.
     :param length: skb->len and what stands in front of skb->data, bytes.
     :param changes: what is different from the step before.
+    :param stack: the call stack, innermost function first; empty unless asked for.
     """
 
     time_ns: int
@@ -59,14 +60,15 @@ class Step:
     pid: int = 0
     comm: str = ""
     changes: list[Change] = field(default_factory=list)
+    stack: Sequence[str] = ()
 
 
 class End(NamedTuple):
     """How a packet's way ended.
 
-    :ivar kind: dropped, consumed, socket (handed to one, and freed when it was read), freed
-        (taken apart without a word, as those whose data another packet took over); '' while
-        it is on its way.
+    :ivar kind: dropped, consumed, socket (handed to one, and freed when it was read), joined (its
+        data became another packet's: GRO, reassembly, TCP), freed (without a word); '' while it is
+        on its way.
     :ivar reason: the kernel's name of why it was dropped; '' where it has none (before 5.17).
     :ivar place: the function and offset that freed it; for ``socket`` the function that queued it.
     :ivar delta_ns: nanoseconds since the packet was first seen.
@@ -83,6 +85,8 @@ class End(NamedTuple):
             return f"{said} at {self.place}" if self.place else said
         if self.kind == "socket":
             return f"handed to a socket by {self.place}"
+        if self.kind == "joined":
+            return f"joined to another packet at {self.place}"
         if not self.kind:
             return "still on its way"
         return f"{self.kind} at {self.place}" if self.place else self.kind
@@ -97,6 +101,10 @@ class Journey:
     :param copy_of: the packet that this is a copy of; 0 if it is none.
     :param what: the packet in a few words, by the first sight of a complete header.
     :param complete: that has been.
+    :param headers: those that were seen last.
+    :param connection: netfilter's entry for the connection, as a layer ``ct``; None if it has none.
+    :param news: changes that belong to the next sight, and ``stack`` its call stack.
+    :param queued_at: the function that put it into a socket's queue.
     """
 
     id: int
@@ -108,6 +116,9 @@ class Journey:
     steps: list[Step] = field(default_factory=list)
     end: End = End()
     headers: list[Layer] = field(default_factory=list)
+    connection: Layer | None = None
+    news: list[Change] = field(default_factory=list)
+    stack: Sequence[str] = ()
     queued_at: str = ""
     complete: bool = False
 
@@ -143,6 +154,25 @@ class Copied(NamedTuple):
     new: int
 
 
+class Tracked(NamedTuple):
+    """Netfilter's connection tracking has another entry for a packet, or another state of it.
+
+    :ivar connection: as of :class:`Journey`.
+    """
+
+    mono_ns: int
+    skb: int
+    connection: Layer | None
+
+
+class Stacked(NamedTuple):
+    """The call stack at the next sight of a packet."""
+
+    mono_ns: int
+    skb: int
+    stack: Sequence[str]
+
+
 class Tracker:
     """Puts sights together; they have to come in the order of time.
 
@@ -159,9 +189,9 @@ class Tracker:
     def seen(self, packet: Packet) -> None:
         """A packet was seen at a function."""
         self._offset = packet.time_ns - packet.mono_ns
-        journey = self.active.get(packet.skb)
-        if journey is None:
-            journey = self._begin(packet.skb, packet.mono_ns)
+        journey = self._journey(packet.skb, packet.mono_ns)
+        if not journey.steps:
+            journey.mono_ns, journey.time_ns = packet.mono_ns, packet.time_ns
         if packet.address:
             where = self._function(packet.address)[0]
         else:
@@ -170,17 +200,34 @@ class Tracker:
         if not journey.complete:
             journey.what = summarise(packet.link_type, packet.data, packet.original_length)
             journey.complete = _is_complete(packet.data)
+        changed = self._changes(journey, packet, found) + journey.news
         journey.steps.append(
             Step(
                 packet.time_ns, packet.mono_ns - journey.mono_ns, where, 0, packet.interface,
                 packet.netns, packet.mark, packet.original_length, packet.cpu, packet.pid,
-                packet.comm, self._changes(journey, packet, found),
+                packet.comm, changed, journey.stack,
             )
         )  # fmt: skip
+        journey.news, journey.stack = [], ()
         if found:
             journey.headers = found
         if where.name in SOCKET:
             journey.queued_at = journey.queued_at or where.name
+
+    def tracked(self, event: Tracked) -> None:
+        """What connection tracking knows of a packet is new from its next sight on."""
+        journey = self._journey(event.skb, event.mono_ns)
+        before = [journey.connection] if journey.connection else []
+        journey.news += changes(before, [event.connection] if event.connection else [])
+        journey.connection = event.connection
+
+    def stacked(self, event: Stacked) -> None:
+        """The next sight of a packet has this call stack."""
+        self._journey(event.skb, event.mono_ns).stack = event.stack
+
+    def _journey(self, skb: int, mono_ns: int) -> Journey:
+        """The way of the packet at an address; a new one if none is on its way there."""
+        return self.active.get(skb) or self._begin(skb, mono_ns)
 
     def _begin(self, skb: int, mono_ns: int, copy_of: int = 0) -> Journey:
         self.count += 1
@@ -205,7 +252,7 @@ class Tracker:
         if journey is None:
             return
         copy = self._begin(event.new, event.mono_ns, journey.id)
-        copy.what, copy.headers = journey.what, journey.headers
+        copy.what, copy.headers, copy.connection = journey.what, journey.headers, journey.connection
         journey.steps.append(
             Step(
                 event.mono_ns + self._offset, event.mono_ns - journey.mono_ns,
@@ -218,18 +265,21 @@ class Tracker:
         journey = self.active.pop(event.skb, None)
         if journey is None:
             return None
-        place = self._place(event.place)
+        # A function that frees is told by its entry, a place that a tracepoint tells is within one.
         kind: EndKind = event.kind
+        place = self._place(event.place, offset=kind != "freed")
         if kind != "dropped" and journey.queued_at:
             kind, place = "socket", journey.queued_at
+        elif kind == "freed" and place in JOINING:
+            kind = "joined"
         journey.end = End(kind, event.reason, place, event.mono_ns - journey.mono_ns)
         return journey
 
-    def _place(self, address: int) -> str:
+    def _place(self, address: int, *, offset: bool) -> str:
         if not address:
             return ""
-        function, offset = self._function(address)
-        name = f"{function.name}+{offset}" if offset else function.name
+        function, at = self._function(address)
+        name = f"{function.name}+{at}" if offset and at else function.name
         return f"{name} [{function.module}]" if function.module else name
 
     def rest(self) -> list[Journey]:

@@ -18,7 +18,9 @@ TIME = 1_700_000_000_123_456_789
 
 def journey(number: int, end: End, *, copy_of: int = 0, comm: str = "ping") -> Journey:
     steps = [
-        Step(TIME, 0, Function("ip_rcv", ""), 0, "eth0", 40, 0, 98, 0, 7, comm),
+        Step(TIME, 0, Function("ip_rcv", ""), 0, "eth0", 40, 0, 98, 0, 7, comm, [],
+             ("ip_rcv+1", "process_backlog+2")),
+        Step(TIME + 900, 900, Function("ip_rcv_core", ""), 0, "eth0", 40, 0, 98, 0, 7, comm),
         Step(TIME + 2000, 2000, Function("nf_nat_manip_pkt", "nf_nat"), 0, "eth0", 40, 0, 98, 0, 7,
              comm, [Change("ip.src", "10.0.0.1", "192.0.2.1"), Change("gre", "", "gre key 7")]),
         Step(TIME + 2500, 2500, Function("", ""), number + 1),
@@ -48,6 +50,9 @@ say("breaks", all(".break").length); say("after", all("#axis .after").join());
 say("first", title()); say("end", see("#way .end").textContent);
 say("steps", all("#way .step > div > span.mono").join());
 say("changes", all("#way .change").join());
+say("stack", all("#way .stack div").join());
+const functions = () => all("#way .step > div > span.mono").join() + all("#way .skipped").join();
+press("o"); say("brief", functions()); press("o");
 press("c"); say("change", see(".step.now > div > .mono").textContent);
 press("ArrowDown"); say("second", title());
 const before = left(); press("+"); say("zoomed", left() > before);
@@ -81,8 +86,13 @@ def test_page_shows_packets_and_a_way(said: dict[str, str]) -> None:
     assert said["counts"] == "3 packets, 1 dropped"
     assert said["first"] == "Packet 1: UDP number 1"
     assert said["end"] == "✕ dropped: NO_SOCKET at udp_rcv+31"
-    assert said["steps"] == "ip_rcv,nf_nat_manip_pkt,nf_nat"
+    assert said["steps"] == "ip_rcv,ip_rcv_core,nf_nat_manip_pkt,nf_nat"
     assert said["changes"] == "ip.src 10.0.0.1 → 192.0.2.1,header added gre key 7"
+
+
+def test_page_shows_only_changes_and_stacks_on_demand(said: dict[str, str]) -> None:
+    assert said["brief"] == "ip_rcv,nf_nat_manip_pkt,nf_nat⋯ 1 more"
+    assert said["stack"] == "ip_rcv+1,process_backlog+2"
 
 
 def test_time_without_packets_is_shortened(said: dict[str, str]) -> None:

@@ -7,10 +7,12 @@ from scapy.layers.inet import IP, UDP
 
 from kcap.packet import linktype
 from kcap.packet.decode import Packet
+from kcap.session.follow_conntrack import connection
 from kcap.session.follow_text import TextWays, as_json, duration
-from kcap.session.journey import Copied, Freed, Function, Tracker
+from kcap.session.journey import Copied, Freed, Function, Stacked, Tracked, Tracker
 
-NAMES = {1: ("ip_rcv", ""), 2: ("nf_nat_packet", "nf_nat"), 3: ("__udp_enqueue_schedule_skb", "")}
+NAMES = {1: ("ip_rcv", ""), 2: ("nf_nat_packet", "nf_nat"), 3: ("__udp_enqueue_schedule_skb", ""),
+         5: ("kfree_skb_partial", "")}  # fmt: skip
 REALTIME = 1_700_000_000_000_000_000
 
 
@@ -51,6 +53,53 @@ def test_queued_packet_was_handed_to_a_socket_whoever_frees_it() -> None:
     journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 4))
     assert journey is not None
     assert str(journey.end) == "handed to a socket by __udp_enqueue_schedule_skb"
+
+
+def test_packet_whose_data_became_anothers_was_joined() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 1))
+    journey = tracker.freed(Freed(9000, 0x10, "freed", "", 0x405))
+    assert journey is not None
+    assert str(journey.end) == "joined to another packet at kfree_skb_partial"
+
+
+def test_what_connection_tracking_knows_is_a_change() -> None:
+    tracker = Tracker(symbol)
+    flow = [2, 1 << 3, 0, 17, "10.0.0.1", 9, "10.0.0.2", 53, "10.0.0.2", 53, "10.0.0.1", 9]
+    natted = [2, 1 << 3 | 1 << 5, 7, 17, *flow[4:8], "10.0.0.9", 5353, *flow[10:]]
+    tracker.tracked(Tracked(500, 0x10, connection(flow)))
+    tracker.seen(sight(1000, 1))
+    tracker.tracked(Tracked(1500, 0x10, connection(flow)))
+    tracker.seen(sight(2000, 1))
+    tracker.tracked(Tracked(2500, 0x10, connection(natted)))
+    tracker.seen(sight(3000, 2))
+    tracker.tracked(Tracked(3500, 0x10, connection([0])))
+    tracker.seen(sight(4000, 1))
+    (journey,) = tracker.rest()
+    assert [step.delta_ns for step in journey.steps] == [0, 1000, 2000, 3000]
+    assert [list(map(str, step.changes)) for step in journey.steps] == [
+        ["+ ct new udp 10.0.0.1.9 > 10.0.0.2.53, reply 10.0.0.2.53 > 10.0.0.1.9"],
+        [],
+        [
+            "ct.reply 10.0.0.2.53 > 10.0.0.1.9 -> 10.0.0.9.5353 > 10.0.0.1.9",
+            "ct.status confirmed -> confirmed,dst-nat",
+            "ct.mark 0x0 -> 0x7",
+        ],
+        ["- ct new udp 10.0.0.1.9 > 10.0.0.2.53, reply 10.0.0.9.5353 > 10.0.0.1.9"],
+    ]
+
+
+def test_call_stack_belongs_to_the_next_sight() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 1))
+    tracker.stacked(Stacked(1500, 0x10, ["ip_rcv+1", "process_backlog+2"]))
+    tracker.seen(sight(2000, 2))
+    (journey,) = tracker.rest()
+    assert [step.stack for step in journey.steps] == [(), ["ip_rcv+1", "process_backlog+2"]]
+    assert [line.strip() for line in TextWays().lines(journey)][-3:-1] == [
+        "ip_rcv+1", "process_backlog+2",
+    ]  # fmt: skip
+    assert as_json(journey)["steps"][1]["stack"] == ["ip_rcv+1", "process_backlog+2"]
 
 
 def test_copy_has_a_way_of_its_own() -> None:
@@ -107,7 +156,7 @@ def test_json_says_the_same() -> None:
     }  # fmt: skip
     assert said["steps"][0] == {
         "delta": 0, "function": "ip_rcv", "module": None, "interface": "eth0", "netns": 40,
-        "mark": 0, "length": 28, "cpu": 1, "pid": 7, "comm": "ping", "changes": [],
+        "mark": 0, "length": 28, "cpu": 1, "pid": 7, "comm": "ping", "changes": [], "stack": None,
     }  # fmt: skip
     assert (said["packet"], said["copy_of"], said["skb"]) == (1, None, "0x10")
 
