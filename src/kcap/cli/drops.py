@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-d", "--duration", type=float, default=0, metavar="SECONDS", help="end after so long")
     add("-l", "--lines", action="store_true", help="a line for each packet on a terminal, too")
     add("--stack", action="store_true", help="a line for each packet, and its call stack")
+    add("--source", action="store_true",
+        help="with source lines of places; needs the kernel's debugging information")  # fmt: skip
     add("--json", action="store_true", help="a line of JSON for each packet, no table")
     add("-q", "--quiet", action="store_true", help="count only: nothing but the table at the end")
     return parser
@@ -61,10 +63,8 @@ def main(argv: Sequence[str]) -> int:
 
     each = arguments.lines or arguments.stack or arguments.json or bool(arguments.count)
     each = (each or not sys.stdout.isatty()) and not arguments.quiet
-    with (
-        Drops(request, each=each, stacks=arguments.stack) as drops,
-        ended_by_signals(drops.stop),
-    ):
+    trace = Drops(request, each=each, stacks=arguments.stack, source=arguments.source)
+    with trace as drops, ended_by_signals(drops.stop):
         drops.attach()
         print("counting dropped packets; Ctrl-C ends", file=sys.stderr, flush=True)
         drops.trace.on_tick = _Tick(drops, arguments, table=not each)
@@ -145,7 +145,7 @@ def table_lines(table: Sequence[Drop], rates: Sequence[int] | None = None) -> li
     """
     head = ["count", "reason", "place", "interface", "process"]
     rows = [
-        [str(each.count), each.reason or "-", each.place, _few(each.interfaces),
+        [str(each.count), each.reason or "-", _place(each), _few(each.interfaces),
          _few(each.processes)]
         for each in table
     ]  # fmt: skip
@@ -165,6 +165,11 @@ def table_lines(table: Sequence[Drop], rates: Sequence[int] | None = None) -> li
     ]
 
 
+def _place(drop: Drop | DroppedPacket) -> str:
+    """The place, with its source line if that is known."""
+    return f"{drop.place} ({drop.source})" if drop.source else drop.place
+
+
 def _few(names: Sequence[str]) -> str:
     """Some names, and how many more there are."""
     shown = ",".join(names[:_NAMES])
@@ -180,7 +185,7 @@ def packet_lines(dropped: DroppedPacket, *, colours: bool = False) -> list[str]:
     what = summarise(packet.link_type, packet.data, packet.original_length)
     head = (
         f"{clock(packet.time_ns)} {packet.interface or '-'} {red}{dropped.reason or '-'}{reset} "
-        f"{dropped.place} {dim}{packet.comm}[{packet.pid}]{reset} {what}"
+        f"{_place(dropped)} {dim}{packet.comm}[{packet.pid}]{reset} {what}"
     )
     return [head, *(f"    {dim}{frame}{reset}" for frame in dropped.stack)]
 
@@ -194,6 +199,7 @@ def as_json(dropped: DroppedPacket) -> dict[str, Any]:
         "time": packet.time_ns,
         "reason": dropped.reason or None,
         "place": dropped.place,
+        "source": dropped.source or None,
         "interface": packet.interface or None,
         "netns": packet.netns or None,
         "mark": packet.mark,

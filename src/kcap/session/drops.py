@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kcap.btf import Btf
     from kcap.packet.decode import Packet
     from kcap.probes.system import System
+    from kcap.symbols.kernel_source import KernelSource
 
 PLACE = "rawtracepoint:kfree_skb"
 #: Bytes from skb->data on that are enough to say what a packet is.
@@ -44,6 +45,7 @@ class Drop:
     :param place: function and offset that freed them, or the address.
     :param interfaces: names of skb->dev, the most frequent first.
     :param processes: names of the processes that were current, the most frequent first.
+    :param source: as of :class:`DroppedPacket`.
     """
 
     reason: str
@@ -51,6 +53,7 @@ class Drop:
     count: int
     interfaces: tuple[str, ...] = ()
     processes: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(slots=True)
@@ -61,12 +64,14 @@ class DroppedPacket:
     :param reason: as of :class:`Drop`.
     :param place: as of :class:`Drop`.
     :param stack: the call stack, innermost function first; empty unless asked for.
+    :param source: the source line of the place; '' unless asked for, or if it is not known.
     """
 
     packet: Packet
     reason: str
     place: str
     stack: Sequence[str]
+    source: str = ""
 
 
 class Drops(Capture):
@@ -76,16 +81,24 @@ class Drops(Capture):
     :param request: filters, and a path for the packets themselves; its places are not looked at.
     :param each: :meth:`packets` is wanted: packets are told one by one, not only counted.
     :param stacks: with call stacks.
-    :raises UsageError: as :class:`Capture`.
+    :param source: with source lines, from the debugging information of the kernel's image.
+    :raises UsageError: as :class:`Capture`; there is no debugging information.
     """
 
     def __init__(
-        self, request: CaptureRequest, *, each: bool = False, stacks: bool = False
+        self,
+        request: CaptureRequest,
+        *,
+        each: bool = False,
+        stacks: bool = False,
+        source: bool = False,
     ) -> None:
         self._reasons = Reasons()
+        self._source = _running_kernels_source() if source else None
+        self._lines: dict[int, str] = {}
         self._each, self._stacks = each, stacks
         #: What was told of packets whose start has not been seen yet, by sk_buff.
-        self._told: dict[int, list[tuple[str, str, list[str]]]] = {}
+        self._told: dict[int, list[tuple[str, str, list[str], str]]] = {}
         self._seen: dict[int, list[Packet]] = {}
         super().__init__(replace(request, places=(PLACE,)))
 
@@ -119,8 +132,12 @@ class Drops(Capture):
                 yield from self._paired(event.skb)
             elif isinstance(event, Printf):
                 skb, reason, place = event.values[:3]
-                told = self._reasons.name(reason), self._symbol(place), printed_frames(event.text)
-                self._told.setdefault(skb, []).append(told)
+                self._told.setdefault(skb, []).append(
+                    (
+                        self._reasons.name(reason), self._symbol(place),
+                        printed_frames(event.text), self._line(place),
+                    )
+                )  # fmt: skip
                 yield from self._paired(skb)
             else:
                 self._messages.append(event)
@@ -137,16 +154,25 @@ class Drops(Capture):
     def _symbol(self, address: int) -> str:
         return self.trace.runtime.environment.kernel_symbol(address, offset=True)
 
+    def _line(self, address: int) -> str:
+        """The source line that a call returns to; '' if not known."""
+        if self._source is None:
+            return ""
+        if address not in self._lines:
+            self._lines[address] = self._source.line(address, called=True)
+        return self._lines[address]
+
     @property
     def table(self) -> list[Drop]:
         """What has been dropped so far, the most frequent first."""
-        rows: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+        rows: dict[tuple[str, str, str], dict[tuple[str, str], int]] = {}
         for (reason, location, interface, process), count in self.trace.read_map("@drops"):
-            row = rows.setdefault((self._reasons.name(reason), self._symbol(location)), {})
+            key = self._reasons.name(reason), self._symbol(location), self._line(location)
+            row = rows.setdefault(key, {})
             row[interface, process] = row.get((interface, process), 0) + count
         drops = [
-            Drop(*key, sum(row.values()), _frequent(row, 0), _frequent(row, 1))
-            for key, row in rows.items()
+            Drop(reason, place, sum(row.values()), _frequent(row, 0), _frequent(row, 1), source)
+            for (reason, place, source), row in rows.items()
         ]
         return sorted(drops, key=lambda drop: (-drop.count, drop.reason, drop.place))
 
@@ -158,6 +184,13 @@ class Drops(Capture):
     def messages(self) -> Sequence[object]:
         """What else the trace said: losses."""
         return self._messages
+
+
+def _running_kernels_source() -> KernelSource:
+    from kcap.symbols.kallsyms import Kallsyms
+    from kcap.symbols.kernel_source import KernelSource
+
+    return KernelSource.running(Kallsyms.kernel())
 
 
 def printed_frames(text: str) -> list[str]:

@@ -37,6 +37,11 @@ def debug_file(path: str, directories: Sequence[str] = ()) -> str:
     return ""
 
 
+def build_id_of(path: str) -> str:
+    """The build id of an ELF file in hexadecimal; '' if it has none or can't be read."""
+    return _told(path)[1]
+
+
 def _candidates(path: str, directories: Sequence[str], build_id: str, link: str) -> Iterator[str]:
     here = os.path.dirname(os.path.realpath(path))
     by_id = f".build-id/{build_id[:2]}/{build_id[2:]}.debug"
