@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="hand every packet on as it comes (costs more)",
     )
+    add("-e", "--link", action="store_true", help="print the addresses of the link layer, too")
     add("-q", "--quiet", action="store_true", help="no summary")
     add(
         "-v",
@@ -227,7 +228,9 @@ def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
     write, colours = sys.stdout.write, sys.stdout.isatty()
     capture.trace.on_tick = _flush
     for packet in capture:
-        write(line(packet, verbose=arguments.verbose > 0, colours=colours))
+        write(
+            line(packet, link=arguments.link, verbose=arguments.verbose > 0, colours=colours)
+        )  # fmt: skip
     _flush()
 
 
@@ -235,17 +238,23 @@ def _flush() -> None:
     sys.stdout.flush()
 
 
-def line(packet: Packet, *, verbose: bool = False, colours: bool = False) -> str:
+def line(
+    packet: Packet, *, link: bool = False, verbose: bool = False, colours: bool = False
+) -> str:
     """A packet as one line: time, interface, direction, function, process, protocols.
 
+    :param link: with the addresses of the link layer.
     :param verbose: also CPU, network namespace, mark and the skb's address.
     :param colours: with colours, for a terminal.
     """
-    from kcap.packet.summary import clock, summarise
+    from kcap.packet.summary import clock, link_header, summarise
 
     bold, green, blue, dim, reset = _COLOURS if colours else [""] * 5
     where = f"{green}{packet.interface or '-'}{reset} {packet.direction or '-'}"
     what = summarise(packet.link_type, packet.data, packet.original_length)
+    header = link_header(packet.link_type, packet.data, packet.original_length) if link else ""
+    if header and not packet.made_header:
+        what = f"{header}: {what}"
     said = f"{dim}{clock(packet.time_ns)}{reset} {where} {blue}{packet.function}{reset} "
     said += f"{dim}{packet.comm}[{packet.pid}]{reset} {bold}{what}{reset}"
     if packet.linear_only:

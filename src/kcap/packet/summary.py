@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet in a few words, as tcpdump would say it: Ethernet, VLAN, ARP, IP, TCP, UDP, ICMP.
+"""A packet in a few words, as tcpdump would say it: from the link layer through tunnels to what
+``summary_transport`` says.
 
 Nothing here trusts the packet: whatever is cut off or does not add up is said as far as it goes.
 """
@@ -11,25 +12,34 @@ import time
 from typing import Final
 
 from kcap.packet import linktype
+from kcap.packet.summary_transport import transport
 
 _ETH_P_ARP: Final = 0x0806
-_TCP, _UDP, _ICMP, _ICMPV6, _SCTP = 6, 17, 1, 58, 132
-_NAMES: Final = {2: "IGMP", 4: "IPIP", 41: "IPv6", 47: "GRE", 50: "ESP", 51: "AH", 89: "OSPF",
-                 103: "PIM", 112: "VRRP", _SCTP: "SCTP"}  # fmt: skip
-_FLAGS: Final = ((0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x20, "U"), (0x40, "E"),
-                 (0x80, "W"), (0x10, "."))  # fmt: skip
-_ICMP_TYPES: Final = {0: "echo reply", 3: "unreachable", 4: "source quench", 5: "redirect",
-                      8: "echo request", 11: "time exceeded", 12: "parameter problem"}  # fmt: skip
-_ICMPV6_TYPES: Final = {1: "unreachable", 2: "packet too big", 3: "time exceeded",
-                        4: "parameter problem", 128: "echo request", 129: "echo reply",
-                        130: "listener query", 131: "listener report",
-                        133: "router solicitation", 134: "router advertisement",
-                        135: "neighbor solicitation", 136: "neighbor advertisement",
-                        143: "listener report v2"}  # fmt: skip
+_MPLS: Final = (0x8847, 0x8848)
+_PPPOE: Final = 0x8864
+_MACSEC: Final = 0x88E5
+_TRANS_ETHER: Final = 0x6558
+_SNAP: Final = 0xAA
+_ETHERTYPES: Final = {
+    0x0806: "ARP", 0x0842: "Wake on LAN", 0x6558: "Ethernet", 0x8035: "RARP", 0x8809: "LACP",
+    0x8863: "PPPoE discovery", 0x888E: "EAPOL", 0x88CC: "LLDP", 0x88F7: "PTP", 0x9000: "loopback",
+    0x8100: "802.1Q", 0x88A8: "802.1ad", 0x0800: "IPv4", 0x86DD: "IPv6", 0x8847: "MPLS",
+    0x8848: "MPLS multicast", 0x8864: "PPPoE", 0x88E5: "MACsec",
+}  # fmt: skip
+#: What a PPP frame has behind its protocol number (RFC 1661 and others).
+_PPP: Final = {0xC021: "LCP", 0x8021: "IPCP", 0x8057: "IPV6CP", 0xC023: "PAP", 0xC223: "CHAP"}
+_PPP_IP: Final = (0x0021, 0x0057)
+_LLC: Final = {0x42: "STP", 0xFE: "ISO", 0xE0: "IPX", 0xF0: "NetBEUI", _SNAP: "SNAP"}
+_IPIP, _IPV6, _GRE, _UDP = 4, 41, 47, 17
+#: Where the payload of a UDP datagram is known by its port (IANA; 8472 is Linux's old default).
+_VXLAN_PORTS: Final = frozenset({4789, 8472})
+_GENEVE_PORT: Final = 6081
 #: IPv6 extension headers whose second byte is their length in 8 bytes (RFC 8200): hop-by-hop,
 #: routing, destination options.
 _EXTENSIONS: Final = frozenset({0, 43, 60})
 _FRAGMENT: Final = 44
+#: Packets in packets: more than anybody sends.
+_DEEPEST: Final = 8
 
 
 def clock(time_ns: int) -> str:
@@ -47,25 +57,25 @@ def summarise(link_type: int, data: bytes, original_length: int) -> str:
     :param original_length: how many there were.
     """
     if link_type == linktype.RAW:
-        return _ip(data, original_length)
+        return _ip(data, original_length, 0)
     if link_type != linktype.ETHERNET or len(data) < 14:
         return f"{original_length} bytes"
-    at, tags = 12, ""
-    ethertype = _u16(data, at)
-    while ethertype in linktype.VLAN_TYPES and len(data) >= at + 6:
-        tags += f"vlan {_u16(data, at + 2) & 0xFFF} "
-        at += 4
-        ethertype = _u16(data, at)
-    rest, length = data[at + 2 :], original_length - at - 2
-    if ethertype in (linktype.ETH_P_IP, linktype.ETH_P_IPV6):
-        return tags + _ip(rest, length)
-    if ethertype == _ETH_P_ARP:
-        return tags + _arp(rest)
-    if ethertype == linktype.ETH_P_EXPERIMENTAL and data[:12] == bytes(12):
-        return f"{length} bytes, no header is known"
-    if ethertype < 0x600:
-        return f"{tags}802.3, length {length}"
-    return f"{tags}ethertype {ethertype:#06x}, length {length}"
+    if data[12:14] == b"\x88\xb5" and data[:12] == bytes(12):
+        return f"{original_length - 14} bytes, no header is known"
+    return _frame(data, original_length, 0)
+
+
+def link_header(link_type: int, data: bytes, original_length: int) -> str:
+    """The addresses and the type of an Ethernet frame, as ``tcpdump -e`` has them; '' if it is
+    none."""
+    if link_type != linktype.ETHERNET or len(data) < 14:
+        return ""
+    number = _u16(data, 12)
+    kind = f"ethertype {_ETHERTYPES.get(number, 'unknown')} ({number:#06x})"
+    if number < 0x600:
+        kind = "802.3"
+    addresses = f"{data[6:12].hex(':')} > {data[:6].hex(':')}"
+    return f"{addresses}, {kind}, length {original_length}"
 
 
 def _u16(data: bytes, at: int) -> int:
@@ -74,6 +84,74 @@ def _u16(data: bytes, at: int) -> int:
 
 def _u32(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4])
+
+
+def _frame(data: bytes, original: int, depth: int) -> str:
+    """A whole Ethernet frame.
+
+    :param original: its length before it was cut, bytes.
+    :param depth: in how many packets it is.
+    """
+    at, tags = 12, ""
+    ethertype = _u16(data, at)
+    while ethertype in linktype.VLAN_TYPES and len(data) >= at + 6:
+        tags += f"vlan {_u16(data, at + 2) & 0xFFF} "
+        at += 4
+        ethertype = _u16(data, at)
+    if len(data) < at + 2:
+        return f"{tags}Ethernet, length {original}"
+    return tags + _by_ethertype(ethertype, data[at + 2 :], original - at - 2, depth)
+
+
+def _by_ethertype(ethertype: int, data: bytes, length: int, depth: int) -> str:
+    """What follows an EtherType; ``length`` is its own before it was cut."""
+    if depth > _DEEPEST:
+        return f"…, length {length}"
+    if ethertype in (linktype.ETH_P_IP, linktype.ETH_P_IPV6):
+        return _ip(data, length, depth)
+    if ethertype == _ETH_P_ARP:
+        return _arp(data)
+    if ethertype == _TRANS_ETHER:
+        return _frame(data, length, depth)
+    if ethertype in _MPLS:
+        return _mpls(data, length, depth)
+    if ethertype == _PPPOE and len(data) >= 8:
+        return _pppoe(data, length, depth)
+    if ethertype == _MACSEC and len(data) >= 6:
+        return f"MACsec, an {data[0] & 3}, pn {_u32(data, 2)}, length {length}"
+    if ethertype < 0x600:
+        return _llc(data, length)
+    name = _ETHERTYPES.get(ethertype, f"ethertype {ethertype:#06x}")
+    return f"{name}, length {length}"
+
+
+def _llc(data: bytes, length: int) -> str:
+    if not data or data[0] not in _LLC:
+        return f"802.3, length {length}"
+    return f"802.3 {_LLC[data[0]]}, length {length}"
+
+
+def _mpls(data: bytes, length: int, depth: int) -> str:
+    said, at, last = "MPLS", 0, False
+    while not last and len(data) >= at + 4:
+        entry = _u32(data, at)
+        last = bool(entry & 0x100)
+        bottom = ", [S]" if last else ""
+        said += f" (label {entry >> 12}, tc {entry >> 9 & 7}{bottom}, ttl {entry & 0xFF})"
+        at += 4
+        if at > 4 * _DEEPEST:
+            return f"{said} …"
+    rest = data[at:]
+    if last and rest and rest[0] >> 4 in (4, 6):
+        return f"{said} {_ip(rest, length - at, depth + 1)}"
+    return f"{said}, length {length}"
+
+
+def _pppoe(data: bytes, length: int, depth: int) -> str:
+    said, protocol = f"PPPoE [ses {_u16(data, 2):#x}]", _u16(data, 6)
+    if protocol in _PPP_IP:
+        return f"{said} {_ip(data[8:], length - 8, depth + 1)}"
+    return f"{said} {_PPP.get(protocol, f'protocol {protocol:#06x}')}, length {length}"
 
 
 def _arp(data: bytes) -> str:
@@ -85,26 +163,28 @@ def _arp(data: bytes) -> str:
     return f"ARP reply {sender} is-at {data[8:14].hex(':')}"
 
 
-def _ip(data: bytes, length: int) -> str:
+def _ip(data: bytes, length: int, depth: int) -> str:
     version = data[0] >> 4 if data else 0
+    if depth > _DEEPEST:
+        return f"IP …, length {length}"
     if version == 4 and len(data) >= 20:
-        return _ipv4(data)
+        return _ipv4(data, depth)
     if version == 6 and len(data) >= 40:
-        return _ipv6(data, length)
+        return _ipv6(data, length, depth)
     return f"IP, length {length}"
 
 
-def _ipv4(data: bytes) -> str:
+def _ipv4(data: bytes, depth: int) -> str:
     header = (data[0] & 15) * 4
     source, target = ipaddress.IPv4Address(data[12:16]), ipaddress.IPv4Address(data[16:20])
     offset = (_u16(data, 6) & 0x1FFF) * 8
-    size = _u16(data, 2) - header
+    size = max(_u16(data, 2) - header, 0)
     if offset:
-        return f"IP {source} > {target}: fragment at {offset}, length {max(size, 0)}"
-    return _transport("IP", str(source), str(target), data[9], data[header:], size)
+        return f"IP {source} > {target}: fragment at {offset}, length {size}"
+    return _behind_ip("IP", str(source), str(target), data[9], data[header:], size, depth)
 
 
-def _ipv6(data: bytes, length: int) -> str:
+def _ipv6(data: bytes, length: int, depth: int) -> str:
     source, target = ipaddress.IPv6Address(data[8:24]), ipaddress.IPv6Address(data[24:40])
     following, at = data[6], 40
     size = _u16(data, 4) or length - 40  # 0: a super-packet (RFC 2675)
@@ -116,42 +196,52 @@ def _ipv6(data: bytes, length: int) -> str:
         following, at, size = data[at], at + 8, size - 8
         if offset:
             return f"IP6 {source} > {target}: fragment at {offset}, length {max(size, 0)}"
-    return _transport("IP6", str(source), str(target), following, data[at:], size)
+    return _behind_ip(
+        "IP6", str(source), str(target), following, data[at:], max(size, 0), depth
+    )  # fmt: skip
 
 
-def _transport(name: str, source: str, target: str, protocol: int, data: bytes, size: int) -> str:
+def _behind_ip(
+    name: str, source: str, target: str, protocol: int, data: bytes, size: int, depth: int
+) -> str:
     """What follows the network header.
 
     :param size: its length, bytes, by the header.
     """
-    size = max(size, 0)
-    between = f"{name} {source} > {target}"
-    if protocol in (_TCP, _UDP, _SCTP) and len(data) >= 4:
-        between = f"{name} {source}.{_u16(data, 0)} > {target}.{_u16(data, 2)}"
-    if protocol == _TCP and len(data) >= 16:
-        return f"{between}: {_tcp(data, size)}"
-    if protocol == _UDP:
-        return f"{between}: UDP, length {max(size - 8, 0)}"
-    if protocol in (_ICMP, _ICMPV6) and data:
-        return f"{between}: {_icmp(protocol, data)}, length {size}"
-    return f"{between}: {_NAMES.get(protocol, f'protocol {protocol}')}, length {size}"
+    if protocol in (_IPIP, _IPV6) and data:
+        return f"{name} {source} > {target}: {_ip(data, size, depth + 1)}"
+    if protocol == _GRE and len(data) >= 4:
+        return f"{name} {source} > {target}: {_gre(data, size, depth)}"
+    if protocol == _UDP and len(data) >= 16:
+        tunnel = _udp_tunnel(_u16(data, 2), data[8:], size - 8, depth)
+        if tunnel:
+            ends = f"{name} {source}.{_u16(data, 0)} > {target}.{_u16(data, 2)}"
+            return f"{ends}: {tunnel}"
+    return transport(name, source, target, protocol, data, size)
 
 
-def _tcp(data: bytes, size: int) -> str:
-    flags = "".join(letter for bit, letter in _FLAGS if data[13] & bit) or "none"
-    payload = max(size - (data[12] >> 4) * 4, 0)
-    sequence = _u32(data, 4)
-    said = f"Flags [{flags}], seq {sequence}"
-    if payload:
-        said += f":{(sequence + payload) & 0xFFFFFFFF}"
-    if data[13] & 0x10:
-        said += f", ack {_u32(data, 8)}"
-    return f"{said}, win {_u16(data, 14)}, length {payload}"
+def _gre(data: bytes, size: int, depth: int) -> str:
+    flags, at = data[0], 4 + 4 * bool(data[0] & 0x80)  # checksum and reserved (RFC 2784)
+    said = f"GREv{data[1] & 7}"
+    if flags & 0x20:  # key (RFC 2890)
+        said += f", key={_u32(data, at):#x}"
+        at += 4
+    if flags & 0x10:
+        said += f", seq {_u32(data, at)}"
+        at += 4
+    inner = _by_ethertype(_u16(data, 2), data[at:], size - at, depth + 1)
+    return f"{said}, length {size}: {inner}"
 
 
-def _icmp(protocol: int, data: bytes) -> str:
-    name, types = ("ICMP", _ICMP_TYPES) if protocol == _ICMP else ("ICMP6", _ICMPV6_TYPES)
-    said = f"{name} {types.get(data[0], f'type {data[0]}')}"
-    if data[0] in ((0, 8) if protocol == _ICMP else (128, 129)) and len(data) >= 8:
-        said += f", id {_u16(data, 4)}, seq {_u16(data, 6)}"
-    return said
+def _udp_tunnel(port: int, data: bytes, size: int, depth: int) -> str:
+    """A tunnel in UDP; '' if it is none that is known."""
+    if depth >= _DEEPEST:
+        return ""
+    vni = int.from_bytes(data[4:7])
+    if port in _VXLAN_PORTS:
+        return f"VXLAN, vni {vni}: {_frame(data[8:], size - 8, depth + 1)}"
+    if port == _GENEVE_PORT and not data[0] & 0xC0:
+        at = 8 + 4 * (data[0] & 0x3F)  # options (RFC 8926)
+        inner = _by_ethertype(_u16(data, 2), data[at:], size - at, depth + 1)
+        return f"Geneve, vni {vni}: {inner}"
+    return ""
