@@ -8,6 +8,7 @@ packet came with, and what answers to it come with, which differs where there is
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,8 +28,12 @@ _STATUS: Final = ((1 << 1, "seen-reply"), (1 << 2, "assured"), (1 << 3, "confirm
 _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 58: "icmp6", 132: "sctp"}
 _INFO_MASK: Final = 7
 _NF_INET_IPV4: Final = 2
+_AF_INET, _AF_INET6 = 2, 10
 #: ntop() of an address of each family.
-_ADDRESSES: Final = {True: "ntop(2, {}.u3.ip)", False: "ntop(10, {}.u3.in6.in6_u.u6_addr8)"}
+_ADDRESSES: Final = {
+    True: f"ntop({_AF_INET}, {{}}.u3.ip)",
+    False: f"ntop({_AF_INET6}, {{}}.u3.in6.in6_u.u6_addr8)",
+}
 
 
 def known(system: System) -> bool:
@@ -82,7 +87,8 @@ def connection(values: Sequence[Any]) -> Layer | None:
         return None
     status, mark, protocol, *ends = rest
     name = _PROTOCOLS.get(protocol, f"protocol {protocol}")
-    flows = [f"{ends[n]}.{ends[n + 1]} > {ends[n + 2]}.{ends[n + 3]}" for n in (0, 4)]
+    texts = [f"{_address(ends[n])}.{ends[n + 1]}" for n in range(0, len(ends), 2)]
+    flows = [f"{texts[n]} > {texts[n + 1]}" for n in (0, 2)]
     fields = {
         "state": _STATES.get(state, str(state)),
         "flow": f"{name} {flows[0]}",
@@ -91,3 +97,10 @@ def connection(values: Sequence[Any]) -> Layer | None:
         "mark": f"{mark:#x}",
     }
     return Layer("ct", fields)
+
+
+def _address(value: tuple[int, bytes]) -> str:
+    """An address as ntop() sends it: the family, and its bytes in an array for the longest."""
+    family, data = value
+    size = 4 if family == _AF_INET else 16
+    return str(ipaddress.ip_address(data[:size]))

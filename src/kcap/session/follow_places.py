@@ -28,8 +28,9 @@ FREEING: Final = (
     "skb_release_head_state", "kfree_skbmem",
 )  # fmt: skip
 
-#: Those of them that free the rest of a packet whose data have become another's.
-JOINING: Final = frozenset({"kfree_skb_partial", "napi_skb_free_stolen_head"})
+#: Functions that free a packet whose data are another's: the rest of it, or one of the fragments or
+#: segments that hang on a whole packet, with that.
+JOINING: Final = frozenset({"kfree_skb_partial", "napi_skb_free_stolen_head", "skb_release_data"})
 
 #: Functions that make a copy: (new sk_buff, old sk_buff) are their first arguments. All of
 #: skb_clone(), skb_copy(), pskb_copy(), skb_copy_expand(), skb_morph(), skb_segment() call the

@@ -270,7 +270,7 @@ class Tracker:
         place = self._place(event.place, offset=kind != "freed")
         if kind != "dropped" and journey.queued_at:
             kind, place = "socket", journey.queued_at
-        elif kind == "freed" and place in JOINING:
+        elif kind != "dropped" and place.partition("+")[0] in JOINING:
             kind = "joined"
         journey.end = End(kind, event.reason, place, event.mono_ns - journey.mono_ns)
         return journey

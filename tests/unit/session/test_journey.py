@@ -65,8 +65,9 @@ def test_packet_whose_data_became_anothers_was_joined() -> None:
 
 def test_what_connection_tracking_knows_is_a_change() -> None:
     tracker = Tracker(symbol)
-    flow = [2, 1 << 3, 0, 17, "10.0.0.1", 9, "10.0.0.2", 53, "10.0.0.2", 53, "10.0.0.1", 9]
-    natted = [2, 1 << 3 | 1 << 5, 7, 17, *flow[4:8], "10.0.0.9", 5353, *flow[10:]]
+    one, two, nine = ((2, bytes([10, 0, 0, n]).ljust(16, b"\0")) for n in (1, 2, 9))
+    flow = [2, 1 << 3, 0, 17, one, 9, two, 53, two, 53, one, 9]
+    natted = [2, 1 << 3 | 1 << 5, 7, 17, *flow[4:8], nine, 5353, *flow[10:]]
     tracker.tracked(Tracked(500, 0x10, connection(flow)))
     tracker.seen(sight(1000, 1))
     tracker.tracked(Tracked(1500, 0x10, connection(flow)))
