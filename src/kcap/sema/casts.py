@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcap.lang import ast
+from kcap.lang.diagnostic import Edit
 from kcap.records import replace
 from kcap.sema import tree
 from kcap.sema.coerce import cast as cast_to
@@ -183,12 +184,27 @@ def _array_to_integer(operand: tree.Expr, source: Array, target: Integer) -> tre
 
 def _impossible(a: Analyzer, node: ast.Cast, source: Type, target: Type) -> SemaError:
     help_: list[str] = []
-    if isinstance(source, Array | String) and isinstance(target, Integer):
+    edits: list[Edit] = []
+    address = isinstance(source, Integer | Pointer)
+    if address and isinstance(target, String | Buffer):
+        reads = _reading_call(node, target)
+        help_, edits = [f"to read from an address, write {reads}"], [Edit(node.span, reads)]
+    elif isinstance(source, Array | String) and isinstance(target, Integer):
         help_ = [f"the sizes have to be equal: {source.size} and {target.size} bytes"]
     elif isinstance(target, Struct):
         help_ = [f"cast to a pointer and read through it: *({target} *)…"]
-    elif isinstance(target, String):
-        help_ = ["str() reads a string from an address"]
     return a.fail(
-        "invalid-cast", node.span, f'Cannot cast from "{source}" to "{target}"', help=help_
+        "invalid-cast",
+        node.span,
+        f'Cannot cast from "{source}" to "{target}"',
+        help=help_,
+        edits=edits,
     )
+
+
+def _reading_call(node: ast.Cast, target: String | Buffer) -> str:
+    """What reads a string or bytes from the address that a cast is applied to."""
+    name, size = ("str", target.length) if isinstance(target, String) else ("buf", target.capacity)
+    given = isinstance(node.type, ast.NamedType) and node.type.size is not None
+    limit = f", {size}" if given else ""
+    return f"{name}({node.operand.span.text}{limit})"

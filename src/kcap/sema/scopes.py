@@ -42,6 +42,7 @@ class Local:
     :param span: where it was declared, first assigned, …
     :param origin: which of these.
     :param fixed: its type was declared and doesn't grow.
+    :param named: the name of its declared type, where only the first value tells the type whole.
     :param assigned: whether it was assigned to so far.
     :param broken: what was assigned to it first was wrong, so that nothing is known of it.
     """
@@ -51,6 +52,7 @@ class Local:
     span: Span
     origin: Origin
     fixed: bool = False
+    named: str = ""
     assigned: bool = False
     broken: bool = False
 
@@ -95,7 +97,7 @@ class VariableTable:
 
 def mismatch(local: Local, type_: Type, span: Span) -> Exception:
     """The error of assigning something of ``type_`` to a variable of another type."""
-    name, current = local.variable.name, local.facts.type
+    name, current = local.variable.name, local.named or local.facts.type
     first = local.facts.typed_at or local.span
     return sema_error(
         "type-mismatch",

@@ -92,6 +92,8 @@ def store(a: Analyzer, local: Local, value: tree.Expr, *, narrow: bool = False) 
     """``variable = value``: the variable's type grows, and the value is converted to it."""
     local.assigned = True
     type_ = value.type
+    if local.named and str(type_) != local.named:
+        raise mismatch(local, type_, value.span)
     if isinstance(type_, Pointer) and type_.tracked and local.origin == "declaration":
         type_ = Pointer(type_.target, type_.space)  # it may still hold the zero it started with
     target = a.variables.grow(local, type_, value.span)
@@ -131,6 +133,8 @@ def let(a: Analyzer, node: ast.Let) -> list[tree.Stmt]:
         _check_string_size(a, node.type, type_)
         a.variables.set(local, promote(local.facts.type, type_) or type_, node.type.span)
         local.fixed = type_.size > 0
+        if isinstance(type_, Unresolved) and isinstance(node.type, ast.NamedType):
+            local.named = node.type.name
     if value is not None:
         return [store(a, local, value)]
     if isinstance(local.facts.type, Unresolved):  # nothing ever gives it a type, or uses it

@@ -177,6 +177,19 @@ def test_casts_that_make_no_sense(expression: str) -> None:
     assert where(found) == expression
 
 
+@pytest.mark.parametrize(
+    ("cast", "call"),
+    [
+        ("(string[64])arg0", "str(arg0, 64)"),
+        ("(string)arg0", "str(arg0)"),
+        ("(buffer[16])$p", "buf($p, 16)"),
+    ],
+)
+def test_a_cast_of_an_address_to_text_is_mended_to_a_read(cast: str, call: str) -> None:
+    (edit,) = error(f"kprobe:f {{ {CAST} $x = {cast}; }}").edits
+    assert (edit.span.text, edit.replacement) == (cast, call)
+
+
 def test_enums() -> None:
     assert kprobe("$c = GREEN; $d = BLUE == 7;") == {"$c": "enum colour", "$d": "bool"}
     found = error("kprobe:f { $x = (enum colour)9; }")
