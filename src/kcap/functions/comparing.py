@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.codegen.function import Function
-from kcap.functions.base import made, type_name
+from kcap.functions.base import integer_argument, made, type_name
 from kcap.functions.loops import counted, load_byte
-from kcap.functions.strings import emit_minimum, space_of
+from kcap.functions.strings import constant_integer, emit_minimum, space_of
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.types import BOOL, INT8, INT64, UINT64, Array, Pointer, String
@@ -76,15 +76,23 @@ class Strncmp(Function):
         return ir.op(f"zext i1 {ir.compare('ne', 'i64', difference, '0')} to i64")
 
 
-def emit_compare(gen: Emitter, left: str, right: str, limit: int, *, text: bool) -> str:
+def emit_compare(
+    gen: Emitter, left: str, right: str, limit: int, *, text: bool, count: str | None = None
+) -> str:
     """The difference of the first bytes that differ, 0 if there are none, as an i64.
 
+    :param limit: how many bytes to compare at most.
     :param text: stop at a NUL.
+    :param count: an i64 operand: how many bytes to compare, if fewer than ``limit``.
     """
     ir = gen.ir
     result = ir.alloca(8)
     ir.store("i64", "0", result)
     with counted(gen, limit) as each:
+        if count is not None:
+            within = ir.fresh("within")
+            ir.branch(ir.compare("ult", "i64", each.index, count), within, each.leave)
+            ir.label(within)
         one, other = load_byte(gen, left, each.index), load_byte(gen, right, each.index)
         ir.store("i64", ir.op(f"sub i64 {one}, {other}"), result)
         stop = ir.compare("ne", "i64", one, other)
@@ -321,19 +329,25 @@ class Memcmp(Function):
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         left, right = (sema.expr(node) for node in call.args[:2])
-        count = sema.integer_literal(call.args[2], "the length of memcmp()")
+        length = integer_argument(self, sema, call.args[2], UINT64, "length")
+        count = constant_integer(length)
         smallest = min(left.type.size, right.type.size)
-        if not 0 <= count <= smallest:
+        if count is not None and not 0 <= count <= smallest:
             raise sema.fail(
                 "argument-value",
                 call.args[2].span,
                 f"memcmp() of {count} bytes, but the smaller value has {smallest}",
             )
-        return made(self, call, INT64, left, right, data=count)
+        if count is not None:
+            return made(self, call, INT64, left, right, data=count)
+        return made(self, call, INT64, left, right, length, data=smallest)
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
-        left, right = (gen.address(arg) for arg in call.args)
-        return emit_compare(gen, left, right, call.data, text=False)
+        """A length that is known only at run time counts as far as both values reach."""
+        left, right, *length = call.args
+        count = gen.value64(length[0]) if length else None
+        addresses = gen.address(left), gen.address(right)
+        return emit_compare(gen, *addresses, call.data, text=False, count=count)
 
 
 FUNCTIONS: tuple[type[Function], ...] = (

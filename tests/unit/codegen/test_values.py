@@ -267,6 +267,11 @@ def test_a_member_that_is_a_floating_point_number_has_no_value() -> None:
         output(f"{definition}begin {{ print(((union n *)1).f) }}")
 
 
+def test_memcmp_takes_a_length_that_is_known_only_at_run_time() -> None:
+    text = 'begin { $s = "abcdef"; $n = (uint64)%d; print(memcmp($s, "abcxef", $n)); }'
+    assert [output(text % n) for n in (0, 3, 4, 99)] == ["0\n", "0\n", "-20\n", "-20\n"]
+
+
 def test_exit_ends_its_program_but_no_other() -> None:
     """Programs run until user space has read of the exit and has detached them."""
     outcome = run("begin { @x++; exit(); @y = 1; } begin { @z = 1 }", rounds=3)
