@@ -14,6 +14,7 @@ _as_json = False
 
 #: What bpftrace finds when it attaches: its message has no place in the script, nor a hint's mark.
 _FOUND_AT_ATTACHING = frozenset({"unknown-boundary"})
+_WITHOUT_PLACE = frozenset({("unstable-feature", "warning")})
 
 #: What clang finds for bpftrace: it gets the definitions of a script from line 2 of a file on.
 _FOUND_BY_CLANG = frozenset({"missing-header"})
@@ -81,7 +82,8 @@ def _print_as_bpftrace(diagnostics: Iterable[Diagnostic]) -> None:
     from kcap.output.text import located
 
     for diagnostic in diagnostics:
-        if diagnostic.code in _FOUND_AT_ATTACHING:
+        kind = diagnostic.code, diagnostic.severity
+        if diagnostic.code in _FOUND_AT_ATTACHING or kind in _WITHOUT_PLACE:
             text = "\n".join([diagnostic.title, *diagnostic.help])
             print(located(diagnostic.severity, text, None), end="", file=sys.stderr)
             continue

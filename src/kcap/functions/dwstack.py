@@ -28,6 +28,7 @@ from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
 from kcap.records import dataclass
 from kcap.sema import tree
+from kcap.sema.function import unstable_feature
 from kcap.symbols.callframes import FROM_BP, FROM_SP, IN_PLT, SAVED, rows
 
 if TYPE_CHECKING:
@@ -99,13 +100,8 @@ class DwUstack(StackFunction):
         if plain.mode == "build_id":
             title = "dw_ustack has no build ids: use the mode bpftrace, perf or raw"
             raise sema.fail("argument-value", call.span, title)
-        unstable = sema.config.unstable_dw_ustack
-        if unstable != "enable":
-            title = "dw_ustack is an unstable feature; its interface may change"
-            help_ = ("config = { unstable_dw_ustack=enable } says that this is known",)
-            if unstable == "error":
-                raise sema.fail("unstable-feature", call.span, title, help=help_)
-            sema.warn("unstable-feature", call.span, title, help=help_)
+        feature = "dw_ustack (DWARF stack unwinding)"
+        unstable_feature(sema, call.span, feature, "unstable_dw_ustack")
         if sema.unwound_files is None:
             raise sema.fail(
                 "no-process",

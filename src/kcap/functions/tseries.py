@@ -25,6 +25,7 @@ from kcap.kernel.helpers import Helper
 from kcap.lang import ast
 from kcap.records import dataclass
 from kcap.sema import tree
+from kcap.sema.function import unstable_feature
 from kcap.sema.types import UINT32, Aggregate, Buffer_, MapLayout, Tuple, Type
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class Tseries(MapFunction):
     helpers = UPDATE_HELPERS | {Helper.ktime_get_boot_ns}
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
+        unstable_feature(sema, call.span, "tseries", "unstable_tseries")
         interval = sema.integer_literal(call.args[1], "the interval of tseries()")
         count = sema.integer_literal(call.args[2], "the number of intervals of tseries()")
         aggregation = ""

@@ -79,10 +79,9 @@ class Config:
     stack_mode: StackMode = "bpftrace"
     str_trunc_trailer: str = ".."
     unstable_dw_ustack: Unstable = "warn"
-    unstable_import: Unstable = "enable"
-    unstable_macro: Unstable = "enable"
-    unstable_map_decl: Unstable = "enable"
+    unstable_import_statement: Unstable = "enable"
     unstable_tseries: Unstable = "warn"
+    unstable_typeinfo: Unstable = "enable"
     dummy_ts_map: str = ""
     origins: dict[str, str] = field(default_factory=dict, compare=False)
 
@@ -106,13 +105,24 @@ OPTIONS: dict[str, Option] = {
     "stack_mode": Option(("bpftrace", "perf", "raw", "build_id")),
     "str_trunc_trailer": Option(),
     "unstable_dw_ustack": Option(_UNSTABLE),
-    "unstable_import": Option(_UNSTABLE),
-    "unstable_macro": Option(_UNSTABLE),
-    "unstable_map_decl": Option(_UNSTABLE),
+    "unstable_import_statement": Option(_UNSTABLE),
     "unstable_tseries": Option(_UNSTABLE),
+    "unstable_typeinfo": Option(_UNSTABLE),
 }
-"""By name. ``unstable_import``, ``_macro`` and ``_map_decl`` were unstable before 0.25 and are
-still in scripts: they are taken, and nothing warns about what they stand for."""
+"""By name. Unless ``unstable_typeinfo`` and ``unstable_import_statement`` enable them, bpftrace
+refuses ``typeinfo()`` and imports in a block, of which kcap takes those of its library."""
+
+DEPRECATED = frozenset(
+    {
+        "max_type_res_iterations",
+        "symbol_source",
+        "unstable_addr",
+        "unstable_import",
+        "unstable_macro",
+        "unstable_map_decl",
+    }
+)
+"""Names that scripts still have, and that mean nothing any more."""
 
 ALIASES = {"strlen": "max_strlen", "map_keys_max": "max_map_keys", "cat_bytes_max": "max_cat_bytes"}
 """Names of earlier versions (BPFTRACE_STRLEN until 0.21 and so on)."""
@@ -205,9 +215,9 @@ def _apply_entry(config: Config, entry: ast.ConfigEntry) -> Diagnostic | None:
             entry.span,
             help=(f"set {PREFIX}{name.upper()} in the environment",),
         )
-    if name == "symbol_source":
-        title = "symbol_source is deprecated and has no effect."
-        return Diagnostic("config-deleted", "error", title, entry.span)
+    if name in DEPRECATED:
+        title = f"{name} is deprecated and has no effect"
+        return Diagnostic("config-deleted", "warning", title, entry.span)
     if name not in OPTIONS:
         return _unknown_option(entry, name)
     from kcap.lang.ast import Identifier

@@ -157,3 +157,27 @@ class Callable_(ABC):
         """The BPF helpers that this use of it calls; ``diagnose/`` compares them with what the
         probe's program type may call."""
         return self.helpers
+
+
+def unstable_feature(sema: Sema, span: Span, feature: str, setting: str) -> None:
+    """Warn of a feature that may change, or refuse it, as its setting says.
+
+    :param feature: what it is called.
+    :param setting: the configuration variable that is about it.
+    :raises SemaError: the setting is ``error``.
+    """
+    wish = getattr(sema.config, setting)
+    if wish == "error":
+        raise sema.fail(
+            "unstable-feature",
+            span,
+            f"{feature} feature is not enabled by default. To enable this unstable feature, set "
+            f"the config flag to enable. {setting}=enable",
+        )
+    if wish == "warn":
+        sema.warn(
+            "unstable-feature",
+            span,
+            f"Script is using an unstable feature: {feature}. To prevent this warning you must "
+            f"explicitly enable it in the config e.g. {setting}=enable",
+        )

@@ -10,6 +10,7 @@ from kcap.lang.diagnostic import Edit
 from kcap.sema import tree
 from kcap.sema.basictypes import BASIC_TYPES
 from kcap.sema.conversion import literal_type
+from kcap.sema.function import unstable_feature
 from kcap.sema.places import offset_of
 from kcap.sema.suggest import nearest
 from kcap.sema.types import (
@@ -178,6 +179,7 @@ def offsetof(a: Analyzer, node: ast.Offsetof) -> tree.Expr:
 
 def typeinfo(a: Analyzer, node: ast.Typeinfo) -> tree.Expr:
     """``typeinfo(x)``: the record (btf_id, base_type, full_type), all literals."""
+    unstable_feature(a, node.span, "typeinfo", "unstable_typeinfo")
     type_ = type_of(a, node.operand)
     texts = [base_name(type_).encode(), str(type_).encode()]
     elements: list[tree.Expr] = [tree.IntegerLiteral(node.span, UINT64, 0)]

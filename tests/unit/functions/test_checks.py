@@ -273,8 +273,32 @@ def test_types_of_functions_can_be_declared(type_: Type, text: str) -> None:
     assert script.warnings == []
 
 
-def test_a_declared_type_of_a_function_takes_nothing_else() -> None:
-    assert "when variable already has a type 'inet'" in error("begin { let $x: inet = 5; }").title
+@pytest.mark.parametrize("type_", ["inet", "timestamp", "cgroup_path_t"])
+def test_a_declared_type_of_a_function_takes_nothing_else(type_: str) -> None:
+    wanted = f"when variable already has a type '{type_}'"
+    assert wanted in error(f"begin {{ let $x: {type_} = 5; }}").title
+    assert wanted in error(f"begin {{ let $x: {type_}; $x = comm; }}").title
+
+
+@pytest.mark.parametrize(
+    ("feature", "use"),
+    [("tseries", "@ = tseries(1, 1s, 5)"), ("typeinfo", "print(typeinfo(1).base_type)")],
+)
+def test_unstable_features_warn_or_are_refused_as_their_settings_say(
+    feature: str, use: str
+) -> None:
+    def text(wish: str) -> str:
+        return f"config = {{ unstable_{feature}={wish} }} begin {{ {use}; }}"
+
+    (warning,) = check(text("warn")).warnings
+    assert warning.title.startswith(f"Script is using an unstable feature: {feature}. ")
+    assert f"{feature} feature is not enabled by default" in error(text("error")).title
+    assert check(text("enable")).warnings == []
+
+
+def test_tseries_warns_unless_told_otherwise() -> None:
+    (warning,) = check("begin { @ = tseries(1, 1s, 5); }").warnings
+    assert warning.title.endswith("in the config e.g. unstable_tseries=enable")
 
 
 def test_the_configuration_is_read_with_and_without_parentheses() -> None:

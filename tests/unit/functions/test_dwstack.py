@@ -35,6 +35,7 @@ def test_it_is_unstable() -> None:
             "config = { unstable_dw_ustack=error } begin { print(dw_ustack()); }", options=options
         )
     assert caught.value.diagnostics[0].code == "unstable-feature"
+    assert caught.value.diagnostics[0].title.endswith("to enable. unstable_dw_ustack=enable")
 
 
 def test_its_length_is_not_known() -> None:

@@ -172,6 +172,12 @@ def test_config_mistakes() -> None:
         from_environment({"BPFTRACE_LOG_SIZE": "many"})
 
 
+@pytest.mark.parametrize("name", ["symbol_source", "unstable_macro", "unstable_import"])
+def test_settings_that_mean_nothing_any_more_are_warned_of(name: str) -> None:
+    (warning,) = check(f"config = {{ {name}=enable }} begin {{}}").script.warnings
+    assert warning.title == f"{name} is deprecated and has no effect"
+
+
 def test_nearest_names() -> None:
     assert nearest("prinft", ["printf", "print", "join"]) == ["printf", "print"]
     assert nearest("x", ["abcdef"]) == []
