@@ -184,9 +184,9 @@ def _print_stages(checked: Checked, stages: list[str]) -> None:
         print(optimised(compiled.ir))
     if "dis" in wanted:
         print(assembly(compiled.ir))
-        for number, program in enumerate(compiled.programs):
+        for program in compiled.programs:
             count = len(program.spec.insns) // 8
-            print(f"prog_{number} is {program.context.name}: {count} instructions")
+            print(f"{program.spec.name} is {program.context.name}: {count} instructions")
 
 
 def _follow(

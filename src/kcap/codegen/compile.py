@@ -48,9 +48,29 @@ def generate(
 def _emit(script: tree.Script, module: ModuleBuilder) -> None:
     for map_ in script.maps.values():
         module.map(map_specs.spec(map_))
+    pairs = _sessions(script, module.features)
+    halves = {*pairs, *pairs.values()}
     for index, program in enumerate(script.programs):
-        text = Emitter(module, program, index).emit()
-        module.functions.append(text)
+        emitter = Emitter(module, program, index, half=program in halves)
+        module.functions.append(emitter.emit())
+        other = pairs.get(program)
+        if other is not None:
+            from kcap.codegen import sessions
+
+            symbols = emitter.symbol, f"half_{script.programs.index(other)}"
+            module.functions.append(sessions.emit(module, f"prog_{index}", program, symbols))
+
+
+def _sessions(script: tree.Script, features: Features) -> dict[tree.Program, tree.Program]:
+    """The kretprobe's program by the kprobe's where one serves both; their contexts say so, too."""
+    if not features.kprobe_session:
+        return {}
+    from kcap.codegen import sessions
+
+    pairs = sessions.joined(script)
+    for entry, other in pairs.items():
+        entry.context.at_return = other.context
+    return pairs
 
 
 def compile_script(
@@ -80,7 +100,9 @@ def compile_script(
     linked = {program.name: program for program in obj.programs()}
     programs = []
     for index, program in enumerate(script.programs):
-        found = linked[f"prog_{index}"]
+        found = linked.get(f"prog_{index}")
+        if found is None:  # part of another
+            continue
         spec = ProgramSpec(
             name=found.name,
             type=program.context.program_type,
@@ -89,11 +111,13 @@ def compile_script(
             relocations=found.relocations,
             functions=_named(found, program.context, index),
             license=script.config.license,
+            constants=_constants(program.context, features),
         )
         made = CompiledProgram(program.context, spec)
         programs.append(_with_places(made, found, obj, source.spans) if source else made)
     return Compiled(
         programs,
+        [program.context.name for program in script.programs],
         tuple(module.maps.values()),
         module.sites,
         list(module.lost),
@@ -101,6 +125,15 @@ def compile_script(
         ir,
         lambda: script,
     )
+
+
+def _constants(context: ProbeContext, features: Features) -> tuple[tuple[str, int], ...]:
+    """What the program wants to know of the kernel."""
+    if context.at_return is None:
+        return ()
+    from kcap.codegen.sessions import IS_RETURN
+
+    return ((IS_RETURN, features.kprobe_session),)
 
 
 def _named(linked: LinkedProgram, context: ProbeContext, index: int) -> tuple[FunctionSpec, ...]:

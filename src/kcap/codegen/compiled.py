@@ -37,6 +37,7 @@ class Compiled:
     """A script, compiled.
 
     :param programs: in the order of the script.
+    :param probes: the names of the script's probes, by the numbers that packets carry.
     :param maps: all the maps that the programs use, auxiliary ones included.
     :param sites: what sends events, by number.
     :param lost: what each slot of the loss counters counts.
@@ -46,6 +47,7 @@ class Compiled:
     """
 
     programs: list[CompiledProgram]
+    probes: list[str]
     maps: tuple[MapSpec, ...]
     sites: list[Site]
     lost: list[LostCounter]

@@ -41,19 +41,23 @@ class Emitter:
     :param module: what the script's programs share.
     :param program: the typed program.
     :param index: its number in the script.
+    :param half: it is part of another program, which calls it (:mod:`kcap.codegen.sessions`).
     """
 
-    def __init__(self, module: ModuleBuilder, program: tree.Program, index: int) -> None:
+    def __init__(
+        self, module: ModuleBuilder, program: tree.Program, index: int, *, half: bool = False
+    ) -> None:
         self.module = module
         self.program = program
         self.context: ProbeContext = program.context
         self.config: Config = module.config
         self.index = index
-        self.symbol = f"prog_{index}"
+        self.symbol = f"half_{index}" if half else f"prog_{index}"
         self.ctx: Operand = "%ctx"
         self._span: Span | None = None
         self.span = program.context.span
-        self.ir = IRBuilder(self.symbol, "ptr %ctx", f"kcap/{self.symbol}", module.lines)
+        section = "" if half else f"kcap/{self.symbol}"
+        self.ir = IRBuilder(self.symbol, "ptr %ctx", section, module.lines)
         self.result = self.ir.alloca(8)
         self.variables: dict[tree.Variable, Operand] = {}
         self.scratch_variables: dict[tree.Variable, int] = {}

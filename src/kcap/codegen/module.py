@@ -64,6 +64,8 @@ class Features:
     :param for_each: bpf_for_each_map_elem (5.13).
     :param recursion_guard: the kernel never runs a program of this script's types while the same
         program is under way on the CPU (fentry and fexit: 5.12, raw tracepoints: 6.1).
+    :param kprobe_session: the id in the kernel's BTF of the function that kprobe sessions (6.10)
+        call, if the script has use for them; 0: none are made (:mod:`kcap.codegen.sessions`).
     :param pid_namespace: that of kcap as :func:`kcap.kernel.pidns.own` tells it; None for the
         initial one.
     """
@@ -72,6 +74,7 @@ class Features:
     for_each: bool = True
     recursion_guard: bool = True
     func_ip: bool = True
+    kprobe_session: int = 0
     pid_namespace: tuple[int, int] | None = None
 
 
@@ -109,6 +112,7 @@ class ModuleBuilder:
         self.scratch_size = 0
         self.scratch_by_cpu = False
         self._constants: dict[str, None] = {}
+        self._kernel_functions: dict[str, None] = {}
         self._callbacks = 0
 
     def map(self, spec: MapSpec) -> Operand:
@@ -121,6 +125,14 @@ class ModuleBuilder:
         address it is."""
         self._constants[name] = None
         return f"@{name}"
+
+    def kernel_function(self, name: str, result: str, arguments: str) -> None:
+        """Declare a function of the kernel that programs call.
+
+        :param result: its LLVM type.
+        :param arguments: theirs, separated by commas.
+        """
+        self._kernel_functions[f"declare {result} @{name}({arguments})"] = None
 
     def site(self, site: Site) -> int:
         """The number of an event site; the same object has one number."""
@@ -178,6 +190,7 @@ class ModuleBuilder:
                 'target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"',
                 *([] if self.features.loop else [KEEP_BLOCK_ORDER]),
                 *maps,
+                *self._kernel_functions,
                 *self.functions,
                 "declare void @llvm.memset.inline.p0.i64(ptr, i8, i64, i1)",
                 "declare void @llvm.memcpy.inline.p0.p0.i64(ptr, ptr, i64, i1)",

@@ -9,7 +9,8 @@ elsewhere (user programs, their DWARF) are pyelftools' business.
 Linking follows what libbpf documents in Documentation/bpf/llvm_reloc.rst: a program is a global
 function in a section of its own; functions that it calls (R_BPF_64_32, or a relative call that
 the assembler already resolved) or passes as callbacks (R_BPF_64_64 to a function) are appended
-behind it; what refers to maps and data sections is left as a Relocation for the loader.
+behind it; what refers to maps, data sections and the kernel's functions is left as a Relocation
+for the loader.
 """
 
 from __future__ import annotations
@@ -232,9 +233,10 @@ class _Linker:
     def _relocate(self, insn: int, kind: int, symbol_index: int) -> None:
         symbol = self._object.symbols[symbol_index]
         if kind == _R_BPF_64_32:
+            if not symbol.section:  # not in the object: the kernel's
+                self._relocations.append(Relocation(insn, "kfunc", symbol.name))
+                return
             # The immediate holds (addend / 8) - 1, whether the symbol is a function or its section.
-            if not symbol.section:
-                raise ObjectError(f"call to {symbol.name}, which is not defined")
             target = symbol.value + (self._imm(insn) + 1) * 8
             self._refer(insn, symbol.section, target)
         elif kind == _R_BPF_64_64:

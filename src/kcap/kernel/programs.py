@@ -31,6 +31,7 @@ _LARGEST_LOG = 1 << 22  # 30,000 lines; each larger one costs another run of the
 _INSTRUCTIONS = 1  # BPF_LOG_LEVEL1: what the verifier follows, and its messages
 _MESSAGES = 4  # BPF_LOG_STATS: its messages and figures only
 
+_CALL = 0x85  # BPF_JMP | BPF_CALL
 _MOST_INSNS = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS
 
 # offsets in the part of union bpf_attr that BPF_PROG_LOAD uses
@@ -121,13 +122,16 @@ def relocate(spec: ProgramSpec, maps: Mapping[str, Map]) -> bytes:
     """A program's instructions with the maps' file descriptors filled in.
 
     :raises KeyError: a relocation names a map that is not in ``maps``.
-    :raises ValueError: a relocation of an unknown kind, or not at a 64-bit load.
+    :raises ValueError: a relocation of an unknown kind, or not at a 64-bit load (a call).
     """
     code = bytearray(spec.insns)
     starts = {f.name: f.insn for f in spec.functions}
     constants = dict(spec.constants)
     for relocation in spec.relocations:
         at = relocation.insn * 8
+        if relocation.kind == "kfunc":
+            _call_kernel(code, at, constants[relocation.symbol])
+            continue
         if code[at] != 0x18:
             raise ValueError(f"{spec.name}: instruction {relocation.insn} is no 64-bit load")
         if relocation.kind == "func":
@@ -147,6 +151,13 @@ def relocate(spec: ProgramSpec, maps: Mapping[str, Map]) -> bytes:
         pack_into("<i", code, at + 4, low)
         pack_into("<i", code, at + 12, high)
     return bytes(code)
+
+
+def _call_kernel(code: bytearray, at: int, function: int) -> None:
+    """Make the call at a place one of a kernel's function, by its id in BTF."""
+    if code[at] != _CALL:
+        raise ValueError(f"instruction {at // 8} is no call")
+    pack_into("<BBhi", code, at, _CALL, uapi.BPF_PSEUDO_KFUNC_CALL << 4, 0, function)
 
 
 class _Loading:

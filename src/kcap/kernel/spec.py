@@ -72,8 +72,9 @@ class Relocation:
 
     :param insn: index of the instruction (in units of 8 bytes; a 64-bit load counts as two).
     :param kind: ``map`` (a map's file descriptor), ``map_value`` (the address of an array's
-        first value) or ``func`` (a function of the same program, already resolved by the linker
-        in ``kcap.kernel.object``; kept for those who build a ProgramSpec by hand).
+        first value), ``kfunc`` (a call of a function of the kernel) or ``func`` (a function of the
+        same program, already resolved by the linker in ``kcap.kernel.object``; kept for those who
+        build a ProgramSpec by hand).
     :param symbol: the map's or function's name.
     :param addend: for ``map_value``, bytes behind the start of the value.
     """
@@ -133,7 +134,8 @@ class ProgramSpec:
     :param license: some helpers need a GPL-compatible one.
     :param flags: BPF_F_SLEEPABLE and so on.
     :param lines: where instructions come from, ascending; the verifier then names lines in its log.
-    :param constants: (symbol, number) for relocations that name no map but a number.
+    :param constants: (symbol, number) for relocations that name no map but a number; of a
+        ``kfunc`` the function's id in the kernel's BTF.
     """
 
     name: str

@@ -29,6 +29,7 @@ slots are if the program is of another type); ``usdt_arguments`` (operands of ``
 ``target_names`` and ``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices``
 (the number of each target), ``many_functions`` (``func`` differs between targets), ``way`` (see
 :mod:`kcap.probes.serving`); ``title`` (what its program is called, if not by its name); of
+kprobes that may be part of a session ``session`` (what both name, whether it is the return); of
 iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object``
 (offset of the pointer in the context that is NULL when there is nothing to do); ``expanded``.
 
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 MULTI = {
     uapi.BPF_TRACE_KPROBE_MULTI: "one kprobe_multi link",
+    uapi.BPF_TRACE_KPROBE_SESSION: "one kprobe_session link, entry and return",
     uapi.BPF_TRACE_UPROBE_MULTI: "one uprobe_multi link",
     uapi.BPF_TRACE_FENTRY_MULTI: "one tracing_multi link",
     uapi.BPF_TRACE_FEXIT_MULTI: "one tracing_multi link",
@@ -131,7 +133,9 @@ class Load:
         from kcap.functions.symbols import kernel_address
 
         wanted = {relocation.symbol for relocation in spec.relocations}
-        found = [(TARGET_INDEX, self.index)] if TARGET_INDEX in wanted else []
+        found = [*spec.constants]
+        if TARGET_INDEX in wanted:
+            found.append((TARGET_INDEX, self.index))
         if TARGET_ADDRESS in wanted:
             found.append((TARGET_ADDRESS, kernel_address(self.function)))
         return tuple(found)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from kcap.lang.ast import AttachPoint
     from kcap.probes.system import System
 
+_REGISTERS = frozenset(("reg", "ctx"))
+"""What reads registers other than those of arguments and returned value."""
+
 
 @dataclass(frozen=True, slots=True)
 class KprobeTarget:
@@ -76,13 +79,19 @@ class Kprobe(ProbeType):
         module = parts[0] if len(parts) == 2 else None
         wanted = Lookup(self.name, rest_of(parts), module, Part(function, parts[-1].span))
         if not has_wildcard(function):
-            return [self._context(parts, [self._exact(wanted, offset, system)])]
+            context = self._context(parts, [self._exact(wanted, offset, system)])
+            self._offer_session(context, wanted, uses, system)
+            return [context]
         if offset:
             raise self.malformed(parts[-1].span, "a wildcard takes no offset")
         targets = self._expand(wanted, system)
         if serving.must_split(uses, len(targets)):
             return [self._context(self._named(parts, t), [t]) for t in targets]
-        return [self._shared(parts, targets, uses, system)] if targets else []
+        if not targets:
+            return []
+        context = self._shared(parts, targets, uses, system)
+        self._offer_session(context, wanted, uses, system)
+        return [context]
 
     def _shared(
         self, parts: list[Part], targets: list[KprobeTarget], uses: Collection[str], system: System
@@ -94,6 +103,17 @@ class Kprobe(ProbeType):
         cookies = system.offers("kprobe_multi") or system.offers("perf_link")
         serving.share_names(context, uses, names, "cookie" if cookies else "load")
         return context
+
+    def _offer_session(
+        self, context: ProbeContext, wanted: Lookup, uses: Collection[str], system: System
+    ) -> None:
+        """Note where the program may be joined with that of the functions' other end.
+
+        As in bpftrace: function entries without a module. Sessions come through ftrace, which
+        does not save all registers for them (6.14).
+        """
+        if wanted.module is None and _REGISTERS.isdisjoint(uses) and _are_entries(context, system):
+            context.extra["session"] = (wanted.function.text, self.returns)
 
     def _context(self, parts: list[Part], targets: list[KprobeTarget]) -> ProbeContext:
         context = ProbeContext(
@@ -192,6 +212,8 @@ class Kprobe(ProbeType):
         if serving.loaded_for_each(context):
             return serving.each_load(context)
         (load,) = super().load_specs(context, system)
+        if context.at_return is not None:
+            return [replace(load, expected_attach_type=uapi.BPF_TRACE_KPROBE_SESSION)]
         if _may_be_multi(context) and system.has("kprobe_multi"):
             return [replace(load, expected_attach_type=uapi.BPF_TRACE_KPROBE_MULTI)]
         return [load]
@@ -200,7 +222,8 @@ class Kprobe(ProbeType):
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
     ) -> list[Link]:
         load, program = loaded[0]
-        if load.expected_attach_type != uapi.BPF_TRACE_KPROBE_MULTI:
+        session = load.expected_attach_type == uapi.BPF_TRACE_KPROBE_SESSION
+        if not session and load.expected_attach_type != uapi.BPF_TRACE_KPROBE_MULTI:
             return super().attach(context, loaded, system)
         from kcap.kernel.links import attach_kprobe_multi
 
@@ -208,7 +231,12 @@ class Kprobe(ProbeType):
             names = [target.name for target in targets]
             cookies = [serving.index_of(context, target) for target in targets]
             return attach_kprobe_multi(
-                program.fileno(), names, context.name, is_return=self.returns, cookies=cookies
+                program.fileno(),
+                names,
+                context.name,
+                is_return=self.returns,
+                cookies=cookies,
+                session=session,
             )
 
         targets = list({target.name: target for target in load.targets}.values())
@@ -234,6 +262,14 @@ class Kprobe(ProbeType):
             if found:
                 return [] if self.returns else found
         return []
+
+
+def _are_entries(context: ProbeContext, system: System) -> bool:
+    """Whether ftrace knows all targets, so that one link can serve them."""
+    if serving.loaded_for_each(context) or any(t.offset or not t.name for t in context.targets):
+        return False
+    known = system.functions
+    return known is not None and (len(context.targets) > 1 or context.targets[0].name in known)
 
 
 def _may_be_multi(context: ProbeContext) -> bool:

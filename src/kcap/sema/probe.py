@@ -38,6 +38,8 @@ class ProbeContext:
     :param space: the address space of pointers that come out of nowhere (casts of integers).
     :param function: the traced function's name where all targets share one, for ``func``.
     :param sleepable: whether the program may sleep.
+    :param at_return: the probe at the return of the same functions, whose block is part of the same
+        program (:mod:`kcap.codegen.sessions`), or None.
     :param span: the attach point in the script, or None where there is none.
     """
 
@@ -53,6 +55,7 @@ class ProbeContext:
     space: Space = "kernel"
     function: str = ""
     sleepable: bool = False
+    at_return: ProbeContext | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     span: Span | None = None
 

@@ -14,14 +14,14 @@ from kcap.sema import tree
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kcap.btf import Btf
+    from kcap.probes.system import System
 
 
-def probe_features(script: tree.Script, btf: Btf | Callable[[], Btf | None] | None) -> Features:
+def probe_features(script: tree.Script, system: System) -> Features:
     """Ask the kernel what it can do; what cannot be told (no rights) is taken for there, and
     loading will say.
 
-    :param btf: the kernel's types, or what reads them: only some scripts take that.
+    :param system: the machine; its BTF is read only for scripts that take that.
     """
     from kcap.kernel import features, pidns
 
@@ -30,13 +30,29 @@ def probe_features(script: tree.Script, btf: Btf | Callable[[], Btf | None] | No
     return Features(
         loop=not loops or _there(features.loop),
         for_each=not maps or _there(features.for_each_map_elem),
-        recursion_guard=_recursion_guard(script, btf),
-        func_ip=_func_ip(script, btf),
+        recursion_guard=_recursion_guard(script, system),
+        func_ip=_func_ip(script, system),
+        kprobe_session=_kprobe_session(script, system),
         pid_namespace=pidns.own(),
     )
 
 
-def _func_ip(script: tree.Script, btf: Btf | Callable[[], Btf | None] | None) -> bool:
+def _kprobe_session(script: tree.Script, system: System) -> int:
+    """The id of the function that programs of kprobe sessions call, if a kprobe and a kretprobe of
+    the script can be one program, and the kernel runs such programs; else 0."""
+    ends = {p.context.extra["session"][1] for p in script.programs if "session" in p.context.extra}
+    if len(ends) < 2:
+        return 0
+    from kcap.btf import Func
+    from kcap.codegen.sessions import IS_RETURN, joined
+
+    if not joined(script) or not system.has("kprobe_multi") or not system.has("kprobe_session"):
+        return 0
+    found = system.btf.find(IS_RETURN, Func) if system.btf is not None else None
+    return found.id if found is not None else 0
+
+
+def _func_ip(script: tree.Script, system: System) -> bool:
     """Whether all programs that ask which function they are in may call the helper that tells."""
     from kcap.kernel import features
     from kcap.kernel.helpers import Helper
@@ -49,14 +65,13 @@ def _func_ip(script: tree.Script, btf: Btf | Callable[[], Btf | None] | None) ->
     }
     if not kinds:
         return True
-    types = btf() if callable(btf) else btf
     return all(
-        features.helper(Helper.get_func_ip, kind, attach, types) is not False
+        features.helper(Helper.get_func_ip, kind, attach, system.btf) is not False
         for kind, attach in kinds
     )
 
 
-def _recursion_guard(script: tree.Script, btf: Btf | Callable[[], Btf | None] | None) -> bool:
+def _recursion_guard(script: tree.Script, system: System) -> bool:
     """Whether a program is never started on a CPU while the same one runs there.
 
     Kprobes and tracepoints always were guarded (``bpf_prog_active``). Since 5.12 there is the
@@ -71,8 +86,7 @@ def _recursion_guard(script: tree.Script, btf: Btf | Callable[[], Btf | None] | 
         return True
     from kcap.btf import Struct
 
-    types = btf() if callable(btf) else btf
-    found = types.find("bpf_prog", Struct) if types is not None else None
+    found = system.btf.find("bpf_prog", Struct) if system.btf is not None else None
     if found is None or not any(member.name == "active" for member in found.members):
         return False
     if uapi.BPF_TRACE_RAW_TP not in tracing:

@@ -65,6 +65,7 @@ class Contents:
     config: Config
     maps: dict[str, tree.Map]
     programs: list[CompiledProgram]
+    probes: list[str]
     specs: tuple[MapSpec, ...]
     sites: list[Site]
     lost: list[LostCounter]
@@ -104,6 +105,7 @@ class KeptScript:
         check = cache(self._check)
         compiled = Compiled(
             found.programs,
+            found.probes,
             found.specs,
             found.sites,
             found.lost,
@@ -142,6 +144,7 @@ class KeptScript:
             script.config,
             script.maps,
             [replace(program, context=without_types(program.context)) for program in made.programs],
+            made.probes,
             made.maps,
             made.sites,
             made.lost,
@@ -169,7 +172,10 @@ def _lasting(checked: Checked) -> bool:
 def without_types(context: ProbeContext) -> ProbeContext:
     """A probe without the types that only the compiler looks at."""
     extra = {key: value for key, value in context.extra.items() if key not in _FOR_COMPILING}
-    return replace(context, args=None, retval=None, args_missing="", extra=extra)
+    end = without_types(context.at_return) if context.at_return is not None else None
+    return replace(
+        context, args=None, retval=None, args_missing="", extra=extra, at_return=end
+    )
 
 
 def _file(text: str, name: str, options: Options) -> str:

@@ -103,7 +103,7 @@ class PacketCapture:
         from kcap.packet.sink import HOLD_BACK_NS, PacketSink
 
         options = self._options
-        probes = {index: p.context.name for index, p in enumerate(script.compiled.programs)}
+        probes = dict(enumerate(script.compiled.probes))
         reasons = next((site.reasons for site in self._sites if site.reasons), {})
         names = Names(probes, self._symbol, reasons)
         sites = [

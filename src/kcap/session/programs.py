@@ -208,15 +208,17 @@ class LoadedScript:
         return self.count
 
     def ways(self) -> list[str]:
-        """How the probes with more than one target were attached, a line each."""
+        """How the probes with more than one target, or of both ends of one, were attached, a line
+        each."""
         found = []
         for probe in self.probes:
             context = probe.compiled.context
             targets = sum(len(load.targets) for load, _ in probe.programs)
-            if targets > 1:
+            if targets > 1 or context.at_return is not None:
                 way = probe.kind.way(context, [load for load, _ in probe.programs])
+                count = "1 target" if targets == 1 else f"{targets} targets"
                 programs = "1 program" if len(probe.programs) == 1 else f"{targets} programs"
-                found.append(f"{context.name}: {targets} targets, {programs}, {way}")
+                found.append(f"{context.name}: {count}, {programs}, {way}")
         return found
 
     def run(self, provider: str, target: object = None) -> None:

@@ -94,7 +94,7 @@ class Checked:
         from kcap.session.features import probe_features
 
         with self.timings.phase("probe features"):
-            features = probe_features(self.script, lambda: self.system.btf)
+            features = probe_features(self.script, self.system)
         return CompiledScript(
             self.source,
             self.options,

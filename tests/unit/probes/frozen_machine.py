@@ -113,6 +113,7 @@ def kernel_btf() -> bytes:
     w.struct("bpf_iter__task", 16, [b.Member("meta", void, 0), b.Member("task", void, 64)])
     w.func("bpf_iter_task", w.func_proto(int_, [P("meta", void), P("task", void)]))
     w.enum("reason", [("R_NONE", 0), ("R_HIGH", 9)])
+    w.func("bpf_session_is_return", w.func_proto(int_, [P("ctx", void)]))
     return w.to_bytes()
 
 

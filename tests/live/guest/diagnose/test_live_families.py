@@ -214,7 +214,7 @@ def compiled() -> tuple[Checked, Compiled, Compiled]:
     import llvmlite.binding  # noqa: F401 - loaded once, so that each compiler need not
 
     checked = compile_with_mistakes(script())
-    features = probe_features(checked.script, lambda: checked.system.btf)
+    features = probe_features(checked.script, checked.system)
     return checked, checked.generate(features), checked.generate(features, lines=True)
 
 

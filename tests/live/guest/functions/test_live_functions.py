@@ -79,7 +79,7 @@ def script() -> tuple[str, list[str]]:
 def test_the_verifier_takes_what_functions_emit() -> None:
     text, subjects = script()
     checked = kcap.compile(text)
-    compiled = checked.generate(probe_features(checked.script, checked.system.btf))
+    compiled = checked.generate(probe_features(checked.script, checked.system))
     maps = {spec.name: Map.create(spec) for spec in compiled.maps}
     refused = []
     for subject, program in zip(subjects, compiled.programs, strict=True):
