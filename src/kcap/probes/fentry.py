@@ -128,10 +128,12 @@ class Fentry(BtfProbe):
             key = (own, _group_key(target, uses, system, own))
             groups.setdefault(key, []).append(target)
             ways[key] = own
-        contexts = [
-            self._context(wanted, group, uses, system, ways[key] if len(group) > 1 else "each")
-            for key, group in groups.items()
-        ]
+        contexts = []
+        for alike, group in groups.items():
+            served = ways[alike] if len(group) > 1 else "each"
+            contexts.append(self._context(wanted, group, uses, system, served))
+            if served != "each":
+                contexts[-1].extra["alike"] = alike
         for context in contexts if many and len(targets) > 1 else ():
             context.extra["expanded"] = True
         return contexts

@@ -102,6 +102,7 @@ class Kprobe(ProbeType):
         names = [f"{self.name}:{rest_of(self._named(parts, target))}" for target in targets]
         cookies = system.offers("kprobe_multi") or system.offers("perf_link")
         serving.share_names(context, uses, names, "cookie" if cookies else "load")
+        context.extra["alike"] = ""  # no program of many functions knows more of them
         return context
 
     def _offer_session(

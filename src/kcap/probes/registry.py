@@ -11,7 +11,7 @@ from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, problem, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from re import Pattern as Regex
 
     from kcap.lang.ast import AttachPoint, Probe
@@ -116,6 +116,14 @@ class Resolver:
         contexts = self._matching(contexts)
         self._check_limits(attach_point, contexts)
         return contexts
+
+    def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
+        """See :class:`~kcap.sema.probe.ProbeResolver`."""
+        if len(contexts) < 2:
+            return contexts
+        from kcap.probes.joining import joined
+
+        return joined(contexts)
 
     def _is_for_other_mode(self, point: AttachPoint) -> bool:
         return point.provider.text in {"test", "bench"} - {self.system.mode}

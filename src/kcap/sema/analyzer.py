@@ -141,16 +141,14 @@ def _jobs(program: ast.Program, probes: ProbeResolver, shared: Shared) -> list[_
     jobs = []
     for probe in program.probes:
         uses = _names_used(probe)
+        contexts: list[ProbeContext] = []
         for point in probe.attach_points:
             try:
-                contexts = probes.resolve(_with_parameters(point, shared.parameters), uses)
+                contexts += probes.resolve(_with_parameters(point, shared.parameters), uses)
             except ScriptError as error:
                 shared.diagnostics.extend(error.diagnostics)
-                continue
-            jobs += [
-                _Job(probe, context, (probe, point, index))
-                for index, context in enumerate(contexts)
-            ]
+        joined = probes.join(contexts)
+        jobs += [_Job(probe, context, (probe, index)) for index, context in enumerate(joined)]
     return jobs
 
 

@@ -73,3 +73,8 @@ class ProbeResolver(Protocol):
             type, the function or the event is not known, or cannot be probed.
         """
         ...
+
+    def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
+        """The contexts of all attach points of one probe, those that can share a program put
+        together."""
+        ...

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from kcap.codegen.compile import Compiled, compile_script
@@ -28,6 +28,9 @@ RAW_TRACEPOINT = 17
 
 class _Begin:
     """Every probe is ``begin``."""
+
+    def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
+        return contexts
 
     def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         return [ProbeContext("begin", "begin", RAW_TRACEPOINT)]

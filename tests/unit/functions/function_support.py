@@ -67,6 +67,9 @@ class Resolver:
     def __init__(self, types: KernelTypes) -> None:
         self.types = types
 
+    def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
+        return contexts
+
     def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         provider = attach_point.provider.text
         context = ProbeContext(provider, attach_point.text, PROGRAM_TYPES.get(provider, 2))

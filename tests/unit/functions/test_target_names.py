@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -32,6 +32,9 @@ class One:
 
     def __init__(self, context: ProbeContext) -> None:
         self.context = context
+
+    def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
+        return contexts
 
     def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         return [self.context]

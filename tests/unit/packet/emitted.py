@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 
 from kcap.btf import Btf
@@ -91,6 +91,9 @@ class Resolver:
 
     def __init__(self, types: KernelTypes) -> None:
         self._types = types
+
+    def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
+        return contexts
 
     def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         btf = self._types.btf

@@ -16,12 +16,15 @@ from kcap.kernel import uapi
 from kcap.kernel.programs import relocate
 from kcap.kernel.spec import ProgramSpec, Relocation
 from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.lang.parser import parse
+from kcap.lang.source import Source
 from kcap.probes import args, serving
 from kcap.probes.fentry import Fentry
 from kcap.probes.problems import NoMatchError
 from kcap.probes.registry import Resolver, probe_type
 from kcap.probes.system import System
 from kcap.sema.kerneltypes import KernelTypes
+from kcap.sema.probe import ProbeContext
 from kcap.sema.types import Pointer, Struct
 from unit.probes.frozen_machine import point
 
@@ -532,3 +535,49 @@ def test_slots_of_pointers_that_5_10_refuses_to_load_are_read_by_a_helper(
     assert isinstance(function, b.FuncProto)
     found = args.prototype(KernelTypes(btf), btf, function, "f")
     assert found.helper_slots == (frozenset({8}) if by_helper else frozenset())
+
+
+def joined(text: str, system: System, *uses: str) -> list[ProbeContext]:
+    """What becomes of all attach points of a probe."""
+    (probe,) = parse(Source("stdin", f"{text} {{ }}")).probes
+    resolver = Resolver(system)
+    contexts = [c for at in probe.attach_points for c in resolver.resolve(at, set(uses))]
+    return list(resolver.join(contexts))
+
+
+def test_wildcards_of_one_probe_share_a_program(offering: Offering) -> None:
+    offering.offered = frozenset({"kprobe_multi"})
+    (context,) = joined("kprobe:vfs_*,kprobe:tcp_*", offering, "probe")
+    assert context.name == "kprobe:vfs_*,kprobe:tcp_*"
+    names = ["vfs_read", "vfs_write", "tcp_close", "tcp_connect"]
+    assert [target.name for target in context.targets] == names
+    assert context.extra["target_names"] == [f"kprobe:{name}" for name in names]
+    assert [serving.index_of(context, target) for target in context.targets] == [0, 1, 2, 3]
+    assert context.span is not None
+    assert context.span.text == "kprobe:vfs_*,kprobe:tcp_*"
+
+
+def test_typed_wildcards_share_a_program_if_their_prototypes_are_one(offering: Offering) -> None:
+    offering.offered = frozenset({"tracing_multi"})
+    text = "fentry:vfs_*,fentry:tcp_c*"
+    assert len(joined(text, offering)) == 1
+    assert [len(context.targets) for context in joined(text, offering, "args")] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kprobe:vfs_*,kprobe:vfs_r*,kprobe:vfs_w*",  # each function twice
+        "kprobe:vfs_*,kretprobe:vfs_*",
+        "kprobe:vfs_read,kprobe:vfs_write",  # named one by one: kprobes as they are
+    ],
+)
+def test_other_attach_points_of_a_probe_stay_apart(offering: Offering, text: str) -> None:
+    offering.offered = frozenset({"kprobe_multi"})
+    assert len(joined(text, offering)) == len(text.split(","))
+
+
+def test_where_programs_are_loaded_for_each_target_they_know_their_names(system: System) -> None:
+    (context,) = joined("kprobe:vfs_*,kprobe:tcp_*", system, "probe")
+    loads = probe_type("kprobe").load_specs(context, system)
+    assert [load.index for load in loads] == [0, 1, 2, 3]

@@ -189,6 +189,9 @@ class Resolver:
     types: KernelTypes
     seen: list[tuple[str, frozenset[str]]]
 
+    def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
+        return contexts
+
     def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
         provider, text = attach_point.provider.text, attach_point.text
         self.seen.append((text, frozenset(uses)))
