@@ -344,7 +344,7 @@ def attach_event(program: int, events: Sequence[int], what: str, cookie: int = 0
 
 def attach_kprobe_multi(
     program: int,
-    symbols: Sequence[str],
+    functions: Sequence[str] | Sequence[int],
     what: str,
     *,
     is_return: bool = False,
@@ -353,23 +353,27 @@ def attach_kprobe_multi(
 ) -> Link:
     """Attach a KPROBE program (expected_attach_type KPROBE_MULTI) to many functions (5.18).
 
-    :param symbols: names; all must be in available_filter_functions.
-    :param cookies: one for each symbol, or none.
+    :param functions: names; all must be in available_filter_functions. Or addresses: those of
+        available_filter_functions_addrs (6.5) or the functions' own, with cookies only these. They
+        spare the kernel a walk over all of its symbols.
+    :param cookies: one for each function, or none.
     :param session: at entry and return, the entry deciding about the return (6.10).
     :raises AttachError: not supported (EOPNOTSUPP without CONFIG_FPROBE), a name that is no
-        traceable function (ESRCH), or refused.
+        traceable function (ESRCH), an address where none is (EINVAL), or refused.
     """
-    if cookies and len(cookies) != len(symbols):
-        raise ValueError(f"{len(cookies)} cookies for {len(symbols)} functions")
-    names = [Buffer(s.encode() + b"\0") for s in symbols]
-    pointers = Buffer(pack(f"<{len(names)}Q", *(n.address for n in names)))
+    if cookies and len(cookies) != len(functions):
+        raise ValueError(f"{len(cookies)} cookies for {len(functions)} functions")
+    names = [Buffer(each.encode() + b"\0") for each in functions if isinstance(each, str)]
+    at = [each for each in functions if isinstance(each, int)] or [n.address for n in names]
+    pointers = Buffer(pack(f"<{len(at)}Q", *at))
+    where = (pointers.address, 0) if names else (0, pointers.address)
     values = Buffer(pack(f"<{len(cookies)}Q", *cookies))
     flags = uapi.BPF_F_KPROBE_MULTI_RETURN if is_return else 0
     kind = uapi.BPF_TRACE_KPROBE_SESSION if session else uapi.BPF_TRACE_KPROBE_MULTI
     attr = pack(
         "<IIIIIIQQQ",
-        *(program, 0, kind, 0, flags, len(names)),
-        *(pointers.address, 0, values.address if cookies else 0),
+        *(program, 0, kind, 0, flags, len(at)),
+        *(*where, values.address if cookies else 0),
     )
     try:
         return Link([bpf(uapi.BPF_LINK_CREATE, Buffer(attr))], what)

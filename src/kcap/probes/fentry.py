@@ -214,23 +214,26 @@ class Fentry(BtfProbe):
         ((load, program),) = loaded
 
         def attach(targets: Sequence[BtfTarget]) -> Link:
-            return self._attach_to_many(context, targets, program)
+            return self._attach_to_many(context, targets, program, system)
 
         return serving.attach_many(context, load.targets, attach, system)
 
     def _attach_to_many(
-        self, context: ProbeContext, targets: Sequence[BtfTarget], program: Program
+        self,
+        context: ProbeContext,
+        targets: Sequence[BtfTarget],
+        program: Program,
+        system: System,
     ) -> Link:
-        from kcap.kernel.links import attach_kprobe_multi, attach_tracing_multi
-
-        fd = program.fileno()
-        cookies = [serving.index_of(context, target) for target in targets]
         if context.extra["way"] == "kprobe_multi":
-            names = [target.name for target in targets]
-            return attach_kprobe_multi(
-                fd, names, context.name, is_return=self.returns, cookies=cookies
+            return serving.attach_by_registers(
+                context, targets, program, system, is_return=self.returns
             )
+        from kcap.kernel.links import attach_tracing_multi
+
         ids = [target.btf_id for target in targets]
+        cookies = [serving.index_of(context, target) for target in targets]
+        fd = program.fileno()
         return attach_tracing_multi(fd, ids, context.name, context.attach_type, cookies)
 
     def attach_target(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from kcap.kernel import uapi
@@ -226,22 +227,15 @@ class Kprobe(ProbeType):
         session = load.expected_attach_type == uapi.BPF_TRACE_KPROBE_SESSION
         if not session and load.expected_attach_type != uapi.BPF_TRACE_KPROBE_MULTI:
             return super().attach(context, loaded, system)
-        from kcap.kernel.links import attach_kprobe_multi
-
-        def attach(targets: Sequence[KprobeTarget]) -> Link:
-            names = [target.name for target in targets]
-            cookies = [serving.index_of(context, target) for target in targets]
-            return attach_kprobe_multi(
-                program.fileno(),
-                names,
-                context.name,
-                is_return=self.returns,
-                cookies=cookies,
-                session=session,
-            )
-
-        targets = list({target.name: target for target in load.targets}.values())
-        return serving.attach_many(context, targets, attach, system)
+        attach = partial(
+            serving.attach_by_registers,
+            context,
+            program=program,
+            system=system,
+            is_return=self.returns,
+            session=session,
+        )
+        return serving.attach_many(context, load.targets, attach, system)
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         module = Pattern(parts[0] if len(parts) > 1 else "*")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from kcap.kernel.links import Link
+    from kcap.kernel.programs import Program
+    from kcap.probes.btf_targets import BtfTarget
+    from kcap.probes.kprobe import KprobeTarget
     from kcap.probes.system import System
     from kcap.sema.probe import ProbeContext
 
@@ -151,6 +154,40 @@ def _wants_types(uses: Collection[str]) -> bool:
 
     known = all_functions()
     return any(not _TYPED_HELPERS.isdisjoint(known[use].helpers) for use in uses if use in known)
+
+
+def attach_by_registers(
+    context: ProbeContext,
+    targets: Sequence[KprobeTarget] | Sequence[BtfTarget],
+    program: Program,
+    system: System,
+    *,
+    is_return: bool,
+    session: bool = False,
+) -> Link:
+    """Attach a program to many kernel functions by a kprobe_multi or kprobe_session link.
+
+    By their addresses where these are known. Cookies go with a function's own address, which is not
+    the one that ftrace knows: who asks for them is attached by names.
+
+    :raises AttachError: the kernel refuses; one of the functions may be to blame.
+    """
+    from kcap.kernel.links import attach_kprobe_multi
+
+    # The kernel wants each name once, and takes the first function that has it.
+    cookies = {target.name: index_of(context, target) for target in targets}
+    functions: Sequence[int] | None = None
+    asked = context.extra.get("target_index") == "cookie"
+    if not asked and system.functions is not None:
+        functions = system.functions.places_of((t.name, t.module) for t in targets)
+    return attach_kprobe_multi(
+        program.fileno(),
+        functions or list(cookies),
+        context.name,
+        is_return=is_return,
+        cookies=list(cookies.values()) if asked else (),
+        session=session,
+    )
 
 
 def attach_many(

@@ -98,6 +98,8 @@ class System:
         self._blacklist = blacklist
         self._module_btf: dict[str, Btf | None] = {}
         self._function_ids: dict[str, dict[str, int]] = {}
+        self._functions_state = ""
+        self._read_places = b""
         self._program_functions: dict[int, list[int]] = {}
         self.skipped: list[SyscallError] = []
         """Targets of wildcards that the kernel refused to attach to."""
@@ -236,7 +238,7 @@ class System:
         if self._traceable_file:
             return TraceableFunctions(_given_functions(self._traceable_file))
         text = self._kernel_functions().decode("utf-8", "replace")
-        return TraceableFunctions(text) if text else None
+        return TraceableFunctions(text, self._addresses) if text else None
 
     def _kernel_functions(self) -> bytes:
         """What the kernel says, now or since nothing has changed; empty if it doesn't tell."""
@@ -244,12 +246,19 @@ class System:
             return b""
         path = f"{self.tracefs.path}/{FUNCTIONS}"
         # Another tracefs (a test's) is not this machine's: nothing is kept of it.
-        state = "" if self._tracefs or not os.access(path, os.R_OK) else kept.state(self._proc)
-        text = kept.load(state)
+        if not self._tracefs and os.access(path, os.R_OK):
+            self._functions_state = kept.state(self._proc)
+        text = kept.load(self._functions_state)
         if not text:
-            text = _read_bytes(path)
-            kept.store(state, text)
+            text, self._read_places = kept.taken_apart(_read_bytes(f"{path}_addrs"))
+            text = text or _read_bytes(path)
+            kept.store(self._functions_state, text)
+            kept.store(self._functions_state, self._read_places, kept.ADDRESSES)
         return text
+
+    def _addresses(self) -> bytes:
+        """What belongs to the lines that the kernel gave; empty if it tells no addresses."""
+        return self._read_places or kept.load(self._functions_state, kept.ADDRESSES)
 
     @cached_property
     def blacklist(self) -> frozenset[str]:

@@ -8,13 +8,14 @@ with CONFIG_KPROBE_EVENTS_ON_NOTRACE (``within_notrace_func`` in kernel/trace/tr
 
 from __future__ import annotations
 
+from array import array
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kcap.probes.names import Pattern, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 FEW = 40
 """Functions that are looked up by searching the text (1 ms each) before an index is made."""
@@ -39,10 +40,13 @@ class TraceableFunctions:
 
     :param text: the file: one ``name`` or ``name [module]`` a line. A name may occur several
         times (static functions of the same name).
+    :param addresses: gives the address of each line, 8 bytes in the machine's order; nothing if
+        they are not known.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, addresses: Callable[[], bytes] = bytes) -> None:
         self._text = f"\n{text}" if text.endswith("\n") else f"\n{text}\n"
+        self._read_addresses = addresses
         self._searches = 0
         self._matched: dict[str, list[tuple[str, str]]] = {}
 
@@ -69,6 +73,29 @@ class TraceableFunctions:
                 found[_module(module)] = None
             at = text.find(wanted, at + 1)
         return tuple(found)
+
+    def places_of(self, functions: Iterable[tuple[str, str]]) -> list[int] | None:
+        """Where ftrace calls from the first of each of some (name, module), or None if unknown.
+
+        That is behind the function's first instruction, if that is a landing pad of indirect
+        calls (ENDBR).
+        """
+        addresses = array("Q", self._read_addresses())
+        if len(addresses) != self._text.count("\n") - 1:
+            return None
+        lines = [name if module == KERNEL else f"{name} [{module}]" for name, module in functions]
+        numbers = list(map(self._number_of if len(lines) < FEW else self._numbers.get, lines))
+        return [addresses[n] for n in numbers if n is not None] if None not in numbers else None
+
+    def _number_of(self, line: str) -> int | None:
+        at = self._text.find(f"\n{line}\n")
+        return self._text.count("\n", 0, at) if at >= 0 else None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The number of each different line, from 0: of several alike that of the first."""
+        lines = self._text.split("\n")[1:-1]
+        return dict(zip(reversed(lines), range(len(lines) - 1, -1, -1), strict=True))
 
     def __contains__(self, name: str) -> bool:
         return bool(self.modules_of(name))

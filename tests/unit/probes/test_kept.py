@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
 import pytest
 
 from kcap.probes import kept
+from kcap.probes.traceable import KERNEL, TraceableFunctions
 
 MODULES = "nf_tables 100 3 nft_ct,nft_nat, Live 0xffffffffc0000000\n"
 
@@ -21,36 +23,41 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     boot.parent.mkdir(parents=True)
     boot.write_text("b0075\n")
     (tmp_path / "proc/modules").write_text(MODULES)
+    (tmp_path / "module/nf_tables").mkdir(parents=True)
     return tmp_path / "proc"
 
 
+def state(proc: Path) -> str:
+    return kept.state(str(proc), str(proc.parent / "module"))
+
+
 def test_users_of_a_module_do_not_matter(proc: Path) -> None:
-    before = kept.state(str(proc))
+    before = state(proc)
     (proc / "modules").write_text("nf_tables 100 4 nft_ct, Live 0xffffffffc0000000\n")
     assert before != ""
-    assert kept.state(str(proc)) == before
+    assert state(proc) == before
 
 
 @pytest.mark.parametrize(
     "modules", ["", MODULES.replace("100", "200"), MODULES.replace("c0", "c1"), MODULES * 2]
 )
 def test_another_module_makes_another_list(proc: Path, modules: str) -> None:
-    before = kept.state(str(proc))
+    before = state(proc)
     (proc / "modules").write_text(modules)
-    assert kept.state(str(proc)) != before
+    assert state(proc) != before
 
 
 def test_another_boot_makes_another_list(proc: Path) -> None:
-    before = kept.state(str(proc))
+    before = state(proc)
     (proc / "sys/kernel/random/boot_id").write_text("another\n")
-    assert kept.state(str(proc)) != before
+    assert state(proc) != before
 
 
 def test_nothing_is_kept_for_those_who_see_no_addresses(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert kept.state(str(proc)) == ""
+    assert state(proc) == ""
 
 
 def test_a_list_takes_the_place_of_the_one_before(
@@ -69,3 +76,64 @@ def test_a_damaged_list_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "cache/functions/one"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert kept.load("one") == b""
+
+
+def test_a_module_that_was_loaded_again_makes_another_list(proc: Path) -> None:
+    before = state(proc)
+    loaded = proc.parent / "module/nf_tables"
+    loaded.rename(proc.parent / "old")  # so that its inode isn't free to be taken again
+    loaded.mkdir()
+    assert state(proc) not in ("", before)
+
+
+LINES = b"""\
+ffffffff81000014 vfs_read
+ffffffff81000030 same_name
+ffffffffc0000004 nf_tables_newtable [nf_tables]
+ffffffff81000054 same_name
+"""
+NAMES = b"vfs_read\nsame_name\nnf_tables_newtable [nf_tables]\nsame_name\n"
+
+
+def test_names_and_addresses_are_taken_apart() -> None:
+    names, addresses = kept.taken_apart(LINES)
+    assert names == NAMES
+    assert array("Q", addresses).tolist() == [
+        0xFFFFFFFF81000014, 0xFFFFFFFF81000030, 0xFFFFFFFFC0000004, 0xFFFFFFFF81000054,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [b"", b"vfs_read\n", b"ffffffff8100 vfs_read\n", NAMES])
+def test_lines_of_another_kind_are_not_taken_apart(text: bytes) -> None:
+    assert kept.taken_apart(text) == (b"", b"")
+
+
+def test_addresses_are_kept_beside_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KCAP_CACHE", str(tmp_path / "cache"))
+    kept.store("one", b"ip_rcv\n")
+    kept.store("one", bytes(8), kept.ADDRESSES)
+    assert (kept.load("one"), kept.load("one", kept.ADDRESSES)) == (b"ip_rcv\n", bytes(8))
+    kept.store("two", b"ip_output\n")
+    assert kept.load("one", kept.ADDRESSES) == b""
+
+
+@pytest.mark.parametrize("more", [0, 50], ids=["a few", "many"])
+def test_functions_are_found_by_name_and_module(more: int) -> None:
+    lines = LINES + b"".join(b"fffffffff%07x f%d\n" % (n, n) for n in range(more))
+    names, addresses = kept.taken_apart(lines)
+    functions = TraceableFunctions(names.decode(), lambda: addresses)
+    wanted = [("nf_tables_newtable", "nf_tables"), ("same_name", KERNEL)]
+    wanted += [(f"f{n}", KERNEL) for n in range(more)]
+    found = functions.places_of(wanted)
+    assert found is not None
+    assert found[:2] == [0xFFFFFFFFC0000004, 0xFFFFFFFF81000030]  # the first of that name
+    assert found[2:] == [0xFFFFFFFFF0000000 + n for n in range(more)]
+    assert functions.places_of([("vfs_read", "nf_tables")]) is None
+
+
+def test_without_an_address_for_each_line_there_are_none() -> None:
+    for addresses in (b"", bytes(8)):
+        functions = TraceableFunctions("vfs_read\nvfs_write\n", lambda known=addresses: known)
+        assert functions.places_of([("vfs_read", KERNEL)]) is None
