@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kcap.probes.names import Pattern, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 FEW = 40
 """Functions that are looked up by searching the text (1 ms each) before an index is made."""
@@ -84,18 +84,20 @@ class TraceableFunctions:
         if len(addresses) != self._text.count("\n") - 1:
             return None
         lines = [name if module == KERNEL else f"{name} [{module}]" for name, module in functions]
-        numbers = list(map(self._number_of if len(lines) < FEW else self._numbers.get, lines))
-        return [addresses[n] for n in numbers if n is not None] if None not in numbers else None
+        numbers = self._numbers_of(lines)
+        if any(line not in numbers for line in lines):
+            return None
+        return [addresses[numbers[line]] for line in lines]
 
-    def _number_of(self, line: str) -> int | None:
-        at = self._text.find(f"\n{line}\n")
-        return self._text.count("\n", 0, at) if at >= 0 else None
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        """The number of each different line, from 0: of several alike that of the first."""
-        lines = self._text.split("\n")[1:-1]
-        return dict(zip(reversed(lines), range(len(lines) - 1, -1, -1), strict=True))
+    def _numbers_of(self, lines: Collection[str]) -> dict[str, int]:
+        """The number of each line, from 0: of several alike that of the first."""
+        text = self._text
+        if len(lines) < FEW:
+            places = {line: text.find(f"\n{line}\n") for line in lines}
+            return {line: text.count("\n", 0, at) for line, at in places.items() if at >= 0}
+        wanted = frozenset(lines)
+        found = [(line, n) for n, line in enumerate(text.split("\n"), -1) if line in wanted]
+        return dict(reversed(found))
 
     def __contains__(self, name: str) -> bool:
         return bool(self.modules_of(name))

@@ -25,7 +25,7 @@ from kcap.sema.types import UINT64
 from kcap.symbols.demangle import demangled
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from kcap.kernel.links import Link
     from kcap.kernel.programs import Program
@@ -335,8 +335,13 @@ class Uprobe(ProbeType):
                 elf = binary.elf()
             except FileError:  # a wildcard may stand for other files, too
                 continue
-            found = sorted({symbol.name for symbol in _matching(elf, wanted, cpp)})
-            yield from (f"{self.name}:{binary.name}:{name}" for name in found)
+            found: Iterable[str]
+            if cpp:
+                found = sorted({symbol.name for symbol in _matching(elf, wanted, cpp)})
+            else:
+                found = filter(Pattern(wanted).matches, elf.function_names)
+            start = f"{self.name}:{binary.name}:"
+            yield from (start + name for name in found)
 
     def parameters(self, probe: str, system: System) -> list[str]:
         from kcap.probes.user_args import listing

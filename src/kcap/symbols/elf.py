@@ -15,9 +15,12 @@ from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from struct import Struct, iter_unpack
 from struct import error as struct_error
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kcap.errors import FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _EHDR = Struct("<16sHHIQQQIHHHHHH")
 _SHDR = Struct("<IIQQQQIIQQ")
@@ -28,6 +31,7 @@ _PT_LOAD = 1
 _PF_X = 1
 _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
 _STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 1, 2, 10
+_FUNCTIONS = (_STT_FUNC, _STT_GNU_IFUNC)
 _ET_EXEC = 2
 _DT_NEEDED = 1
 
@@ -137,7 +141,35 @@ class ElfFile:
 
         :raises FileError: a symbol table is damaged.
         """
-        return self._symbols((_STT_FUNC, _STT_GNU_IFUNC))
+        return self._symbols(_FUNCTIONS)
+
+    @cached_property
+    def function_names(self) -> list[str]:
+        """The different names of :attr:`functions`, sorted: a third of the time, for lists.
+
+        :raises FileError: a symbol table is damaged.
+        """
+        names: set[bytes] = set()
+        for section in self._symbol_tables():
+            try:
+                names.update(self._names_in(section))
+            except (struct_error, IndexError, ValueError) as error:
+                raise self._damaged(error) from error
+        return sorted(b"\n".join(names).decode("utf-8", "replace").split("\n")) if names else []
+
+    def _symbol_tables(self) -> Iterator[Section]:
+        return (each for each in self.sections if each.kind in (_SHT_SYMTAB, _SHT_DYNSYM))
+
+    def _names_in(self, section: Section) -> set[bytes]:
+        strings, table = self.content(self.sections[section.link]), self.content(section)
+        index = strings.index
+        names = {
+            strings[at : index(b"\0", at)]
+            for at, info, _, defined, address, _ in iter_unpack(_SYMBOL, table)
+            if info & 0xF in _FUNCTIONS and defined and address
+        }
+        versioned = {name for name in names if b"@" in name}
+        return names - versioned | {name.partition(b"@")[0] for name in versioned}
 
     def variable(self, name: str) -> ElfSymbol | None:
         """The variable with a name, the first if there are several; None if there is none.
@@ -148,12 +180,11 @@ class ElfFile:
 
     def _symbols(self, kinds: tuple[int, ...]) -> list[ElfSymbol]:
         found: dict[tuple[int, str], ElfSymbol] = {}
-        for section in self.sections:
-            if section.kind in (_SHT_SYMTAB, _SHT_DYNSYM):
-                try:
-                    self._read_symbols(section, kinds, found)
-                except (struct_error, IndexError, ValueError) as error:
-                    raise self._damaged(error) from error
+        for section in self._symbol_tables():
+            try:
+                self._read_symbols(section, kinds, found)
+            except (struct_error, IndexError, ValueError) as error:
+                raise self._damaged(error) from error
         return [found[key] for key in sorted(found)]
 
     def _read_symbols(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -135,5 +136,5 @@ def test_functions_are_found_by_name_and_module(more: int) -> None:
 
 def test_without_an_address_for_each_line_there_are_none() -> None:
     for addresses in (b"", bytes(8)):
-        functions = TraceableFunctions("vfs_read\nvfs_write\n", lambda known=addresses: known)
+        functions = TraceableFunctions("vfs_read\nvfs_write\n", partial(bytes, addresses))
         assert functions.places_of([("vfs_read", KERNEL)]) is None

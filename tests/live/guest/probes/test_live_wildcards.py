@@ -16,6 +16,7 @@ import kcap
 from kcap.functions import events
 from kcap.output.text import TextRenderer
 from kcap.probes import serving
+from kcap.probes.system import System
 from kcap.session.trace import Trace
 
 SENT = b"hello"
@@ -119,6 +120,37 @@ def test_hundreds_of_functions_take_one_program_and_one_link(probe: str) -> None
     assert len(found) > 50
 
 
+@pytest.mark.needs("kprobe_multi")
+@pytest.mark.parametrize("uses", ["", ", probe"], ids=["by addresses", "by names"])
+def test_all_wildcards_of_a_probe_are_served_by_one_link(uses: str) -> None:
+    script = f"kprobe:tcp_v4_c*,kprobe:tcp_sendmsg* {{ @[func{uses}] = count(); }}"
+    with traced(script) as trace:
+        exchange()
+        text = printed(trace)
+        links = [fd for link in trace.loaded.links for fd in link.bpf_links]
+    assert len(links) == 1
+    for function in ("tcp_v4_connect", "tcp_sendmsg", "tcp_sendmsg_locked"):
+        named = f", kprobe:{function}" if uses else ""
+        assert f"@[{function}{named}]: 1\n" in text
+
+
+@pytest.mark.needs("kprobe_multi")
+def test_functions_are_where_the_kernel_says(live_kernel: str) -> None:
+    system = System()
+    assert system.functions is not None
+    found = system.functions.places_of([("vfs_read", "vmlinux"), ("tcp_sendmsg", "vmlinux")])
+    if tuple(map(int, live_kernel.split("."))) < (6, 5):
+        assert found is None  # no available_filter_functions_addrs
+        return
+    with open("/proc/kallsyms", encoding="ascii") as file:
+        symbols = {line.split()[2]: int(line.split()[0], 16) for line in file}
+    assert found is not None
+    # behind an ENDBR of four bytes, if the function has one
+    assert {
+        at - symbols[name] for at, name in zip(found, ("vfs_read", "tcp_sendmsg"), strict=True)
+    } <= {0, 4}
+
+
 def test_comptime_still_knows_each_target() -> None:
     script = """
     kprobe:vfs_re*dv, kprobe:tcp_v4_connect {
@@ -138,10 +170,10 @@ def test_a_function_that_is_refused_is_left_out_of_the_others(
 
     real = Fentry._attach_to_many
 
-    def attach(self: Fentry, context: Any, targets: Any, program: Any) -> Any:
+    def attach(self: Fentry, context: Any, targets: Any, program: Any, system: System) -> Any:
         if any(target.name == "tcp_sendmsg_locked" for target in targets):
             raise AttachError("not that one", errno.EINVAL)
-        return real(self, context, targets, program)
+        return real(self, context, targets, program, system)
 
     monkeypatch.setattr(serving, "MANY", 2)
     monkeypatch.setattr(Fentry, "_attach_to_many", attach)
