@@ -356,6 +356,24 @@ class Btf:
         """The names of all types of one kind, unnamed ones left out, this BTF's own."""
         return (name for _, name in self.named(kind) if name)
 
+    def prototype_words(self, function: int) -> tuple[Sequence[int], int]:
+        """The prototype of a function as it stands in BTF, for those who look at very many.
+
+        :param function: its id, one of this BTF's own.
+        :return: (string offset of the name and type id of each parameter in turn, type id of the
+            returned value, 0 for void).
+        :raises BtfError: it has no prototype.
+        """
+        proto = self._words[self._starts[function - self.first_id] + 2]
+        owner = self
+        while proto < owner.first_id and owner.base is not None:
+            owner = owner.base
+        if owner.kind(proto) != t.FuncProto.KIND:
+            raise BtfError(f"{self.name or 'blob'}: {function} has no prototype")
+        words, at = owner._words, owner._starts[proto - owner.first_id]
+        count = words[at + 1] & parse.VLEN_MASK
+        return words[at + 3 : at + 3 + 2 * count], words[at + 2]
+
     def prototype(self, function: t.Func) -> t.FuncProto:
         """The prototype of a function.
 

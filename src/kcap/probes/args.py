@@ -154,12 +154,6 @@ def refusal(btf: Btf, proto: b.FuncProto) -> str:
     return ""
 
 
-def listing(btf: Btf, params: Iterable[b.Param], return_type_id: int = 0) -> list[str]:
-    """Arguments as ``-lv`` prints them: ``struct sock * sk``, the returned value last.
-
-    :param return_type_id: 0 leaves the returned value out.
-    """
-    lines = [render.parameter(btf, param) for param in params]
-    if return_type_id:
-        lines.append(f"{render.type_name(btf, return_type_id)} retval")
-    return lines
+def listing(btf: Btf, params: Iterable[b.Param]) -> list[str]:
+    """Arguments as ``-lv`` prints them: ``struct sock * sk``."""
+    return [render.parameter(btf, param) for param in params]

@@ -257,12 +257,10 @@ class Fentry(BtfProbe):
 
     def parameters(self, probe: str, system: System) -> list[str]:
         module, name = probe.partition(":")[2].rsplit(":", 1)
-        btf = system.module_btf(module)
         type_id = system.function_ids(module).get(name)
-        if btf is None or type_id is None:
+        if type_id is None:
             return []
-        proto = _proto_of(btf, type_id)
-        return args.listing(btf, proto.params, proto.return_type_id if self.returns else 0)
+        return system.signatures(module).parameters(type_id, returned=self.returns)
 
     def _no_btf(self, point: AttachPoint, parts: list[Part]) -> Exception:
         return problem(

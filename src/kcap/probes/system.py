@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from kcap.btf import Btf
+    from kcap.btf.signatures import Signatures
     from kcap.kernel.tracefs import EventFormat
     from kcap.lang.diagnostic import Diagnostic
     from kcap.sema.kerneltypes import KernelTypes
@@ -98,6 +99,7 @@ class System:
         self._blacklist = blacklist
         self._module_btf: dict[str, Btf | None] = {}
         self._function_ids: dict[str, dict[str, int]] = {}
+        self._signatures: dict[str, Signatures] = {}
         self._functions_state = ""
         self._read_places = b""
         self._program_functions: dict[int, list[int]] = {}
@@ -207,6 +209,16 @@ class System:
             walked = btf.functions() if btf is not None else ()
             self._function_ids[module] = {name: type_id for type_id, name in walked}
         return self._function_ids[module]
+
+    def signatures(self, module: str) -> Signatures:
+        """What lists print of the functions of a module that has BTF."""
+        if module not in self._signatures:
+            from kcap.btf.signatures import Signatures
+
+            btf = self.module_btf(module)
+            assert btf is not None, "its functions have ids"
+            self._signatures[module] = Signatures(btf)
+        return self._signatures[module]
 
     @cached_property
     def types(self) -> KernelTypes:
