@@ -360,8 +360,8 @@ class Btf:
         """The prototype of a function as it stands in BTF, for those who look at very many.
 
         :param function: its id, one of this BTF's own.
-        :return: (string offset of the name and type id of each parameter in turn, type id of the
-            returned value, 0 for void).
+        :return: (string offset of the name and type id of each parameter in turn, an ellipsis left
+            out; type id of the returned value, 0 for void).
         :raises BtfError: it has no prototype.
         """
         proto = self._words[self._starts[function - self.first_id] + 2]
@@ -371,8 +371,10 @@ class Btf:
         if owner.kind(proto) != t.FuncProto.KIND:
             raise BtfError(f"{self.name or 'blob'}: {function} has no prototype")
         words, at = owner._words, owner._starts[proto - owner.first_id]
-        count = words[at + 1] & parse.VLEN_MASK
-        return words[at + 3 : at + 3 + 2 * count], words[at + 2]
+        end = at + 3 + 2 * (words[at + 1] & parse.VLEN_MASK)
+        if end > at + 3 and not words[end - 1]:  # an ellipsis
+            end -= 2
+        return words[at + 3 : end], words[at + 2]
 
     def prototype(self, function: t.Func) -> t.FuncProto:
         """The prototype of a function.

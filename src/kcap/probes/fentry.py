@@ -194,6 +194,8 @@ class Fentry(BtfProbe):
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         if context.extra["way"] != "each":
+            if context.extra["way"] == "kprobe_multi":
+                serving.find_places(context, system)
             return [self._load_for_many(context)]
         return super().load_specs(context, system)
 
@@ -214,21 +216,15 @@ class Fentry(BtfProbe):
         ((load, program),) = loaded
 
         def attach(targets: Sequence[BtfTarget]) -> Link:
-            return self._attach_to_many(context, targets, program, system)
+            return self._attach_to_many(context, targets, program)
 
         return serving.attach_many(context, load.targets, attach, system)
 
     def _attach_to_many(
-        self,
-        context: ProbeContext,
-        targets: Sequence[BtfTarget],
-        program: Program,
-        system: System,
+        self, context: ProbeContext, targets: Sequence[BtfTarget], program: Program
     ) -> Link:
         if context.extra["way"] == "kprobe_multi":
-            return serving.attach_by_registers(
-                context, targets, program, system, is_return=self.returns
-            )
+            return serving.attach_by_registers(context, targets, program, is_return=self.returns)
         from kcap.kernel.links import attach_tracing_multi
 
         ids = [target.btf_id for target in targets]

@@ -215,10 +215,13 @@ class Kprobe(ProbeType):
             return serving.each_load(context)
         (load,) = super().load_specs(context, system)
         if context.at_return is not None:
-            return [replace(load, expected_attach_type=uapi.BPF_TRACE_KPROBE_SESSION)]
-        if _may_be_multi(context) and system.has("kprobe_multi"):
-            return [replace(load, expected_attach_type=uapi.BPF_TRACE_KPROBE_MULTI)]
-        return [load]
+            kind = uapi.BPF_TRACE_KPROBE_SESSION
+        elif _may_be_multi(context) and system.has("kprobe_multi"):
+            kind = uapi.BPF_TRACE_KPROBE_MULTI
+        else:
+            return [load]
+        serving.find_places(context, system)
+        return [replace(load, expected_attach_type=kind)]
 
     def attach(
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
@@ -231,7 +234,6 @@ class Kprobe(ProbeType):
             serving.attach_by_registers,
             context,
             program=program,
-            system=system,
             is_return=self.returns,
             session=session,
         )

@@ -123,8 +123,7 @@ def all_slots() -> frozenset[int]:
 
 def cookie_of(context: ProbeContext, target: object) -> int:
     """The attach cookie of a target; 0 where the program asks for none."""
-    wanted = context.extra.get("target_index") == "cookie"
-    return index_of(context, target) if wanted else 0
+    return index_of(context, target) if _asks_for_cookies(context) else 0
 
 
 def loaded_for_each(context: ProbeContext) -> bool:
@@ -160,34 +159,54 @@ def attach_by_registers(
     context: ProbeContext,
     targets: Sequence[KprobeTarget] | Sequence[BtfTarget],
     program: Program,
-    system: System,
     *,
     is_return: bool,
     session: bool = False,
 ) -> Link:
     """Attach a program to many kernel functions by a kprobe_multi or kprobe_session link.
 
-    By their addresses where these are known. Cookies go with a function's own address, which is not
-    the one that ftrace knows: who asks for them is attached by names.
+    By their places where :func:`find_places` has found them, else by their names.
 
     :raises AttachError: the kernel refuses; one of the functions may be to blame.
     """
     from kcap.kernel.links import attach_kprobe_multi
 
-    # The kernel wants each name once, and takes the first function that has it.
-    cookies = {target.name: index_of(context, target) for target in targets}
-    functions: Sequence[int] | None = None
-    asked = context.extra.get("target_index") == "cookie"
-    if not asked and system.functions is not None:
-        functions = system.functions.places_of((t.name, t.module) for t in targets)
+    functions: Sequence[str] | Sequence[int]
+    cookies: Sequence[int] = ()
+    if "places" in context.extra:
+        places = dict(zip(context.targets, context.extra["places"], strict=True))
+        functions = [places[target] for target in targets]
+    else:  # the kernel wants each name once, and takes the first function that has it
+        indices = {target.name: index_of(context, target) for target in targets}
+        functions = list(indices)
+        cookies = list(indices.values()) if _asks_for_cookies(context) else ()
     return attach_kprobe_multi(
         program.fileno(),
-        functions or list(cookies),
+        functions,
         context.name,
         is_return=is_return,
-        cookies=list(cookies.values()) if asked else (),
+        cookies=cookies,
         session=session,
     )
+
+
+def find_places(context: ProbeContext, system: System) -> None:
+    """Find out where the targets of a context are, if that is of use and known.
+
+    Cookies go with a function's own address, which is not the one that ftrace knows: who asks for
+    them is attached by names.
+    """
+    known = "places" in context.extra or _asks_for_cookies(context)
+    if known or system.functions is None:
+        return
+    places = system.functions.places_of((t.name, t.module) for t in context.targets)
+    if places is not None:
+        context.extra["places"] = places
+
+
+def _asks_for_cookies(context: ProbeContext) -> bool:
+    """Whether the program learns from the attach cookie which target it is."""
+    return context.extra.get("target_index") == "cookie"
 
 
 def attach_many(

@@ -49,7 +49,9 @@ LIMIT = 16 << 20
 #: Options that don't change what a script is compiled to; of the environment only some do.
 _NOT_READ = ("environment", "verbose")
 #: What of ``ProbeContext.extra`` only the compiler reads, and takes room.
-_FOR_COMPILING = ("helper_slots", "slot_places", "target_names", "usdt_arguments")
+_FOR_COMPILING = (
+    *("alike", "helper_slots", "session", "slot_places", "target_names", "usdt_arguments"),
+)
 
 
 @dataclass(slots=True)
@@ -173,9 +175,7 @@ def without_types(context: ProbeContext) -> ProbeContext:
     """A probe without the types that only the compiler looks at."""
     extra = {key: value for key, value in context.extra.items() if key not in _FOR_COMPILING}
     end = without_types(context.at_return) if context.at_return is not None else None
-    return replace(
-        context, args=None, retval=None, args_missing="", extra=extra, at_return=end
-    )
+    return replace(context, args=None, retval=None, args_missing="", extra=extra, at_return=end)
 
 
 def _file(text: str, name: str, options: Options) -> str:

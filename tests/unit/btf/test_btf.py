@@ -8,6 +8,7 @@ import pytest
 from kcap import btf as b
 from kcap.btf import render
 from kcap.btf.build import BtfBuilder, func_info, functions_btf
+from kcap.btf.signatures import Signatures
 
 
 def sample() -> b.Btf:
@@ -225,6 +226,26 @@ def test_an_argument_is_printed_as_bpftrace_lists_it(btf: b.Btf) -> None:
     proto = btf.prototype(btf.get("ip_rcv", b.Func))
     texts = [render.parameter(btf, p) for p in proto.params]
     assert texts == ["struct sk_buff * skb", "const char * name"]
+
+
+def test_arguments_of_many_functions_are_those_of_their_prototypes() -> None:
+    w = BtfBuilder()
+    int_ = w.integer("int", 4, 1)
+    sock = w.pointer(w.struct("sock", 8, []))
+    both = [b.Param("sk", sock), b.Param("", int_)]
+    with_result = w.func("tcp_close", w.func_proto(int_, both))
+    ellipsis = w.func("printk", w.func_proto(0, [b.Param("level", int_), b.Param("", 0)]))
+    nothing = w.func("rcu_read", w.func_proto(0, []))
+    base = b.Btf.from_bytes(w.to_bytes())
+    listed = Signatures(base)
+    assert listed.parameters(with_result) == ["struct sock * sk", "int"]
+    assert listed.parameters(with_result, returned=True)[2:] == ["int retval"]
+    assert listed.parameters(ellipsis, returned=True) == ["int level"]
+    assert listed.parameters(nothing, returned=True) == []
+    module = BtfBuilder(base.end_id, base.end_string)
+    its = module.func("nf_close", base.get("tcp_close", b.Func).type_id)  # a prototype of the base
+    split = Signatures(b.Btf.from_bytes(module.to_bytes(), base=base))
+    assert split.parameters(its) == ["struct sock * sk", "int"]
 
 
 def test_split_btf_continues_ids_and_strings_of_its_base(btf: b.Btf) -> None:

@@ -170,10 +170,10 @@ def test_a_function_that_is_refused_is_left_out_of_the_others(
 
     real = Fentry._attach_to_many
 
-    def attach(self: Fentry, context: Any, targets: Any, program: Any, system: System) -> Any:
+    def attach(self: Fentry, context: Any, targets: Any, program: Any) -> Any:
         if any(target.name == "tcp_sendmsg_locked" for target in targets):
             raise AttachError("not that one", errno.EINVAL)
-        return real(self, context, targets, program, system)
+        return real(self, context, targets, program)
 
     monkeypatch.setattr(serving, "MANY", 2)
     monkeypatch.setattr(Fentry, "_attach_to_many", attach)
