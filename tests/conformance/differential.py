@@ -31,10 +31,19 @@ from kcap.vm.sources import Share
 _TESTS = Path(__file__).resolve().parents[1]
 
 
+#: A warning about the script with the line that it is about: bpftrace has them on standard output.
+_WARNING = re.compile(
+    r"^\S+:\d+(?::\d+)?-\d+: WARNING: (?!errorf|warnf)(.*)\n.*\n *~+\n", re.MULTILINE
+)
+VERDICTS = ("equal", "order", "warnings", "wording", "documented", "different")
+
+
 class Comparison(NamedTuple):
     """What became of one case.
 
-    :ivar verdict: ``equal``, ``wording``, ``documented`` or ``different``.
+    :ivar verdict: ``equal``; ``order``: the same lines in another order (of a map's entries);
+        ``warnings``: other warnings about the script; ``wording``: both refuse it, in other words;
+        ``documented``: the case says why; ``different``.
     """
 
     case: Case
@@ -46,20 +55,35 @@ class Comparison(NamedTuple):
 def compare(case: Case, expected: Result, found: Result) -> Comparison:
     """Compare what bpftrace and kcap did."""
     theirs, ours = case.normalised(expected), case.normalised(found)
-    if theirs == ours:
-        verdict = "equal"
-    elif case.reason:
-        verdict = "documented"
-    elif refused(theirs) and refused(ours):
-        verdict = "wording"
-    else:
-        verdict = "different"
-    return Comparison(case, verdict, theirs, ours)
+    return Comparison(case, _verdict(case, theirs, ours), theirs, ours)
+
+
+def _verdict(case: Case, theirs: Result, ours: Result) -> str:
+    if case.reason:
+        return "documented"
+    if refused(theirs) and refused(ours):
+        return "equal" if theirs == ours else "wording"
+    without = [_without_warnings(result) for result in (theirs, ours)]
+    if without[0] == without[1]:
+        return "equal" if warnings(theirs) == warnings(ours) else "warnings"
+    lines = [[sorted(text.splitlines()) for text in result[:3]] for result in without]
+    return "order" if lines[0] == lines[1] and theirs.status == ours.status else "different"
+
+
+def warnings(result: Result) -> set[str]:
+    """The warnings about the script."""
+    return set(_WARNING.findall(result.stdout + result.stderr))
+
+
+def _without_warnings(result: Result) -> Result:
+    stdout, stderr = (_WARNING.sub("", text) for text in result[:2])
+    return result._replace(stdout=stdout, stderr=stderr)
 
 
 def refused(result: Result) -> bool:
     """Whether a tracer refused the script: an error, and nothing ran."""
-    return result.status == 1 and "ERROR: " in result.stderr and not result.stdout
+    stdout = _without_warnings(result).stdout
+    return result.status == 1 and "ERROR: " in result.stderr and not stdout.strip()
 
 
 def difference(comparison: Comparison) -> list[str]:
@@ -174,12 +198,11 @@ def show(comparison: Comparison) -> None:
 
 def report(comparisons: list[Comparison]) -> int:
     """Print a table; the exit status: 1 where kcap differs without a reason."""
-    verdicts = ("equal", "wording", "documented", "different")
-    print(f"| subject | scripts | {' | '.join(verdicts)} |")
-    print("|---" * (len(verdicts) + 2) + "|")
+    print(f"| subject | scripts | {' | '.join(VERDICTS)} |")
+    print("|---" * (len(VERDICTS) + 2) + "|")
     for subject in [*dict.fromkeys(each.case.subject for each in comparisons), "together"]:
         rows = [each for each in comparisons if subject in (each.case.subject, "together")]
-        counts = [sum(each.verdict == verdict for each in rows) for verdict in verdicts]
+        counts = [sum(each.verdict == verdict for each in rows) for verdict in VERDICTS]
         print(f"| {subject} | {len(rows)} | {' | '.join(map(str, counts))} |")
     return 1 if any(each.verdict == "different" for each in comparisons) else 0
 

@@ -93,6 +93,12 @@ class Machine:
             Helper.get_current_uid_gid: lambda *_: self.uid | self.gid << 32,
             Helper.probe_read_kernel: self._probe_read,
             Helper.ktime_get_ns: lambda *_: self.mono_ns,
+            Helper.ktime_get_boot_ns: lambda *_: self.mono_ns,
+            Helper.get_numa_node_id: lambda *_: 0,
+            Helper.get_prandom_u32: lambda *_: 4,  # chosen by fair dice roll
+            Helper.map_lookup_percpu_elem: lambda map_, key, cpu, *_: (
+                self._lookup(map_, key) if cpu == self.cpu else 0
+            ),
             Helper.get_smp_processor_id: lambda *_: self.cpu,
             Helper.get_current_pid_tgid: lambda *_: self.pid << 32 | self.tid,
             Helper.get_current_comm: self._comm,

@@ -114,7 +114,7 @@ class Process:
     def wait_attached(self, seconds: float = PATIENCE) -> None:
         """Wait until it says that its probes are attached."""
         deadline = time.monotonic() + seconds
-        while "Attached" not in self.stdout:
+        while "Attached" not in self.stderr:
             assert self.process.poll() is None, f"it ended:\n{self.stdout}{self.stderr}"
             assert time.monotonic() < deadline, f"not attached:\n{self.stderr}"
             time.sleep(0.05)

@@ -216,12 +216,12 @@ def _follow(
                 trace.reader.wrap = renderer.printf
             for event in trace:
                 output.write(renderer.output(event))
-                if isinstance(event, AttachedProbes) and os.environ.get(NOTIFY):
-                    output.write(f"{NOTIFY}\n")
-                    output.flush()
                 if message := renderer.message(event):
                     output.flush()
                     print(message, end="", file=sys.stderr, flush=True)
+                if isinstance(event, AttachedProbes) and os.environ.get(NOTIFY):
+                    output.write(f"{NOTIFY}\n")
+                    output.flush()
         output.flush()
         for line in trace.summary():
             print(line, file=sys.stderr)

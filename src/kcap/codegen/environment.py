@@ -81,7 +81,7 @@ class Environment:
         """A kernel address as text: ``name`` or ``name+offset``, the address if not known."""
         found = self.kernel.symbolize(address) if self.kernel is not None else None
         if found is None:
-            return f"0x{address:x}"
+            return hexadecimal(address)
         return f"{found[0]}+{found[1]}" if offset else found[0]
 
     def user_symbol(
@@ -94,7 +94,7 @@ class Environment:
         """
         found = self.user.symbolize(pid, address) if self.user is not None else None
         if found is None:
-            return f"0x{address:x}"
+            return hexadecimal(address)
         name, at, file = found
         return f"{self.readable(name)}{f'+{at}' if offset else ''}{f' ({file})' if path else ''}"
 
@@ -133,9 +133,15 @@ class Environment:
 
         :param capacity: bytes that the string's type holds, its NUL included.
         """
-        if capacity == self.config.max_strlen + 1 and len(text) >= self.config.max_strlen:
+        limit = self.config.max_strlen
+        if capacity == limit + 1 and len(text.encode("utf-8", "surrogateescape")) >= limit:
             return text + self.config.str_trunc_trailer
         return text
+
+
+def hexadecimal(address: int) -> str:
+    """An address that has no name; zero has no prefix, as C's ``%#x`` has it."""
+    return f"0x{address:x}" if address else "0"
 
 
 def _boot_to_wall() -> int:

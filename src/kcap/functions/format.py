@@ -6,6 +6,9 @@ flags. The length modifier cuts integers as C does: ``%d`` prints the low 32 bit
 
 Formatting an event is one ``struct.Struct`` and one Python %-format wherever the types allow it
 (540 ns against 1565 ns for decoding value by value, see docs/architecture.md).
+
+Widths and precisions of text count bytes, as in C. A format that has one works on text in which
+each character stands for a byte (Latin-1), and decodes what comes out.
 """
 
 from __future__ import annotations
@@ -71,6 +74,12 @@ class Conversion:
     def bits(self) -> int:
         """The width in bits that the length modifier cuts integers to."""
         return 8 if self.kind == "c" else LENGTH_BITS[self.length]
+
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether it pads or cuts text."""
+        numeric = self.kind in INTEGER_CONVERSIONS or self.kind == "p"
+        return not numeric and bool(self.width or self.precision)
 
     @property
     def expects(self) -> str:
@@ -167,13 +176,14 @@ class Format:
     :param arguments: the arguments' types; they fit the conversions (see :func:`accepts`).
     """
 
-    __slots__ = ("_formatters", "conversions", "payload", "template", "text")
+    __slots__ = ("_counts_bytes", "_formatters", "conversions", "payload", "template", "text")
 
     def __init__(self, text: str, arguments: list[types.Type]) -> None:
         parts = parse(text)
         self.text = text
         self.payload = types.Tuple(tuple(arguments))
         self.conversions = [p for p in parts if isinstance(p, Conversion)]
+        self._counts_bytes = any(c.counts_bytes for c in self.conversions)
         pieces = []
         remaining = iter(arguments)
         for part in parts:
@@ -182,6 +192,8 @@ class Format:
             else:
                 pieces.append(_template(part, next(remaining)))
         self.template = "".join(pieces)
+        if self._counts_bytes:
+            self.template = _bytewise(self.template)
         self._formatters = [
             _formatter(c, t) for c, t in zip(self.conversions, arguments, strict=True)
         ]
@@ -193,7 +205,9 @@ class Format:
     def format(self, values: tuple[Any, ...], environment: Environment) -> str:
         """The text for decoded values."""
         shown = [f(v, environment) for f, v in zip(self._formatters, values, strict=True)]
-        return self.template % tuple(shown)
+        if not self._counts_bytes:
+            return self.template % tuple(shown)
+        return _text(self.template % tuple(map(_bytewise, shown)))
 
     def compile(self, environment: Environment) -> Callable[[types.Buffer_, int], str]:
         """A function that formats the payload at ``data[offset:]``."""
@@ -207,7 +221,11 @@ class Format:
         if not fixes:
             return lambda data, offset: template % unpack(data, offset)
         if all(fix is _cut_nul for _, fix in fixes) and not _may_be_cut(self, environment):
-            return _string_formatter(template, unpack, [i for i, _ in fixes])
+            strings = [i for i, _ in fixes]
+            if self._counts_bytes:
+                return _decoded(_string_formatter(template, unpack, strings, "latin-1", "strict"))
+            return _string_formatter(template, unpack, strings, "utf-8", "surrogateescape")
+        fixes = self._in_bytes(fixes)
 
         def formatted(data: types.Buffer_, offset: int) -> str:
             values = list(unpack(data, offset))
@@ -215,7 +233,7 @@ class Format:
                 values[index] = fix(values[index], environment)
             return template % tuple(values)
 
-        return formatted
+        return _decoded(formatted) if self._counts_bytes else formatted
 
     def compile_many(
         self, environment: Environment, before: int, stride: int
@@ -234,7 +252,7 @@ class Format:
         fixes = [(i, r.fix) for i, r in enumerate(readers) if r.fix is not None]
         if not fixes:
             return lambda data: [template % values for values in unpack(data)]
-        known = [(i, _Known(fix, environment)) for i, fix in fixes]
+        known = [(i, _Known(fix, environment)) for i, fix in self._in_bytes(fixes)]
 
         def formatted(data: types.Buffer_) -> list[str]:
             columns: list[Iterable[Any]] = list(zip(*unpack(data), strict=True))
@@ -242,7 +260,15 @@ class Format:
                 columns[index] = fixed.all(columns[index])
             return [template % values for values in zip(*columns, strict=True)]
 
+        if self._counts_bytes:
+            return lambda data: list(map(_text, formatted(data)))
         return formatted
+
+    def _in_bytes(self, fixes: list[tuple[int, Formatter]]) -> list[tuple[int, Formatter]]:
+        """Fixes whose text is such as the template wants it."""
+        if not self._counts_bytes:
+            return fixes
+        return [(i, _fixed_in_bytes(fix)) for i, fix in fixes]
 
     def _readers(self) -> list[_Reader]:
         offsets = self.payload.offsets
@@ -266,15 +292,43 @@ class _Known(dict[Any, Any]):
         return list(map(self.__getitem__, values))
 
 
+def _bytewise(value: Any) -> Any:
+    """Text with a character for each of its bytes; numbers as they are."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
+
+
+def _fixed_in_bytes(fix: Formatter) -> Formatter:
+    return lambda raw, environment: _bytewise(fix(raw, environment))
+
+
+def _text(bytewise: str) -> str:
+    """The text whose bytes are such characters."""
+    if bytewise.isascii():
+        return bytewise
+    return bytewise.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _decoded(
+    formatter: Callable[[types.Buffer_, int], str],
+) -> Callable[[types.Buffer_, int], str]:
+    return lambda data, offset: _text(formatter(data, offset))
+
+
 def _string_formatter(
-    template: str, unpack: Callable[[types.Buffer_, int], tuple[Any, ...]], strings: list[int]
+    template: str,
+    unpack: Callable[[types.Buffer_, int], tuple[Any, ...]],
+    strings: list[int],
+    encoding: str,
+    errors: str,
 ) -> Callable[[types.Buffer_, int], str]:
     if len(strings) == 1:
         index = strings[0]
 
         def one(data: types.Buffer_, offset: int) -> str:
             values = list(unpack(data, offset))
-            values[index] = values[index].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+            values[index] = values[index].partition(b"\0")[0].decode(encoding, errors)
             return template % tuple(values)
 
         return one
@@ -282,7 +336,7 @@ def _string_formatter(
     def several(data: types.Buffer_, offset: int) -> str:
         values = list(unpack(data, offset))
         for i in strings:
-            values[i] = values[i].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+            values[i] = values[i].partition(b"\0")[0].decode(encoding, errors)
         return template % tuple(values)
 
     return several
@@ -317,7 +371,7 @@ def _formatter(conversion: Conversion, type_: types.Type) -> Formatter:
     if kind == "c":
         return lambda value, _: _CHARACTERS[value & 0xFF]
     if kind == "p":
-        return lambda value, _: f"0x{value & 0xFFFF_FFFF_FFFF_FFFF:x}" if value else "(nil)"
+        return lambda value, _: f"0x{value & 0xFFFF_FFFF_FFFF_FFFF:x}" if value else "0"
     if kind == "gr":
         return lambda value, _: gfp_text(value)
     if kind == "rx":

@@ -27,16 +27,17 @@ def map_text(event: MapPrinted, environment: Environment) -> str:
     name, value_type = event.map.name, event.map.value
     if event.map.key is None:
         value = event.entries[0][1] if event.entries else zero_value(value_type)
+        if not event.entries and isinstance(value, Histogram | Series):
+            return ""
         return _entry(name, value_type, value, event.div, environment)
     lines = []
     entries = ordered(event.map, event.entries, event.top)
     if not event.div and all_integers(event.map, entries):
-        return "".join([f"{name}[{key}]: {value}\n" for key, value in entries] + ["\n"])
+        return "".join([f"{name}[{key}]: {value}\n" for key, value in entries])
     for key, value in entries:
         shown = display.key_text(event.map.key, key, environment)
         lines.append(_entry(f"{name}[{shown}]", value_type, value, event.div, environment))
-    text = "".join(lines)
-    return text if text.endswith("\n\n") else f"{text}\n"
+    return "".join(lines)
 
 
 def _entry(name: str, type_: Any, value: Any, div: int, environment: Environment) -> str:

@@ -58,9 +58,6 @@ class TextRenderer:
             from kcap.output.maps import map_text
 
             return map_text(event, self.environment)
-        if isinstance(event, AttachedProbes):
-            plural = "" if event.count == 1 else "s"
-            return "" if self.quiet else f"Attached {event.count} probe{plural}\n"
         if isinstance(event, TestResult):
             return f"{event.name}: {f'FAILED ({event.reason})' if event.reason else 'ok'}\n"
         if isinstance(event, Benchmarks):
@@ -73,6 +70,8 @@ class TextRenderer:
             if event.severity == "warning" and not self.warnings:
                 return ""
             return located(event.severity, event.text, event.span)
+        if isinstance(event, AttachedProbes) and not self.quiet:
+            return f"Attached {event.count} probe{'' if event.count == 1 else 's'}\n"
         if isinstance(event, HelperError):
             return self._helper_error(event)
         if isinstance(event, Lost):
@@ -148,7 +147,10 @@ def place(span: Span) -> str:
 
 
 def excerpt(span: Span) -> str:
-    """The line of a span, and a line of tildes below it."""
+    """The line of a span, and a line of tildes below it; nothing for the standard library, whose
+    text the user doesn't have."""
+    if span.source.name.startswith("stdlib/"):
+        return ""
     line = span.source.line_text(span.line)
     last = span.end_column if span.end_line == span.line else len(line) + 1
     return f"{line}\n{' ' * (span.column - 1)}{'~' * max(1, last - span.column)}\n"

@@ -170,13 +170,8 @@ def arithmetic_type(left: Integer, right: Integer, op: str) -> Integer:
 
 
 def comparison_type(left: Integer, right: Integer) -> Integer:
-    """The type that both are compared as: one that holds both, uint64 if none does."""
-    left, right = common_sign(left, right)
-    if left.signed != right.signed and 8 in (left.bytes, right.bytes):
-        wide = left if left.bytes == 8 else right
-        if not wide.signed:
-            return Integer(8, False)
-    return promote_integers(left, right)
+    """The type that both are compared as: one that holds both, int64 if none does."""
+    return promote_integers(*common_sign(left, right))
 
 
 def is_string_like(type_: Type) -> bool:

@@ -45,5 +45,5 @@ def test_a_failed_assertion_is_said_with_the_macro_and_the_call() -> None:
     assert outcome.text == ""
     lines = outcome.messages[0].splitlines()
     assert lines[0] == "stdlib/base.bt:6:5-37: ERROR: assert failed: not init"
-    assert lines[3] == "test:1:9-37: ERROR: expanded from"
+    assert lines[1] == "test:1:9-37: ERROR: expanded from"
     assert outcome.runtime.exit_status == 1

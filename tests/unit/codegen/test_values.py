@@ -234,7 +234,7 @@ def test_objects_larger_than_the_bpf_stack_are_no_problem() -> None:
 
 def test_nested_tuples_with_strings_keep_their_values() -> None:
     text = 'begin { $t = (1, ("ab", (uint16)7, "x"), 9); print($t); @m[$t] = 1; print(@m) }'
-    assert output(text) == "(1, (ab, 7, x), 9)\n@m[1, (ab, 7, x), 9]: 1\n\n"
+    assert output(text) == "(1, (ab, 7, x), 9)\n@m[1, (ab, 7, x), 9]: 1\n"
 
 
 def test_strncmp_of_different_strings_is_one() -> None:

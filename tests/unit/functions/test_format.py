@@ -108,7 +108,7 @@ def test_enums_print_their_name_and_their_number() -> None:
 
 def test_pointers_print_in_hexadecimal() -> None:
     assert printed("%p %p", [Pointer(VOID), UINT64], [0xFFFF888000000010, 0]) == (
-        "0xffff888000000010 (nil)"
+        "0xffff888000000010 0"
     )
 
 
@@ -211,3 +211,19 @@ def test_the_fast_and_the_plain_way_agree_with_c(
         cut -= 1 << bits
     expected = {"d": "%d", "u": "%d", "x": "%x", "X": "%X", "o": "%o"}[kind] % cut
     assert printed(f"%{length}{kind}", [type_], [value]) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "shown"),
+    [
+        ("[%8s]", "été", "[   été]"),
+        ("[%-8s]", "été", "[été   ]"),
+        ("[%.3s]", "été", "[ét]"),
+        ("é[%6s]é", "€", "é[   €]é"),
+        ("[%4s]", "\udcff", "[   \udcff]"),
+        ("[%4s]", "abcdé", "[abcdé]"),
+        ("[%5s]", "abc", "[  abc]"),
+    ],
+)
+def test_widths_and_precisions_count_bytes(text: str, value: str, shown: str) -> None:
+    assert printed(text, [String(16)], [value]) == shown

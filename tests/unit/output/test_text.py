@@ -136,25 +136,25 @@ def test_an_empty_map_without_keys_prints_zero() -> None:
     assert map_text(None, record, [], name="@") == "@: { .a = 0, .b = (0, ) }\n"
 
 
-def test_integer_maps_are_sorted_by_value_and_followed_by_an_empty_line() -> None:
+def test_integer_maps_are_sorted_by_value_with_no_empty_line_behind_them() -> None:
     entries = [("b", 3), ("a", 10), ("c", 3), ("d", -1)]
-    assert map_text(String(16), INT64, entries) == ("@x[d]: -1\n@x[b]: 3\n@x[c]: 3\n@x[a]: 10\n\n")
+    assert map_text(String(16), INT64, entries) == ("@x[d]: -1\n@x[b]: 3\n@x[c]: 3\n@x[a]: 10\n")
 
 
 def test_other_maps_are_sorted_by_key() -> None:
     entries = [((2, "b"), "x"), ((1, "z"), "y"), ((2, "a"), "z")]
     assert map_text(Tuple((INT64, String(16))), String(16), entries) == (
-        "@x[1, z]: y\n@x[2, a]: z\n@x[2, b]: x\n\n"
+        "@x[1, z]: y\n@x[2, a]: z\n@x[2, b]: x\n"
     )
 
 
 def test_top_and_div_of_averages() -> None:
     entries = [("a", 10), ("b", 20), ("c", 30), ("d", 40)]
     assert map_text(String(2), AvgType(), entries, name="@", top=2, div=10) == (
-        "@[c]: 3\n@[d]: 4\n\n"
+        "@[c]: 3\n@[d]: 4\n"
     )
     assert map_text(String(2), AvgType(), entries, name="@", top=10, div=10) == (
-        "@[a]: 1\n@[b]: 2\n@[c]: 3\n@[d]: 4\n\n"
+        "@[a]: 1\n@[b]: 2\n@[c]: 3\n@[d]: 4\n"
     )
 
 
@@ -162,7 +162,7 @@ def test_stats_of_keys() -> None:
     entries = [("zsh", Stats(1, 10, 10)), ("curl", Stats(2, 2, 4))]
     assert map_text(String(16), StatsType(), entries, name="@s") == (
         "@s[curl]: { .count = 2, .average = 2, .total = 4 }\n"
-        "@s[zsh]: { .count = 1, .average = 10, .total = 10 }\n\n"
+        "@s[zsh]: { .count = 1, .average = 10, .total = 10 }\n"
     )
 
 
@@ -232,7 +232,7 @@ def test_top_of_histograms_keeps_the_last() -> None:
 def test_stack_keys_stand_on_lines_of_their_own() -> None:
     type_ = StackType(False, "bpftrace", 3)
     assert map_text(type_, CountType(), [((7, 0), 2)], name="@") == (
-        "@[\n    vfs_read+4\n    0x9999\n]: 2\n\n"
+        "@[\n    vfs_read+4\n    0x9999\n]: 2\n"
     )
 
 
@@ -270,10 +270,10 @@ def test_values_of_a_printf_are_decoded_on_demand() -> None:
 
 
 def test_the_start_and_the_end_of_a_trace() -> None:
-    assert RENDERER.output(AttachedProbes(1)) == "Attached 1 probe\n"
-    assert RENDERER.output(AttachedProbes(2)) == "Attached 2 probes\n"
+    assert RENDERER.message(AttachedProbes(1)) == "Attached 1 probe\n"
+    assert RENDERER.message(AttachedProbes(2)) == "Attached 2 probes\n"
     assert RENDERER.output(TraceEnded()) == "\n\n"
-    assert TextRenderer(ENVIRONMENT, quiet=True).output(AttachedProbes(2)) == ""
+    assert TextRenderer(ENVIRONMENT, quiet=True).message(AttachedProbes(2)) == ""
 
 
 SCRIPT = Source("stdin", 'begin { errorf("Something bad with args: %d, %s", 10, "arg2"); }')
@@ -345,10 +345,21 @@ def test_maps_of_integers_are_sorted_by_value_then_by_key(key_type: Type) -> Non
         MapPrinted(map_, list(zip(keys, values, strict=True)))
     )
     wanted = sorted(zip(values, keys, strict=True))
-    assert shown == "".join(f"@x[{key}]: {value}\n" for value, key in wanted) + "\n"
+    assert shown == "".join(f"@x[{key}]: {value}\n" for value, key in wanted)
 
 
 def test_dividing_a_map_of_integers_divides_each() -> None:
     map_ = Map("@x", UINT64, CountType())
     shown = TextRenderer(Environment(Config())).output(MapPrinted(map_, [(1, 7), (2, 30)], div=3))
-    assert shown == "@x[1]: 2\n@x[2]: 10\n\n"
+    assert shown == "@x[1]: 2\n@x[2]: 10\n"
+
+
+def test_nothing_is_printed_for_an_empty_map_with_keys_or_an_empty_histogram() -> None:
+    assert RENDERER.output(MapPrinted(Map("@x", INT64, INT64), [])) == ""
+    assert RENDERER.output(MapPrinted(Map("@x", None, HistType(0)), [])) == ""
+    assert RENDERER.output(MapPrinted(Map("@x", None, INT64), [])) == "@x: 0\n"
+
+
+def test_the_standard_librarys_lines_are_not_shown() -> None:
+    source = Source("stdlib/base.bt", "macro assert(x, y) { }")
+    assert excerpt(source.span(0, 5)) == ""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kcap.sema import tree
 from kcap.sema.conversion import integer_fits, literal_type, promote
 from kcap.sema.fold import FoldError, fold, invert, negate
-from kcap.sema.types import INT8, INT64, UINT64, Integer
+from kcap.sema.types import INT8, INT64, Integer
 from unit.sema.sema_support import body, error, warnings, where
 
 INTEGERS = st.builds(Integer, st.sampled_from([1, 2, 4, 8]), st.booleans(), st.booleans())
@@ -77,7 +77,7 @@ def test_arithmetic_is_done_in_64_bits_signed_if_an_operand_is(expression: str, 
 def test_operands_are_converted_to_the_type_of_the_operation() -> None:
     value = body("$u = (uint64)1; $i = (int8)1; $c = $u < $i;").value()
     assert isinstance(value, tree.Binary)
-    assert value.left.type == value.right.type == UINT64
+    assert value.left.type == value.right.type == INT64
     assert isinstance(value.right, tree.Cast)
     assert value.right.operand.type == INT8
 

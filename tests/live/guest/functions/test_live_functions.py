@@ -144,7 +144,7 @@ def test_values_are_printed_as_the_language_says() -> None:
         "true\n"
         "\n\n"
         "@a: 3\n"
-        "@c[2]: 1\n@c[1]: 2\n\n"
+        "@c[2]: 1\n@c[1]: 2\n"
         "@h:\n"
         f"(..., 0)               1 |{half:<52}|\n"
         f"[0]                    0 |{'':<52}|\n"
@@ -163,7 +163,7 @@ def test_values_are_printed_as_the_language_says() -> None:
         "\n"
         "@m: -3\n"
         "@s: 12\n"
-        "@st[a]: { .count = 2, .average = 2, .total = 4 }\n\n"
+        "@st[a]: { .count = 2, .average = 2, .total = 4 }\n"
     )
 
 

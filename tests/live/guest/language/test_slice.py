@@ -424,7 +424,7 @@ def test_histograms(ran: Ran) -> None:
 
 def test_print_takes_maps_entries_and_values(ran: Ran) -> None:
     assert "@shown[1]: 11\n@shown[2]: 22\n" in ran.text
-    assert "@shown[2]: 22\n\n22\n(1, t)\n5\ntext\n" in ran.text
+    assert "@shown[2]: 22\n22\n(1, t)\n5\ntext\n" in ran.text
 
 
 def test_increments_on_several_cpus_are_exact(ran: Ran) -> None:

@@ -137,8 +137,8 @@ def test_kcap_with_fix_runs_the_repaired_script_and_says_so(
     script = tmp_path / "receive.bt"
     script.write_text(SCRIPT.format(function=function) + "interval:ms:200 { exit(5); }\n")
     assert main(["--fix", str(script)]) == 5
-    out, err = capfd.readouterr()
-    assert "Attached 2 probes" in out
+    err = capfd.readouterr().err
+    assert "Attached 2 probes" in err
     assert f"-kprobe:{function} {{" in err
     assert f"+fentry:{function} {{" in err
     assert read_capture(tmp_path / "receive.pcap").link_type == 1
