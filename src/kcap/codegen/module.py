@@ -105,6 +105,7 @@ class ModuleBuilder:
         self.functions: list[str] = []
         self.maps: dict[str, MapSpec] = {}
         self.sites: list[Site] = []
+        self._numbers: dict[int, int] = {}
         self.collected: dict[str, list[object]] = {}
         self.lost: dict[LostCounter, int] = {}
         pages = config.perf_rb_pages or DEFAULT_RING_PAGES
@@ -136,11 +137,10 @@ class ModuleBuilder:
 
     def site(self, site: Site) -> int:
         """The number of an event site; the same object has one number."""
-        for number, known in enumerate(self.sites):
-            if known is site:
-                return number
-        self.sites.append(site)
-        return len(self.sites) - 1
+        number = self._numbers.setdefault(id(site), len(self.sites))
+        if number == len(self.sites):
+            self.sites.append(site)
+        return number
 
     def collect(self, kind: str, item: object) -> int:
         """Note something that user space needs, under a name; its number among its kind."""

@@ -250,7 +250,7 @@ class Map(Closing):
                 0,
             )
         )
-        items: dict[bytes, bytes] = {}
+        items: list[tuple[bytes, bytes]] = []
         done = False
         while not done:
             pack_into("<I", attr.view(), 32, count)
@@ -262,10 +262,13 @@ class Map(Closing):
                 done = True
             (found,) = unpack_from("<I", attr.view(), 32)
             some_keys, some_values = keys.tobytes(size * found), values.tobytes(raw * found)
-            for i in range(found):
-                items[some_keys[i * size : i * size + size]] = some_values[i * raw : i * raw + raw]
+            items += zip(
+                [some_keys[at : at + size] for at in range(0, size * found, size)],
+                [some_values[at : at + raw] for at in range(0, raw * found, raw)],
+                strict=True,
+            )
             pack_into("<Q", attr.view(), 0, position.address)
-        return list(items.items())
+        return items
 
     def clear(self) -> None:
         """Delete all keys; set all values of an array to zero."""

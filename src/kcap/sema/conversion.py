@@ -154,7 +154,13 @@ def same(left: Type, right: Type) -> bool:
 
 def identical(left: Type, right: Type) -> bool:
     """Whether two types are equal in what comparing them leaves out, too (flexible, tracked)."""
-    return left == right and repr(left) == repr(right)
+    if left is right or left != right:
+        return left is right
+    if isinstance(left, Integer) and isinstance(right, Integer):
+        return left.flexible == right.flexible and left.space == right.space
+    if isinstance(left, Tuple) and isinstance(right, Tuple):
+        return all(map(identical, left.elements, right.elements))
+    return repr(left) == repr(right)
 
 
 def integer_fits(source: Integer, target: Integer) -> bool:
