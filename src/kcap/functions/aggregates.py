@@ -8,7 +8,7 @@ values together, in user space when a map is printed, in the kernel in an expres
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from kcap.codegen.function import Function, MapFunction
@@ -63,6 +63,9 @@ class Total(Aggregate):
 
     def decode(self, data: Buffer_, offset: int = 0) -> int:
         return _word(data, offset, self.signed)
+
+    def decode_all(self, parts: Iterable[Buffer_]) -> list[int]:
+        return (INT64 if self.signed else UINT64).decode_all(parts)
 
     def reduce(self, parts: list[Any]) -> int:
         total: int = sum(parts) & 0xFFFF_FFFF_FFFF_FFFF

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from kcap.sema import types
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kcap.codegen.environment import Environment
 
 #: A byte of a buffer as ``%r`` prints it.
@@ -107,6 +109,27 @@ def key_text(type_: types.Type, value: Any, environment: Environment) -> str:
     if isinstance(type_, types.Tuple) and type_.names is None:
         return ", ".join([_part_text(t, v, environment) for _, t, v in members(type_, value)])
     return _part_text(type_, value, environment)
+
+
+def key_texts(
+    type_: types.Type, values: Sequence[Any], environment: Environment
+) -> Sequence[str | int]:
+    """The keys of a whole map, each as :func:`key_text` has it; integers stay what they are."""
+    if isinstance(type_, types.Integer):
+        return values
+    if not isinstance(type_, types.Tuple) or type_.names is not None or not values:
+        return _part_texts(type_, values, environment)
+    columns = zip(type_.elements, zip(*values, strict=True), strict=True)
+    parts = [_part_texts(element, column, environment) for element, column in columns]
+    return list(map(", ".join, zip(*parts, strict=True)))
+
+
+def _part_texts(type_: types.Type, values: Sequence[Any], environment: Environment) -> list[str]:
+    if isinstance(type_, types.Integer):
+        return list(map(str, values))
+    if isinstance(type_, types.String):
+        return [environment.cut(value, type_.length) for value in values]
+    return [_part_text(type_, value, environment) for value in values]
 
 
 def _part_text(type_: types.Type, value: Any, environment: Environment) -> str:

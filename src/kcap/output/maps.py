@@ -10,7 +10,7 @@ from kcap.functions.aggregates import Stats, divide
 from kcap.functions.histogram import Histogram
 from kcap.functions.tseries import Series
 from kcap.output.histogram import rows
-from kcap.output.sorting import all_integers, ordered
+from kcap.output.sorting import integers_only, ordered
 from kcap.output.tseries import series_rows
 from kcap.sema.types import Aggregate
 
@@ -30,13 +30,16 @@ def map_text(event: MapPrinted, environment: Environment) -> str:
         if not event.entries and isinstance(value, Histogram | Series):
             return ""
         return _entry(name, value_type, value, event.div, environment)
-    lines = []
     entries = ordered(event.map, event.entries, event.top)
-    if not event.div and all_integers(event.map, entries):
-        return "".join([f"{name}[{key}]: {value}\n" for key, value in entries])
-    for key, value in entries:
-        shown = display.key_text(event.map.key, key, environment)
-        lines.append(_entry(f"{name}[{shown}]", value_type, value, event.div, environment))
+    keys = display.key_texts(event.map.key, [key for key, _ in entries], environment)
+    pairs = zip(keys, (value for _, value in entries), strict=True)
+    if not event.div and integers_only(event.map, entries):
+        lines = [f"{name}[{key}]: {value}\n" for key, value in pairs]
+    else:
+        lines = [
+            _entry(f"{name}[{key}]", value_type, value, event.div, environment)
+            for key, value in pairs
+        ]
     return "".join(lines)
 
 

@@ -60,7 +60,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | Stats | Histogram)
 
 
-def all_integers(map_: Map, entries: list[Entry]) -> bool:
-    """Whether every key and every value is printed as the integer it is."""
-    plain = isinstance(map_.key, Integer) and isinstance(map_.value, Aggregate | Integer)
+def integers_only(map_: Map, entries: list[Entry]) -> bool:
+    """Whether every value is printed as the integer it is."""
+    plain = isinstance(map_.value, Aggregate | Integer)
     return plain and all(type(value) is int for _, value in entries)

@@ -180,6 +180,10 @@ class String(Type):
         end = raw.find(0)
         return (raw if end < 0 else raw[:end]).decode("utf-8", "surrogateescape")
 
+    def decode_all(self, parts: Iterable[Buffer_]) -> list[str]:
+        cut = (bytes(part).partition(b"\0")[0] for part in parts)
+        return [text.decode("utf-8", "surrogateescape") for text in cut]
+
     def __str__(self) -> str:
         return f"string[{self.length}]"
 
@@ -434,6 +438,17 @@ class Tuple(Type):
         pairs = zip(self.elements, self.offsets, strict=True)
         values = tuple(e.decode(data, offset + at) for e, at in pairs)
         return values if self.names is None else dict(zip(self.names, values, strict=True))
+
+    def decode_all(self, parts: Iterable[Buffer_]) -> list[Any]:
+        whole = list(parts)
+        columns = [
+            element.decode_all([part[at : at + element.size] for part in whole])
+            for element, at in zip(self.elements, self.offsets, strict=True)
+        ]
+        rows = list(zip(*columns, strict=True)) if columns else [()] * len(whole)
+        if self.names is None:
+            return rows
+        return [dict(zip(self.names, row, strict=True)) for row in rows]
 
     def __str__(self) -> str:
         if self.names is None:

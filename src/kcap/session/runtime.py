@@ -69,12 +69,16 @@ class Runtime:
         self, map_: tree.Map, value: Aggregate, loaded: Map
     ) -> list[tuple[Any, Any]]:
         layout = value.map_layout(map_.key)
-        decode_part = layout.value.decode
-        parts = ((key, loaded.split(data)) for key, data in loaded.items())
+        parts = [(key, loaded.split(data)) for key, data in loaded.items()]
         if map_.in_array:
-            parts = ((key, each) for key, each in parts if any(p[layout.set_at] for p in each))
-        entries = ((layout.key.decode(key), [decode_part(p) for p in each]) for key, each in parts)
-        return value.collect(entries, map_.key is not None)
+            parts = [(key, each) for key, each in parts if any(p[layout.set_at] for p in each)]
+        if not parts:
+            return value.collect((), map_.key is not None)
+        keys = layout.key.decode_all([key for key, _ in parts])
+        size = layout.value.size
+        decoded = iter(layout.value.decode_all([p[:size] for _, each in parts for p in each]))
+        by_cpu = map(list, zip(*[decoded] * len(parts[0][1]), strict=True))
+        return value.collect(zip(keys, by_cpu, strict=True), map_.key is not None)
 
     def clear_map(self, map_: tree.Map) -> None:
         """Delete all keys; an array's elements become zero."""
