@@ -97,6 +97,8 @@ class Argument(Function):
             raise not_here(
                 self, call, sema, f"the probe has {len(given)} arguments",
             )  # fmt: skip
+        if given is not None and given[self.index].unreadable:
+            raise not_here(self, call, sema, given[self.index].unreadable)
         return made(self, call, UINT64, data=stack_space(context))
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:

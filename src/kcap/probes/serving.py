@@ -214,6 +214,7 @@ def attach_many(
     targets: Sequence[T],
     attach: Callable[[Sequence[T]], Link],
     system: System,
+    by: Callable[[T], object] = lambda target: None,
 ) -> list[Link]:
     """Attach one program to many functions at once.
 
@@ -221,20 +222,25 @@ def attach_many(
     and left out, noted in ``system.skipped``.
 
     :param attach: attaches the program to some of the functions.
+    :param by: equal for those that can be attached to at once; by default all can.
     :raises AttachError: the kernel refuses all, or one of those that were named one by one.
     """
     from kcap.kernel.errors import AttachError
     from kcap.kernel.links import close_all
 
-    if not targets:
-        return []
+    together: dict[object, list[T]] = {}
+    for target in targets:
+        together.setdefault(by(target), []).append(target)
     links: list[Link] = []
-    waiting = [targets]
+    waiting: list[Sequence[T]] = [*reversed(together.values())]
     first: AttachError | None = None
+    done = 0
     while waiting:
         some = waiting.pop()
         try:
             links.append(attach(some))
+            done += len(some)
+            system.progress("attaching", done, len(targets))
         except AttachError as error:
             first = first or error
             if len(some) > 1:

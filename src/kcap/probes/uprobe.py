@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from kcap.errors import FileError
 from kcap.kernel import uapi
+from kcap.probes import serving, user_places
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.binaries import (
     Binary,
@@ -19,7 +20,8 @@ from kcap.probes.demangle import matches_demangled
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
-from kcap.records import dataclass, replace
+from kcap.probes.user_places import UserPlace
+from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import UINT64
 from kcap.symbols.demangle import demangled
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from kcap.probes.system import System
     from kcap.symbols.elf import ElfFile, ElfSymbol
 
-_SPLITTING = frozenset(("probe", "args", "uaddr"))
-"""What differs between the targets of a wildcard."""
+_SPLITTING = frozenset(("args", "uaddr"))
+"""What differs between the targets of a wildcard, and is compiled in."""
 CPP = "cpp"
 """The qualifier that makes names C++ names, as in ``uprobe:binary:cpp:"ns::function"``."""
 
@@ -81,10 +83,14 @@ class Uprobe(ProbeType):
         binaries = find_binaries(parts[0], self.name, rest, system)
         system.programs.update(binary.path for binary in binaries)
         targets = self._targets(parts, binaries, system)
-        if not _SPLITTING.isdisjoint(uses) or len(targets) == 1:
-            found = [self._context(self._name_of(t, parts), [t], rest) for t in targets]
+        names = [self._name_of(target, parts) for target in targets]
+        split = serving.must_split(uses, len(targets)) or not _SPLITTING.isdisjoint(uses)
+        if split or len(targets) == 1:
+            found = [self._context(n, [t], rest) for n, t in zip(names, targets, strict=True)]
         else:
             found = [self._context(f"{self.name}:{rest}", targets, rest)] if targets else []
+            for context in found:
+                user_places.share_names(context, uses, names, system)
         if "args" in uses and not self.returns:
             for context in found:
                 self._add_arguments(context, system)
@@ -275,52 +281,13 @@ class Uprobe(ProbeType):
     # Loading and attaching
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
-        (load,) = super().load_specs(context, system)
-        if len(context.targets) > 1 and system.has("uprobe_multi"):
-            return [replace(load, expected_attach_type=uapi.BPF_TRACE_UPROBE_MULTI)]
-        return [load]
+        return user_places.loads(context, len(context.targets), system)
 
     def attach(
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
     ) -> list[Link]:
-        ((load, program),) = loaded
-        if load.expected_attach_type != uapi.BPF_TRACE_UPROBE_MULTI:
-            return super().attach(context, loaded, system)
-        from kcap.kernel.links import attach_uprobe_multi, close_all
-
-        offsets: dict[str, list[int]] = {}
-        for target in load.targets:
-            offsets.setdefault(target.binary.path, []).append(target.offset)
-        links: list[Link] = []
-        try:
-            for path, places in offsets.items():
-                links.append(
-                    attach_uprobe_multi(
-                        program.fileno(),
-                        path,
-                        sorted(set(places)),
-                        context.name,
-                        is_return=self.returns,
-                        pid=system.pid or 0,
-                    )
-                )
-        except BaseException:
-            close_all(links)
-            raise
-        return links
-
-    def attach_target(
-        self, context: ProbeContext, target: UprobeTarget, program: Program, system: System
-    ) -> Link:
-        from kcap.kernel.links import attach_uprobe
-
-        return attach_uprobe(
-            program.fileno(),
-            target.binary.path,
-            target.offset,
-            is_return=self.returns,
-            pid=system.pid if system.pid is not None else -1,
-        )
+        places = [UserPlace(t.binary.path, t.offset, t) for t in context.targets]
+        return user_places.attach(context, loaded, places, system, is_return=self.returns)
 
     # Lists
 

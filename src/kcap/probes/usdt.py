@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from kcap.errors import FileError
 from kcap.kernel import uapi
+from kcap.probes import serving, user_places
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.binaries import Binary, find_binaries, matching_binaries, readable_elf
 from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, suggestion
+from kcap.probes.user_places import UserPlace
 from kcap.records import dataclass, replace
 from kcap.sema.probe import ProbeContext
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from kcap.kernel.programs import Program
     from kcap.lang.ast import AttachPoint
     from kcap.probes.system import System
-    from kcap.symbols.usdt import UsdtProbe
+    from kcap.symbols.usdt import Argument, UsdtProbe
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +91,22 @@ class Usdt(ProbeType):
             raise self._unknown(wanted, binaries, rest)
         numbered = any(name.startswith("arg") and name[3:].isdigit() for name in uses)
         groups: dict[object, list[UsdtTarget]] = {}
-        targets = probes if numbered else _merged(probes)
-        for target in _single_places(targets) if "uaddr" in uses else targets:
+        for target in _targets(probes, uses, numbered):
             key = (
-                target.name if "probe" in uses else "",
+                target.name if serving.must_split(uses, len(probes)) else "",
                 target.arguments if numbered else "",
-                (target.binary.path, target.places) if "uaddr" in uses else (),
+                (target.binary.path, target.places) if _placed(target, uses, numbered) else (),
             )
             groups.setdefault(key, []).append(target)
-        return [self._context(group, rest) for group in groups.values()]
+        return [self._context(group, uses, rest, system) for group in groups.values()]
 
-    def _context(self, targets: list[UsdtTarget], rest: str) -> ProbeContext:
-        from kcap.symbols.usdt import parse_arguments
-
-        names = {target.name for target in targets}
+    def _context(
+        self, targets: list[UsdtTarget], uses: Collection[str], rest: str, system: System
+    ) -> ProbeContext:
+        names = [target.name for target in targets]
         context = ProbeContext(
             self.name,
-            targets[0].name if len(names) == 1 else f"{self.name}:{rest}",
+            names[0] if len(set(names)) == 1 else f"{self.name}:{rest}",
             uapi.BPF_PROG_TYPE_KPROBE,
             targets=tuple(targets),
             args_missing="usdt probes have numbered arguments only: use arg0, arg1, …",
@@ -113,9 +114,11 @@ class Usdt(ProbeType):
             space="user",
         )
         context.extra["place"] = (targets[0].binary.path, targets[0].places[0][0])
-        context.extra["usdt_arguments"] = parse_arguments(targets[0].arguments)
+        context.extra["usdt_arguments"] = _operands(targets[0])
         if has_wildcard(rest):
             context.extra["expanded"] = True
+        if len(set(names)) > 1:
+            user_places.share_names(context, uses, names, system)
         return context
 
     def _probes(self, wanted: _Wanted, binaries: list[Binary], rest: str) -> list[UsdtTarget]:
@@ -140,29 +143,18 @@ class Usdt(ProbeType):
     def target_name(self, context: ProbeContext, target: UsdtTarget) -> str:
         return target.name
 
+    def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
+        return user_places.loads(context, sum(len(t.places) for t in context.targets), system)
+
     def attach(
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System
     ) -> list[Link]:
-        from kcap.kernel.links import attach_uprobe, close_all
-
-        ((_, program),) = loaded
-        links: list[Link] = []
-        try:
-            for target in context.targets:
-                for offset, semaphore in target.places:
-                    links.append(
-                        attach_uprobe(
-                            program.fileno(),
-                            target.binary.path,
-                            offset,
-                            pid=system.pid if system.pid is not None else -1,
-                            ref_ctr_offset=semaphore,
-                        )
-                    )
-        except BaseException:
-            close_all(links)
-            raise
-        return links
+        places = [
+            UserPlace(target.binary.path, offset, target, semaphore)
+            for target in context.targets
+            for offset, semaphore in target.places
+        ]
+        return user_places.attach(context, loaded, places, system)
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:
         path = parts[0] if parts else "*"
@@ -208,9 +200,35 @@ def _grouped(binary: Binary, probes: list[UsdtProbe]) -> list[UsdtTarget]:
     ]
 
 
-def _single_places(targets: list[UsdtTarget]) -> list[UsdtTarget]:
-    """One target for each place."""
-    return [replace(target, places=(place,)) for target in targets for place in target.places]
+def _targets(
+    probes: list[UsdtTarget], uses: Collection[str], numbered: bool
+) -> Iterator[UsdtTarget]:
+    """The probes so that one program can serve all places of each."""
+    for target in probes if numbered else _merged(probes):
+        if _placed(target, uses, numbered):
+            yield from (replace(target, places=(place,)) for place in target.places)
+        else:
+            yield target
+
+
+def _placed(target: UsdtTarget, uses: Collection[str], numbered: bool) -> bool:
+    """Whether a program is for one place only: it computes addresses from where it was hit."""
+    return "uaddr" in uses or (numbered and "(%rip" in target.arguments)
+
+
+def _operands(target: UsdtTarget) -> list[Argument]:
+    """The operands of a probe, with the addresses of variables at its first place."""
+    from kcap.functions.uaddr import user_symbol
+    from kcap.symbols.usdt import parse_arguments, place_argument
+
+    found, elf = parse_arguments(target.arguments), target.binary.elf()
+    here = elf.address_of(target.places[0][0]) or 0
+    for at, argument in enumerate(found):
+        if argument.symbol:
+            variable = user_symbol(target.binary.path, argument.symbol)
+            address = variable.address if variable is not None else None
+            found[at] = place_argument(argument, address, here, elf.fixed)
+    return found
 
 
 def _merged(targets: list[UsdtTarget]) -> list[UsdtTarget]:

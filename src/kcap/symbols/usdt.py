@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kcap.symbols.elf import ElfFile
 
 _NOTE_TYPE = 3
+_UNKNOWN = "of an unknown form"
 _REGISTERS_64 = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip"]
 
 
@@ -51,6 +52,8 @@ class Argument(NamedTuple):
     :ivar index_register: that of the index, or empty.
     :ivar scale: 1, 2, 4 or 8.
     :ivar shift: bits to shift a register right by first (8 for ``ah`` and its like).
+    :ivar symbol: a variable whose address is still to be added (:func:`place_argument`).
+    :ivar unreadable: why it can't be read; all else means nothing then.
     """
 
     size: int
@@ -62,6 +65,8 @@ class Argument(NamedTuple):
     index_register: str = ""
     scale: int = 1
     shift: int = 0
+    symbol: str = ""
+    unreadable: str = ""
 
 
 def read_probes(elf: ElfFile) -> list[UsdtProbe]:
@@ -105,45 +110,101 @@ def parse_arguments(text: str) -> list[Argument]:
     """Read the arguments' places (x86-64 assembler operands).
 
     :param text: such as ``-4@%edi 8@-16(%rbp) 4@$5``.
-    :raises ValueError: an operand of an unknown form.
+    :return: one for each operand; those that can't be read say why.
     """
     return [_argument(part) for part in text.split()]
 
 
+def place_argument(argument: Argument, variable: int | None, probe: int, fixed: bool) -> Argument:
+    """An argument with the address of its symbol put in.
+
+    :param variable: the symbol's address as it was linked; None: the file does not have it.
+    :param probe: where the probe is, as it was linked.
+    :param fixed: the file is mapped where it was linked for, wherever a register points to.
+    """
+    if variable is None:
+        return argument._replace(unreadable=f"the file does not say where {argument.symbol} is")
+    if argument.register == "rip":  # which is the probe's own place when it is hit
+        return argument._replace(symbol="", displacement=argument.displacement + variable - probe)
+    if not fixed:
+        return argument._replace(unreadable=f"{argument.symbol} is wherever the file is mapped")
+    return argument._replace(symbol="", displacement=argument.displacement + variable)
+
+
 def _argument(text: str) -> Argument:
-    size_text, at, operand = text.partition("@")
-    if not at:
-        raise ValueError(f"{text!r} is no USDT argument")
-    size = int(size_text.rstrip("f"))
-    signed, size = size < 0, abs(size)
+    size_text, _, operand = text.partition("@")
+    try:
+        size = _number(size_text.rstrip("f"))
+        if abs(size) not in (1, 2, 4, 8):
+            raise ValueError(f"it has {abs(size)} bytes")
+        return _operand(abs(size), size < 0, operand)
+    except ValueError as error:
+        return Argument(8, False, unreadable=f"operand {text}: {error}")
+
+
+def _operand(size: int, signed: bool, operand: str) -> Argument:
+    """:raises ValueError: it is of a form that can't be read."""
     if operand.startswith("$"):
-        return Argument(size, signed, int(operand[1:], 0))
+        constant, symbol = _sum(operand[1:])
+        if symbol:
+            raise ValueError("the address of a symbol")
+        return Argument(size, signed, constant)
+    if operand.startswith(("%fs:", "%gs:")):
+        raise ValueError("a variable that each thread has of its own")
     if operand.startswith("%"):
         register, shift = _register(operand)
         return Argument(size, signed, register=register, shift=shift)
-    displacement, opening, inside = operand.partition("(")
-    if not opening or not inside.endswith(")"):
-        raise ValueError(f"{text!r}: operands of this form can't be read")
+    number, opening, inside = operand.partition("(")
+    if opening and not inside.endswith(")"):
+        raise ValueError(_UNKNOWN)
     base, index, scale = ([*inside[:-1].split(","), "", ""])[:3]
+    displacement, symbol = _sum(number)
     return Argument(
         size,
         signed,
         register=_register(base)[0] if base else "",
         memory=True,
-        displacement=int(displacement or "0", 0),
+        displacement=displacement,
         index_register=_register(index)[0] if index else "",
-        scale=int(scale or "1"),
+        scale=_number(scale or "1"),
+        symbol=symbol,
     )
 
 
+def _sum(text: str) -> tuple[int, str]:
+    """(the numbers added up, the symbol among them or '') of ``-16``, ``table+8``, ``4+x``.
+
+    :raises ValueError: it is no sum of numbers and at most one symbol.
+    """
+    number, symbol = 0, ""
+    for term in text.replace("-", "+-").split("+"):
+        if term.removeprefix("-")[:1].isdigit():
+            number += _number(term)
+        elif term and (symbol or term.startswith("-")):
+            raise ValueError(_UNKNOWN)
+        else:
+            symbol = symbol or term
+    return number, symbol
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise ValueError(_UNKNOWN) from None
+
+
 def _register(text: str) -> tuple[str, int]:
-    """(64-bit register, shift) of ``%edi``, ``%r8d``, ``%ah``, ..."""
+    """(64-bit register, shift) of ``%edi``, ``%r8d``, ``%ah``, ...
+
+    :raises ValueError: the context of a uprobe has no such register.
+    """
     name = text.removeprefix("%")
     if name.startswith("r") and name[1:].rstrip("dwb").isdigit():  # r8d, r10w, r15b
         return name.rstrip("dwb"), 0
     if name in _REGISTERS_64:
         return name, 0
-    if name[0] == "e" and f"r{name[1:]}" in _REGISTERS_64:
+    if name[:1] == "e" and f"r{name[1:]}" in _REGISTERS_64:
         return f"r{name[1:]}", 0
     if f"r{name}" in _REGISTERS_64:  # ax, si
         return f"r{name}", 0
@@ -151,4 +212,4 @@ def _register(text: str) -> tuple[str, int]:
         return f"r{name[:-1]}", 0
     if name[1:] in ("l", "h") and f"r{name[0]}x" in _REGISTERS_64:  # al, ah
         return f"r{name[0]}x", 8 if name[1] == "h" else 0
-    raise ValueError(f"unknown register {text}")
+    raise ValueError(f"uprobes do not see the register {text}")

@@ -26,14 +26,17 @@ from support.bpf_machine import Machine, Memory
 RAW_TRACEPOINT = 17
 
 
-class _Begin:
-    """Every probe is ``begin``."""
+class _Every:
+    """Every probe is ``begin``, or what a test gives."""
+
+    def __init__(self, context: ProbeContext | None) -> None:
+        self._context = context
 
     def join(self, contexts: Sequence[ProbeContext]) -> Sequence[ProbeContext]:
         return contexts
 
     def resolve(self, attach_point: ast.AttachPoint, uses: Collection[str]) -> list[ProbeContext]:
-        return [ProbeContext("begin", "begin", RAW_TRACEPOINT)]
+        return [self._context or ProbeContext("begin", "begin", RAW_TRACEPOINT)]
 
 
 @dataclass
@@ -93,13 +96,14 @@ def compiled(
     config: Config | None = None,
     *,
     helper_errors: bool = False,
+    context: ProbeContext | None = None,
 ) -> Compiled:
-    """Compile a script whose probes are all ``begin``."""
+    """Compile a script whose probes are all ``begin``, or what is given."""
     types = KernelTypes(None)
     script = analyze(
         parse(Source("test", text)),
         functions=all_functions(),
-        probes=_Begin(),
+        probes=_Every(context),
         types=types,
         config=config or Config(),
         unsafe=True,
@@ -115,18 +119,24 @@ def run(
     full: bool = False,
     rounds: int = 1,
     helper_errors: bool = False,
+    context: ProbeContext | None = None,
+    slots: Sequence[int] = (),
+    memory: Memory | None = None,
 ) -> Outcome:
     """Run all probes of a script, in order, and what user space makes of their events.
 
     :param full: the event ring has no room.
     :param rounds: how often.
     :param helper_errors: report failing helpers.
+    :param context: what its probes are, instead of ``begin``.
+    :param slots: what the program is given, 8 bytes each.
+    :param memory: what there is beside the program's own.
     """
-    made = compiled(text, features, config, helper_errors=helper_errors)
-    machine = Machine(made.programs[0].spec, made.maps, Memory())
+    made = compiled(text, features, config, helper_errors=helper_errors, context=context)
+    machine = Machine(made.programs[0].spec, made.maps, memory or Memory())
     machine.pid, machine.tid, machine.uid, machine.gid = 4242, 4243, 1000, 100
     machine.comm, machine.cpu, machine.mono_ns, machine.full = b"curl", 3, 1_000_000_123, full
-    machine.run()
+    machine.run(*slots)
     for _ in range(rounds - 1):
         machine.again()
     for program in made.programs[1:]:

@@ -20,6 +20,7 @@ from kcap.probes.demangle import matches_demangled
 from kcap.probes.registry import Resolver, probe_type
 from kcap.probes.system import System
 from kcap.symbols.demangle import demangled
+from kcap.symbols.elf import ElfFile
 from unit.probes.frozen_machine import point
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "symbols"))
@@ -181,13 +182,68 @@ def test_usdt_semaphores_are_file_offsets(program: str) -> None:
     assert context.extra["usdt_arguments"][0].constant == 5
 
 
-def test_usdt_counts_probes_and_splits_by_name(program: str) -> None:
+def test_one_program_tells_the_usdt_probes_of_a_wildcard_apart(program: str) -> None:
     (context,) = resolved(f"usdt:{program}:*")
     assert len(context.targets) == 2
-    assert [c.name for c in resolved(f"usdt:{program}:app:st*", "probe")] == [
-        f"usdt:{program}:app:start",
-        f"usdt:{program}:app:stop",
-    ]
+    assert "target_names" not in context.extra
+    (context,) = resolved(f"usdt:{program}:app:st*", "probe")
+    names = [f"usdt:{program}:app:start", f"usdt:{program}:app:stop"]
+    assert context.extra["target_names"] == names
+    split = resolved(f"usdt:{program}:app:st*", "probe", "comptime")
+    assert [c.name for c in split] == names
+
+
+WITH_VARIABLES = r"""
+static int table[4] = {1, 2, 3, 4};
+int counter = 5;
+#define PROBE(operands) __asm__ volatile ( \
+    "990: nop\n.pushsection .note.stapsdt,\"?\",\"note\"\n.balign 4\n" \
+    ".4byte 992f-991f, 994f-993f, 3\n991: .asciz \"stapsdt\"\n992: .balign 4\n" \
+    "993: .8byte 990b, _.stapsdt.base, 0\n.asciz \"app\"\n.asciz \"hit\"\n" \
+    ".asciz \"" operands "\"\n994: .balign 4\n.popsection\n" \
+    ".ifndef _.stapsdt.base\n" \
+    ".pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n" \
+    ".weak _.stapsdt.base\n.hidden _.stapsdt.base\n_.stapsdt.base: .space 1\n" \
+    ".size _.stapsdt.base, 1\n.popsection\n.endif\n" :: "m"(table), "m"(counter))
+int main(void) {
+  PROBE("-4@table+8(%%rip) -4@counter(%%rip)");
+  PROBE("-4@table+8(%%rip) -4@counter(%%rip)");
+  return table[1] + counter;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_operands_in_variables_are_found_from_each_place_of_the_probe(tmp_path: Path) -> None:
+    (tmp_path / "p.c").write_text(WITH_VARIABLES)
+    path = tmp_path / "p"
+    subprocess.run(["gcc", "-O1", "-o", path, tmp_path / "p.c"], check=True)
+    file = ElfFile(str(path))
+    table, counter = file.variable("table"), file.variable("counter")
+    assert table is not None
+    assert counter is not None
+    contexts = resolved(f"usdt:{path}:hit", "arg0", "arg1")
+    assert len(contexts) == 2
+    for context in contexts:
+        ((offset, _),) = context.targets[0].places
+        here = file.address_of(offset)
+        assert here is not None
+        first, second = context.extra["usdt_arguments"]
+        assert here + first.displacement == table.address + 8
+        assert here + second.displacement == counter.address
+    assert len(resolved(f"usdt:{path}:hit")) == 1
+
+
+def test_one_program_tells_the_uprobes_of_a_wildcard_apart(program: str) -> None:
+    (context,) = resolved(f"uprobe:{program}:_ZN2*", "probe")
+    assert context.name == f"uprobe:{program}:_ZN2*"
+    names = [f"uprobe:{program}:_ZN2ns1fEi", f"uprobe:{program}:_ZN2ns1gEv"]
+    assert context.extra["target_names"] == names
+    assert context.extra["target_index"] in ("cookie", "load")
+    split = resolved(f"uprobe:{program}:_ZN2*", "probe", "comptime")
+    assert [c.name for c in split] == names
+    (one,) = resolved(f"uprobe:{program}:_ZN2ns1f*", "probe")
+    assert (one.name, "target_names" in one.extra) == (names[0], False)
 
 
 def test_an_unknown_usdt_probe_is_corrected(program: str) -> None:

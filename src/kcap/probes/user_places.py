@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading programs for, and attaching them to, places in files: what uprobe, uretprobe and usdt
+share.
+
+One program serves all places that it can serve alike, ``probe`` included: it learns from the attach
+cookie which probe has fired (Linux 5.15), or is loaded for each probe before that. One link serves
+all places in a file where the kernel has uprobe_multi (6.6), else each has a link of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from kcap.kernel import uapi
+from kcap.probes import serving
+from kcap.probes.base import Load
+from kcap.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from kcap.kernel.links import Link
+    from kcap.kernel.programs import Program
+    from kcap.probes.system import System
+    from kcap.sema.probe import ProbeContext
+
+
+@dataclass(frozen=True, slots=True)
+class UserPlace:
+    """A place that a program is to be attached to.
+
+    :param path: the file.
+    :param offset: bytes from its start.
+    :param target: which of the context's targets it belongs to.
+    :param semaphore: the offset of the counter that switches a USDT probe on, or 0.
+    """
+
+    path: str
+    offset: int
+    target: object
+    semaphore: int = 0
+
+
+def share_names(
+    context: ProbeContext, uses: Collection[str], names: Sequence[str], system: System
+) -> None:
+    """Let the program of a context tell ``probe`` of its targets; see
+    :func:`kcap.probes.serving.share_names`."""
+    index: Literal["cookie", "load"] = "cookie" if system.offers("perf_link") else "load"
+    serving.share_names(context, uses, names, index)
+
+
+def loads(context: ProbeContext, places: int, system: System) -> list[Load]:
+    """How the program of a context is loaded.
+
+    :param places: how many it is attached to.
+    """
+    if serving.loaded_for_each(context):
+        return serving.each_load(context)
+    multi = places > 1 and system.has("uprobe_multi")
+    attach_type = uapi.BPF_TRACE_UPROBE_MULTI if multi else context.attach_type
+    return [Load(context.name, tuple(context.targets), context.program_type, attach_type)]
+
+
+def attach(
+    context: ProbeContext,
+    loaded: Sequence[tuple[Load, Program]],
+    places: Iterable[UserPlace],
+    system: System,
+    *,
+    is_return: bool = False,
+) -> list[Link]:
+    """Attach the programs of a context.
+
+    :param loaded: as :func:`loads` said.
+    :param places: those of all targets.
+    :param is_return: at the return of the functions that begin there.
+    :raises AttachError: the kernel refuses.
+    """
+    from kcap.kernel.links import attach_uprobe, attach_uprobe_multi
+
+    programs = {target: program.fileno() for load, program in loaded for target in load.targets}
+
+    def attach_file(some: Sequence[UserPlace]) -> Link:
+        semaphores = [place.semaphore for place in some]
+        return attach_uprobe_multi(
+            programs[some[0].target],
+            some[0].path,
+            [place.offset for place in some],
+            context.name,
+            is_return=is_return,
+            pid=system.pid or 0,
+            ref_ctr_offsets=semaphores if any(semaphores) else (),
+            cookies=[serving.cookie_of(context, place.target) for place in some],
+        )
+
+    def attach_one(some: Sequence[UserPlace]) -> Link:
+        (place,) = some
+        return attach_uprobe(
+            programs[place.target],
+            place.path,
+            place.offset,
+            is_return=is_return,
+            pid=system.pid if system.pid is not None else -1,
+            ref_ctr_offset=place.semaphore,
+            cookie=serving.cookie_of(context, place.target),
+        )
+
+    wanted = list(dict.fromkeys(places))
+    if loaded[0][0].expected_attach_type == uapi.BPF_TRACE_UPROBE_MULTI:
+        return serving.attach_many(context, wanted, attach_file, system, lambda p: p.path)
+    return serving.attach_many(context, wanted, attach_one, system, lambda p: p)
