@@ -135,9 +135,12 @@ class Uprobe(ProbeType):
         symbol = _symbol(target.binary, target.function, system)
         if symbol is not None and target.binary.elf().file_offset(symbol.address) == target.offset:
             path = target.binary.path
-            context.args = arguments(
-                path, symbol.name, symbol.address, system.types, system.debug_directories
-            )
+            try:
+                context.args = arguments(
+                    path, symbol.name, symbol.address, system.types, system.debug_directories
+                )
+            except FileError as error:
+                context.args_missing = str(error)
 
     def _parts(self, point: AttachPoint, system: System) -> list[Part]:
         """(binary, function) or (binary, qualifier, function)."""

@@ -38,6 +38,7 @@ def arguments(
     :param address: where it begins, as its symbol has it.
     :param types: what converts BTF to types of the language.
     :param directories: where separate debugging information is looked for first.
+    :raises FileError: that is there, but can't be read.
     """
     found = _function(path, symbol, address, directories)
     if found is None:
@@ -64,7 +65,10 @@ def arguments(
 
 def listing(path: str, symbol: str, address: int, directories: tuple[str, ...] = ()) -> list[str]:
     """The parameters as ``-lv`` prints them: ``struct Foo* foo1``."""
-    found = _function(path, symbol, address, directories)
+    try:
+        found = _function(path, symbol, address, directories)
+    except FileError:  # the probe itself needs none
+        found = None
     if found is None:
         return []
     btf, proto = found
@@ -79,10 +83,7 @@ def _function(
     from kcap.symbols.dwarf import function_btf
 
     file = debug_file(path, directories)
-    try:
-        btf = function_btf(file, address, symbol) if file else None
-    except FileError:  # damaged debugging information: the probe itself needs none
-        return None
+    btf = function_btf(file, address, symbol) if file else None
     function = btf.find(symbol, b.Func) if btf is not None else None
     return (btf, btf.prototype(function)) if btf is not None and function is not None else None
 

@@ -10,12 +10,36 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 GLOBAL = "/usr/lib/debug"
+_CHECKSUM = 4
+"""Bytes of the CRC-32 at the end of ``.gnu_debuglink``."""
+
+
+class _Link(NamedTuple):
+    """What ``.gnu_debuglink`` says of the other file.
+
+    :ivar name: '' without that section.
+    :ivar checksum: CRC-32 of the whole file.
+    """
+
+    name: str = ""
+    checksum: int = 0
+
+    def fits(self, path: str) -> bool:
+        """Whether a file is the one that is meant, as far as it can be told."""
+        if not self.name:
+            return True
+        with open(path, "rb") as file:
+            checksum = 0
+            while chunk := file.read(1 << 20):
+                checksum = crc32(chunk, checksum)
+        return checksum == self.checksum
 
 
 @cache
@@ -29,10 +53,10 @@ def debug_file(path: str, directories: Sequence[str] = ()) -> str:
     own, build_id, link = _told(path)
     if own:
         return path
-    for candidate in _candidates(path, directories, build_id, link):
+    for candidate in _candidates(path, directories, build_id, link.name):
         if os.path.isfile(candidate) and not os.path.samefile(candidate, path):
             has_dwarf, other_id, _ = _told(candidate)
-            if has_dwarf and (not build_id or other_id == build_id):
+            if has_dwarf and (other_id == build_id if build_id else link.fits(candidate)):
                 return candidate
     return ""
 
@@ -40,6 +64,22 @@ def debug_file(path: str, directories: Sequence[str] = ()) -> str:
 def build_id_of(path: str) -> str:
     """The build id of an ELF file in hexadecimal; '' if it has none or can't be read."""
     return _told(path)[1]
+
+
+def common_file(path: str, name: str, build_id: str) -> str:
+    """The file that ``dwz`` moved to what several programs' debugging information has in common.
+
+    :param path: the file with the rest.
+    :param name: what that calls it (section ``.gnu_debugaltlink``): absolute, or from where it is.
+    :param build_id: of the file that is looked for, in hexadecimal.
+    :return: '' if it is not there.
+    """
+    here = os.path.dirname(os.path.realpath(path))
+    by_id = f"{GLOBAL}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+    for candidate in (os.path.join(here, name), by_id, f"{GLOBAL}/.dwz/{os.path.basename(name)}"):
+        if os.path.isfile(candidate) and _told(candidate)[1] == build_id:
+            return candidate
+    return ""
 
 
 def _candidates(path: str, directories: Sequence[str], build_id: str, link: str) -> Iterator[str]:
@@ -58,19 +98,19 @@ def _candidates(path: str, directories: Sequence[str], build_id: str, link: str)
         yield f"{here}/.debug/{name}"
 
 
-def _told(path: str) -> tuple[bool, str, str]:
-    """(whether a file has DWARF, its build id in hexadecimal, the name of its debug link)."""
+def _told(path: str) -> tuple[bool, str, _Link]:
+    """(whether a file has DWARF, its build id in hexadecimal, its debug link)."""
     try:
         from elftools.common.exceptions import ELFError
         from elftools.elf.elffile import ELFFile
     except ImportError:
-        return False, "", ""
+        return False, "", _Link()
     try:
         with open(path, "rb") as file:
             elf = ELFFile(file)
             return elf.has_dwarf_info(strict=True), _build_id(elf), _link(elf)
     except (OSError, ELFError):  # not to be read: then it tells nothing
-        return False, "", ""
+        return False, "", _Link()
 
 
 def _build_id(elf: object) -> str:
@@ -81,9 +121,10 @@ def _build_id(elf: object) -> str:
     return ""
 
 
-def _link(elf: object) -> str:
+def _link(elf: object) -> _Link:
     section = elf.get_section_by_name(".gnu_debuglink")  # type: ignore[attr-defined]
-    if section is None:
-        return ""
-    name = section.data().split(b"\0", 1)[0].decode("utf-8", "replace")
-    return "" if "/" in name else str(name)
+    data = section.data() if section is not None else b""
+    name = data.split(b"\0", 1)[0].decode("utf-8", "replace")
+    if not name or "/" in name:
+        return _Link()
+    return _Link(name, int.from_bytes(data[-_CHECKSUM:], "little"))

@@ -10,12 +10,15 @@ to 5, which older versions share.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 
 from kcap import btf as b
 from kcap.btf.build import BtfBuilder
 from kcap.btf.types import INT_BOOL, INT_SIGNED
 from kcap.errors import FileError
+from kcap.symbols.debugfile import common_file
+from kcap.symbols.elf import ElfFile
 from kcap.symbols.splitdwarf import whole_unit
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ _POINTERS = (
     "DW_TAG_ptr_to_member_type",
 )
 _DEEP = 60
+_IN_COMMON_FILE = "DW_FORM_GNU_ref_alt"
 _COMPOSITES = ("DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type")
 
 
@@ -73,11 +77,21 @@ def types_btf(path: str) -> b.Btf | None:
             return None
         writer = _Writer()
         for unit in info.iter_CUs():
-            for die in whole_unit(info, unit, path).get_top_DIE().iter_children():
+            for die in _entries(whole_unit(info, unit, path).get_top_DIE()):
                 wanted = (*_COMPOSITES, "DW_TAG_enumeration_type", "DW_TAG_typedef")
                 if die.tag in wanted and "DW_AT_declaration" not in die.attributes:
                     writer.type(die)
         return writer.finish(path)
+
+
+def _entries(unit: Die) -> Iterator[Die]:
+    """The entries of a unit, those that it shares with other programs included."""
+    for die in unit.iter_children():
+        imported = die.attributes.get("DW_AT_import")
+        if die.tag == "DW_TAG_imported_unit" and imported.form == _IN_COMMON_FILE:
+            yield from _entries(die.get_DIE_from_attribute("DW_AT_import"))
+        else:
+            yield die
 
 
 def line_addresses(path: str, file: str, line: int, column: int = 0) -> list[int]:
@@ -130,8 +144,6 @@ def dwarf_size(path: str) -> int:
 
     :raises FileError: it can't be read.
     """
-    from kcap.symbols.elf import ElfFile
-
     elf = ElfFile(path)
     size = sum(s.size for s in elf.sections if s.name.startswith((".debug_", ".zdebug_")))
     elf.close()
@@ -164,13 +176,29 @@ def _opened(path: str) -> Iterator[DwarfInfo | None]:
         return
     try:
         with open(path, "rb") as file:
-            elf = ELFFile(file)
+            elf = ELFFile(file, partial(_open_common, path))
             yield elf.get_dwarf_info() if elf.has_dwarf_info(strict=True) else None
     except OSError as error:
         raise FileError(f"can't read {path}: {error.strerror}", path) from error
     except (DWARFError, ELFError, KeyError) as error:
         message = f"{path}: its debugging information makes no sense: {error}"
         raise FileError(message, path) from error
+
+
+def _open_common(path: str, name: str) -> IO[bytes]:
+    """The file with what several programs' debugging information has in common.
+
+    :raises FileError: it is not there.
+    """
+    elf = ElfFile(path)
+    section = elf.section(".gnu_debugaltlink")
+    build_id = elf.content(section).partition(b"\0")[2].hex() if section is not None else ""
+    elf.close()
+    found = common_file(path, name, build_id)
+    if not found:
+        message = f"{path}: half of its debugging information is in {name}, which is not there"
+        raise FileError(message, path, hint="install all of the package with debug symbols")
+    return open(found, "rb")
 
 
 def _subprogram(info: DwarfInfo, address: int, path: str) -> Die | None:

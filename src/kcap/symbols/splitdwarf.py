@@ -3,8 +3,8 @@
 
 With ``-gsplit-dwarf`` the program keeps a skeleton of each unit, with its addresses and the name of
 the file that has the rest; ``dwp`` puts many such files into one beside the program. Section 7.3
-of the DWARF 5 standard. pyelftools reads units, but follows none of these links; the GNU extension
-of DWARF 4 that came before is not read.
+of the DWARF 5 standard, and the GNU extension of DWARF 4 that came before
+(https://gcc.gnu.org/wiki/DebugFission). pyelftools reads units, but follows none of these links.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ DwarfInfo = Any
 
 _SKELETON = "DW_UT_skeleton"
 _INDEX_HEADER = Struct("<HHIII")  # version, padding, sections, units, slots (section 7.3.5.3)
-#: Columns of a package's index (DW_SECT_*) and the sections that they are of.
+#: Columns of a package's index (DW_SECT_*) and the sections that they are of. Before DWARF 5 there
+#: are others behind the numbers 5 and 8, whose sections have other names.
 _COLUMNS = {1: "info", 3: "abbrev", 4: "line", 5: "loclists", 6: "str_offsets", 8: "rnglists"}
-#: Bytes before the first offset of a unit's part of .debug_str_offsets (section 7.26).
+#: Bytes before the first offset of a unit's part of .debug_str_offsets (section 7.26); none before
+#: DWARF 5.
 _STR_OFFSETS_HEADER = 8
+#: DW_FORM_GNU_addr_index and DW_FORM_GNU_str_index: the standard's DW_FORM_addrx and DW_FORM_strx.
+_GNU_FORMS = {0x1F01: 0x1B, 0x1F02: 0x1A}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +62,27 @@ def whole_unit(info: DwarfInfo, unit: Unit, path: str) -> Unit:
     :param path: the file that it is from.
     :return: the skeleton if the other file is missing, or is not of the same build.
     """
-    if unit.header.get("unit_type") != _SKELETON:
+    if unit["version"] >= 5 and unit["unit_type"] != _SKELETON:
         return unit
-    top, unit_id = unit.get_top_DIE(), unit["dwo_id"]
+    top = unit.get_top_DIE()
+    unit_id = _id(unit, top)
+    if unit_id is None:
+        return unit
     for candidate in _candidates(top, path):
         split = _read(candidate)
         sections = split.of_unit(unit_id) if split is not None else None
         found = _unit(sections, info, top) if sections is not None else None
-        if found is not None and found["dwo_id"] == unit_id:
+        if found is not None and _id(found, found.get_top_DIE()) == unit_id:
             return found
     return unit
+
+
+def _id(unit: Unit, top: Any) -> int | None:
+    """What the two halves of a unit have in common; None if it is whole."""
+    if unit["version"] >= 5:
+        return int(unit["dwo_id"])
+    found = top.attributes.get("DW_AT_GNU_dwo_id")
+    return int(found.value) if found is not None else None
 
 
 def _candidates(top: Any, path: str) -> list[str]:
@@ -75,7 +90,7 @@ def _candidates(top: Any, path: str) -> list[str]:
     the program (builds are moved)."""
 
     def text(name: str) -> str:
-        found = top.attributes.get(name)
+        found = top.attributes.get(name) or top.attributes.get(name.replace("AT_", "AT_GNU_"))
         return os.fsdecode(found.value) if found is not None else ""
 
     name, directory = text("DW_AT_dwo_name"), os.path.dirname(os.path.realpath(path))
@@ -110,6 +125,9 @@ def _unit(sections: dict[str, bytes], info: DwarfInfo, skeleton: Any) -> Unit | 
     from elftools.dwarf.die import DIE
     from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DWARFInfo
 
+    if "DW_AT_GNU_dwo_id" in skeleton.attributes:
+        sections = {**sections, "abbrev": _in_standard_forms(sections.get("abbrev", b""))}
+
     def described(parameter: str) -> Any:
         name = parameter.removeprefix("debug_").removesuffix("_sec")
         if name == "addr":
@@ -126,14 +144,47 @@ def _unit(sections: dict[str, bytes], info: DwarfInfo, skeleton: Any) -> Unit | 
     # says where its addresses are (section 3.1.3). pyelftools wants to be told.
     top = DIE(cu=unit, stream=split.debug_info_sec.stream, offset=unit.cu_die_offset)
     some = next(iter(skeleton.attributes.values()))
-    base = some._replace(name="DW_AT_str_offsets_base", value=_STR_OFFSETS_HEADER)
+    strings = _STR_OFFSETS_HEADER if unit["version"] >= 5 else 0
+    base = some._replace(name="DW_AT_str_offsets_base", value=strings)
     top.attributes.setdefault("DW_AT_str_offsets_base", base)
-    if "DW_AT_addr_base" in skeleton.attributes:
-        top.attributes.setdefault("DW_AT_addr_base", skeleton.attributes["DW_AT_addr_base"])
+    for name in ("DW_AT_addr_base", "DW_AT_GNU_addr_base"):
+        if name in skeleton.attributes:
+            top.attributes.setdefault("DW_AT_addr_base", skeleton.attributes[name])
     unit._dielist.insert(0, top)
     unit._diemap.insert(0, unit.cu_die_offset)
     top._translate_indirect_attributes()
     return unit
+
+
+def _in_standard_forms(abbrev: bytes) -> bytes:
+    """Abbreviations (section 7.5.3 of DWARF 4) with the standard's forms in place of the GNU
+    extension's, which have the same values; a LEB128 number may end in zeros, so that nothing
+    moves."""
+    made, at = bytearray(abbrev), 0
+    while at < len(abbrev):
+        code, at = _uleb128(abbrev, at)
+        if not code:  # the end of a unit's abbreviations
+            continue
+        _, at = _uleb128(abbrev, at)
+        at += 1  # whether there are children
+        name = form = -1
+        while name or form:
+            name, form_at = _uleb128(abbrev, at)
+            form, at = _uleb128(abbrev, form_at)
+            if form in _GNU_FORMS:
+                made[form_at:at] = bytes((_GNU_FORMS[form] | 0x80, 0))
+    return bytes(made)
+
+
+def _uleb128(data: bytes, at: int) -> tuple[int, int]:
+    """(a number, the place behind it)."""
+    value = shift = 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
 
 
 def _find_parts(index: bytes, unit_id: int) -> dict[int, tuple[int, int]] | None:

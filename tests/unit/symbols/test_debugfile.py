@@ -70,6 +70,18 @@ def test_that_of_another_build_is_not_taken(stripped: tuple[Path, Path], tmp_pat
     assert debug_file(str(program), (str(debug.parent),)) == ""
 
 
+def test_without_build_ids_the_debug_link_has_to_fit(tmp_path: Path) -> None:
+    (tmp_path / "p.c").write_text("int main(void) { return 0; }")
+    program, debug = tmp_path / "p", tmp_path / "p.debug"
+    run("gcc", "-g", "-Wl,--build-id=none", "-o", program, tmp_path / "p.c")
+    run("objcopy", "--only-keep-debug", program, debug)
+    run("objcopy", "--strip-all", f"--add-gnu-debuglink={debug}", program)
+    assert debug_file(str(program)) == str(debug)
+    run("gcc", "-g3", "-Wl,--build-id=none", "-o", debug, tmp_path / "p.c")
+    debug_file.cache_clear()
+    assert debug_file(str(program)) == ""
+
+
 def test_a_program_that_has_its_own_needs_no_other(tmp_path: Path) -> None:
     (tmp_path / "p.c").write_text("int main(void) { return 0; }")
     run("gcc", "-g", "-o", tmp_path / "p", tmp_path / "p.c")
