@@ -13,7 +13,7 @@ from kcap.lang.diagnostic import Diagnostic, ScriptError
 _as_json = False
 
 #: What bpftrace finds when it attaches: its message has no place in the script, nor a hint's mark.
-_FOUND_AT_ATTACHING = frozenset({"unknown-boundary"})
+_FOUND_AT_ATTACHING = frozenset({"unknown-boundary", "not-attached"})
 _WITHOUT_PLACE = frozenset({("unstable-feature", "warning")})
 
 #: What clang finds for bpftrace: it gets the definitions of a script from line 2 of a file on.

@@ -288,7 +288,7 @@ class Capture(Closing):
     def attach(self) -> None:
         """Attach the probes, unless they are.
 
-        :raises AttachError: a function cannot be attached to.
+        :raises NotAttachedError: a function cannot be attached to.
         """
         self.trace.attach()
 

@@ -5,14 +5,18 @@ attach to nothing."""
 from __future__ import annotations
 
 import errno
-import os
-from errno import EILSEQ, errorcode
 from typing import TYPE_CHECKING
 
 from kcap.codegen.module import OWN_MAPS, START_TIME, TAI_OFFSET
+from kcap.diagnose.attaching import NotAttachedError, not_attached
 from kcap.errors import NoProbesError, UsageError
 from kcap.kernel.collection import Collection
-from kcap.kernel.errors import AttachError, SyscallError, VerifierError
+from kcap.kernel.errors import (
+    AttachError,
+    PermissionDeniedError,
+    SyscallError,
+    VerifierError,
+)
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.probes.registry import probe_type
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from kcap.functions.events import Missed
     from kcap.kernel.links import Link
     from kcap.kernel.spec import MapSpec, ProgramSpec
-    from kcap.lang.source import Span
     from kcap.probes.base import Load, ProbeType
     from kcap.probes.system import System
 
@@ -78,7 +81,7 @@ class LoadedScript:
         self.probes: list[LoadedProbe] = []
         self.links: list[Link] = []
         #: Why probes are not attached, where the setting ``missing_probes`` lets them be missing.
-        self.missing: list[tuple[AttachError, Span | None]] = []
+        self.missing: list[NotAttachedError] = []
         #: How many probes are attached.
         self.count = 0
         self._clocks: dict[str, int] | None = None
@@ -183,8 +186,8 @@ class LoadedScript:
     def attach(self) -> int:
         """Attach all probes; how many there are then, those that are run by hand included.
 
-        :raises AttachError: a probe cannot be attached, and ``missing_probes`` wants all of them;
-            the others stay until :meth:`detach`.
+        :raises NotAttachedError: a probe cannot be attached, and ``missing_probes`` wants all of
+            them; the others stay until :meth:`detach`.
         """
         for probe in _in_attaching_order(self.probes):
             context = probe.compiled.context
@@ -195,16 +198,19 @@ class LoadedScript:
             try:
                 probe.links = probe.kind.attach(context, probe.programs, self._system)
                 self.links.extend(probe.links)
+            except PermissionDeniedError as error:
+                raise not_attached(error, context) from error
             except AttachError as error:
+                refusal = not_attached(error, context)
                 if self._system.missing_probes == "error":
-                    raise _unattached(error, context.name) from error
-                self.missing.append((error, context.span))
+                    raise refusal from error
+                self.missing.append(refusal)
                 continue
             refused = len(self._system.skipped) - refused
             targets = sum(len(load.targets) for load, _ in probe.programs)
             self.count += max(1, targets - refused)
         if not self.count:
-            raise self.missing[0][0]
+            raise self.missing[0]
         return self.count
 
     def ways(self) -> list[str]:
@@ -282,16 +288,6 @@ class LoadedScript:
             for _, program in probe.programs:
                 program.close()
         self._collection.close()
-
-
-def _unattached(error: AttachError, name: str) -> AttachError:
-    """The error for a probe that could not be attached, by the name that the script gives it."""
-    title = f"Unable to attach probe: {name}"
-    if error.errno == EILSEQ:  # its message says it all
-        text = f"{error}\n{title}"
-    else:
-        text = f"{title}: {os.strerror(error.errno)} ({errorcode.get(error.errno, error.errno)})"
-    return type(error)(text, error.errno, hint=error.hint)
 
 
 def _in_attaching_order(probes: Iterable[LoadedProbe]) -> list[LoadedProbe]:

@@ -169,7 +169,7 @@ class Trace(Closing):
 
         Called by iteration if it wasn't before.
 
-        :raises AttachError: a probe cannot be attached.
+        :raises NotAttachedError: a probe cannot be attached.
         :raises UsageError: the command cannot be executed.
         """
         if self.probe_count:
@@ -251,8 +251,9 @@ class Trace(Closing):
     def _missing(self) -> Iterator[object]:
         """A warning for each probe that the kernel refused and the script can do without."""
         if self.system.missing_probes == "warn":
-            for error, span in self.loaded.missing:
-                yield events.Message("warning", str(error), span)
+            for refusal in self.loaded.missing:
+                (found,) = refusal.diagnostics
+                yield events.Message("warning", found.title, found.span)
 
     def _run_by_hand(self) -> Iterator[object]:
         """Run the script's ``test`` or ``bench`` probes, which is all there is to do then."""

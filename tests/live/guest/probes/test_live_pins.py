@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import kcap
-from kcap.kernel.errors import AttachError
+from kcap.diagnose.attaching import NotAttachedError
 from kcap.probes.iterator import PINS
 from kcap.session.trace import Trace
 from support.bpf_objects import Objects, bpf_objects, left_behind
@@ -51,9 +51,9 @@ def test_a_path_that_is_taken_is_refused_and_left_alone(pin: Path) -> None:
     with Trace(kcap.compile(script)) as trace:
         trace.attach()
         first = pin.read_text()
-        with pytest.raises(AttachError) as caught, Trace(kcap.compile(script)) as second:
+        with pytest.raises(NotAttachedError) as caught, Trace(kcap.compile(script)) as second:
             second.attach()
-        assert caught.value.hint == f"it is there already: rm {pin}"
+        assert caught.value.error.hint == f"it is there already: rm {pin}"
         assert pin.read_text().startswith(first[:1])
 
 
@@ -82,8 +82,8 @@ def test_every_iterator_of_the_kernel_loads_attaches_and_ends() -> None:
         with Trace(kcap.compile(f"{name} {{ @[probe] = count(); }}")) as trace:
             try:
                 trace.attach()
-            except AttachError as error:
-                refused[name] = error.hint
+            except NotAttachedError as error:
+                refused[name] = error.error.hint
                 continue
             for _ in trace:
                 pass

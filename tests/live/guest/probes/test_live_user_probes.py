@@ -17,6 +17,7 @@ from kcap.output.text import TextRenderer
 from kcap.probes.listing import list_probes
 from kcap.probes.system import System
 from live.guest.probes.counting import attached
+from support.introduced import missing
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "unit" / "symbols"))
 from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
@@ -94,6 +95,30 @@ def test_without_uprobe_multi_each_place_has_a_link(
         assert len(probe.links) == 2
         call()
         assert probe.count == 2
+
+
+@pytest.mark.parametrize("without", [(), ("uprobe_multi",), ("uprobe_multi", "perf_link")])
+def test_the_probes_of_a_wildcard_are_told_apart(
+    program: Path, call: Callable[[], None], without: tuple[str, ...], kernel: str
+) -> None:
+    script = f"""uprobe:{program}:* {{ @u[probe] = count(); }}
+        uretprobe:{program}:* {{ @r[probe] = count(); }}
+        usdt:{program}:* {{ @s[probe] = count(); }}"""
+    with kcap.trace(script, options=kcap.Options(without=without)) as trace:
+        trace.attach()
+        call()
+        call()
+        maps = trace.checked.script.maps
+        found = {name: dict(trace.runtime.read_map(maps[name])) for name in ("u", "r", "s")}
+        loaded = [len(probe.programs) for probe in trace.loaded.probes]
+        links = [len(probe.links) for probe in trace.loaded.probes]
+    assert found["u"] == {f"uprobe:{program}:{name}": 2 for name in ("one", "two")}
+    assert found["r"] == {f"uretprobe:{program}:{name}": 2 for name in ("one", "two")}
+    assert found["s"] == {f"usdt:{program}:app:hit": 4, f"usdt:{program}:app:operands": 2}
+    cookies = kernel != "5.10" and "perf_link" not in without
+    multi = not missing("uprobe_multi", kernel) and not without
+    assert loaded == ([1, 1, 1] if cookies else [2, 2, 2])
+    assert links == ([1, 1, 1] if multi else [2, 2, 3])
 
 
 def test_a_library_is_found_by_its_name() -> None:
