@@ -109,7 +109,7 @@ def test_the_probes_of_a_wildcard_are_told_apart(
         call()
         call()
         maps = trace.checked.script.maps
-        found = {name: dict(trace.runtime.read_map(maps[name])) for name in ("u", "r", "s")}
+        found = {name: dict(trace.runtime.read_map(maps[f"@{name}"])) for name in ("u", "r", "s")}
         loaded = [len(probe.programs) for probe in trace.loaded.probes]
         links = [len(probe.links) for probe in trace.loaded.probes]
     assert found["u"] == {f"uprobe:{program}:{name}": 2 for name in ("one", "two")}
