@@ -93,6 +93,7 @@ class Machine:
             Helper.get_current_uid_gid: lambda *_: self.uid | self.gid << 32,
             Helper.probe_read_kernel: self._probe_read,
             Helper.probe_read_user: self._probe_read,
+            Helper.probe_read_user_str: self._probe_read_string,
             Helper.ktime_get_ns: lambda *_: self.mono_ns,
             Helper.ktime_get_boot_ns: lambda *_: self.mono_ns,
             Helper.get_numa_node_id: lambda *_: 0,

@@ -15,7 +15,7 @@ from kcap.codegen.ir import Operand
 from kcap.kernel.helpers import Helper
 from kcap.records import dataclass
 from kcap.sema import tree
-from kcap.sema.types import Field, Pointer, Space, String, Struct, Tuple, Type
+from kcap.sema.types import UINT64, Array, Field, Pointer, Space, String, Struct, Tuple, Type
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The BPF back end expands copies and fills of up to 128 stores; larger ones go to a helper.
 INLINE_LIMIT = 512
+#: Bytes that an argument takes in the context of a tracing program.
+SLOT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +152,47 @@ def load_slot(gen: Emitter, where: Place) -> Operand:
 
     The verifier knows each slot's type and refuses loads of pointers to other things than structs,
     void and char (btf_ctx_access in kernel/bpf/btf.c; newer kernels take more): the probe names
-    those slots, and their memory is read as any other of the kernel's. Where another type of
-    program serves the probe, the probe names the places of its arguments in the context.
+    those slots, and their memory is read as any other of the kernel's. In other programs, the probe
+    names the places of its arguments: in the context, or in memory that a register points to.
     """
     places = gen.context.extra.get("slot_places")
     if places is not None:
-        at = Place(where.base, where.space, places[where.offset // 8])
-        return gen.ir.load("i64", pointer_to(gen, at), volatile=True)
+        at = places[where.offset // SLOT]
+        if isinstance(at, int):
+            return gen.ir.load("i64", gen.ir.offset(where.base, at), volatile=True)
+        return load_scalar(gen, _pointed(gen, where, at), UINT64)
     if where.offset not in gen.context.extra.get("helper_slots", ()):
         return gen.ir.load("i64", pointer_to(gen, where), volatile=True)
-    copied = gen.alloc(8, 8)
-    _probe_read(gen, Helper.probe_read_kernel, copied, 8, address_of(gen, where))
+    copied = gen.alloc(SLOT, SLOT)
+    _probe_read(gen, Helper.probe_read_kernel, copied, SLOT, address_of(gen, where))
     return gen.ir.load("i64", copied)
+
+
+def _pointed(gen: Emitter, where: Place, at: tuple[int, int]) -> Place:
+    """Memory of the traced function's: (where the context has a register, bytes behind it)."""
+    register, displacement = at
+    base = gen.ir.load("i64", gen.ir.offset(where.base, register), volatile=True)
+    return Place(base, gen.context.space, displacement)
+
+
+def _argument_place(gen: Emitter, where: Place, field: Field) -> Place:
+    """Where an argument stands that is passed by value and larger than a register may be: copied
+    from its slots, or on the traced function's stack."""
+    places = gen.context.extra.get("slot_places")
+    first = places[(where.offset + field.offset) // SLOT] if places is not None else 0
+    if not isinstance(first, int):
+        return _pointed(gen, where, first)
+    copied = gen.alloc(field.slot, SLOT)
+    for offset in range(0, field.slot, SLOT):
+        part = load_slot(gen, where.at(field.offset + offset))
+        gen.ir.store("i64", part, gen.ir.offset(copied, offset), align=SLOT)
+    return Place(copied, "bpf")
 
 
 def field_place(gen: Emitter, where: Place, field: Field) -> Place:
     """Where a field of the struct at ``where`` stands."""
+    if field.slot and isinstance(field.type, Struct | Array):
+        return _argument_place(gen, where, field)
     if field.data_loc:
         location = gen.ir.load("i32", pointer_to(gen, where.at(field.offset)), volatile=True)
         start = gen.ir.resize(gen.ir.op(f"and i32 {location}, 65535"), 32, 64, False)

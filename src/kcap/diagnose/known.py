@@ -133,7 +133,8 @@ def about_function(name: str, system: System) -> list[str]:
         where = "the kernel itself" if module == KERNEL else f"module {module}"
         lines.append(f"{render.signature(btf, function)}")
         lines.append(f"  in the BTF of {where}")
-        fentry = args.refusal(btf, btf.prototype(function)) or "yes"
+        proto = btf.prototype(function)
+        fentry = args.refusal(btf, proto, structs=system.takes_structs) or "yes"
     if not lines:
         lines = [name, "  not in BTF: fentry can't trace it, and its arguments are not known"]
     lines += _how(name, fentry, system)

@@ -135,10 +135,12 @@ def _unchanged(type_: Type) -> Type:
     return type_
 
 
-def refusal(btf: Btf, proto: b.FuncProto) -> str:
+def refusal(btf: Btf, proto: b.FuncProto, *, structs: bool = True) -> str:
     """Why the kernel does not attach tracing programs to a function of this prototype, or ''.
 
-    The rules of btf_distill_func_proto (kernel/bpf/btf.c) that hold on every kernel.
+    The rules of btf_distill_func_proto (kernel/bpf/btf.c).
+
+    :param structs: whether the kernel takes structs by value of up to 16 bytes (6.0).
     """
     if proto.variadic:
         return "it takes a variable number of arguments"
@@ -149,6 +151,8 @@ def refusal(btf: Btf, proto: b.FuncProto) -> str:
             size = b.size_of(btf, param.type_id)
             if size > MAX_STRUCT:
                 return f"its argument {param.name} is a struct of {size} bytes passed by value"
+            if not structs:
+                return f"its argument {param.name} is a struct passed by value (taken since 6.0)"
     if isinstance(b.resolve(btf, proto.return_type_id), b.Composite):
         return "it returns a struct by value"
     return ""

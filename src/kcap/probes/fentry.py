@@ -334,7 +334,9 @@ def _find(name: str, module: str, system: System) -> BtfTarget | None:
     """The function in the module's own BTF, if it is there and can be attached to."""
     btf = system.module_btf(module)
     function = next(btf.find_all(name, b.Func), None) if btf is not None else None
-    if btf is None or function is None or args.refusal(btf, btf.prototype(function)):
+    if btf is None or function is None:
+        return None
+    if args.refusal(btf, btf.prototype(function), structs=system.takes_structs):
         return None
     return BtfTarget(name, module, function.id)
 
@@ -356,7 +358,7 @@ def _checked(wanted: Lookup, name: str, module: str, system: System) -> BtfTarge
             "out of BTF",
         )
         raise problem("no-btf", title, wanted.function.span, notes=notes, help=instead)
-    reason = args.refusal(btf, btf.prototype(function))
+    reason = args.refusal(btf, btf.prototype(function), structs=system.takes_structs)
     if reason:
         title = f"{wanted.provider} can't trace {name}: {reason}"
         raise problem("not-attachable", title, wanted.function.span, help=instead)
@@ -370,7 +372,8 @@ def _expand(function: Pattern, module: Pattern, system: System) -> Iterator[BtfT
         assert btf is not None
         ids = system.function_ids(owner)
         for name in names:
-            if not args.refusal(btf, _proto_of(btf, ids[name])):
+            proto = _proto_of(btf, ids[name])
+            if not args.refusal(btf, proto, structs=system.takes_structs):
                 yield BtfTarget(name, owner, ids[name])
 
 

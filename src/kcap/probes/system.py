@@ -383,6 +383,15 @@ class System:
         return self.btf.find(_LINKS[feature], Struct) is not None
 
     @cached_property
+    def takes_structs(self) -> bool:
+        """Whether the kernel's trampolines take functions with structs by value (6.0, where struct
+        btf_func_model got ``arg_flags``)."""
+        from kcap.btf import Struct
+
+        model = self.btf.find("btf_func_model", Struct) if self.btf is not None else None
+        return model is None or any(member.name == "arg_flags" for member in model.members)
+
+    @cached_property
     def arch(self) -> str:
         """The machine's architecture as uname(2) spells it."""
         return os.uname().machine

@@ -136,11 +136,14 @@ class Uprobe(ProbeType):
         if symbol is not None and target.binary.elf().file_offset(symbol.address) == target.offset:
             path = target.binary.path
             try:
-                context.args = arguments(
+                found = arguments(
                     path, symbol.name, symbol.address, system.types, system.debug_directories
                 )
             except FileError as error:
                 context.args_missing = str(error)
+                return
+            if found is not None:
+                context.args, context.extra["slot_places"] = found
 
     def _parts(self, point: AttachPoint, system: System) -> list[Part]:
         """(binary, function) or (binary, qualifier, function)."""

@@ -42,6 +42,7 @@ _POINTERS = (
     "DW_TAG_ptr_to_member_type",
 )
 _DEEP = 60
+_BY_REFERENCE = 4  # DW_CC_pass_by_reference
 _IN_COMMON_FILE = "DW_FORM_GNU_ref_alt"
 _COMPOSITES = ("DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type")
 
@@ -270,7 +271,9 @@ class _Writer:
         params = []
         for child in die.iter_children():
             if child.tag == "DW_TAG_formal_parameter":
-                params.append(b.Param(_name(child), self.type(_type_of(child))))
+                type_ = _type_of(child)
+                written = self._pointer(child) if _is_referenced(type_) else self.type(type_)
+                params.append(b.Param(_name(child), written))
             elif child.tag == "DW_TAG_unspecified_parameters":
                 params.append(b.Param("", 0))
         return self.builder.func_proto(self.type(_type_of(die)), params)
@@ -361,6 +364,14 @@ class _Writer:
             self._index = self._index or self.builder.integer("__ARRAY_SIZE_TYPE__", 4)
             element = self.builder.array(element, self._index, count)
         return element
+
+
+def _is_referenced(die: Die | None) -> bool:
+    """Whether values of a type are passed by a pointer to them, as C++ passes those that are more
+    than their bytes."""
+    while die is not None and die.tag in (*_MODIFIERS, "DW_TAG_typedef"):
+        die = _type_of(die)
+    return die is not None and _attribute(die, "DW_AT_calling_convention") == _BY_REFERENCE
 
 
 def _is_static(die: Die) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -103,6 +104,24 @@ def test_page_faults_are_counted(event: str) -> None:
 
     body = only_me('printf("%s\\n", probe);')
     assert f"software:{event}\n" in printed(f"software:{event} {body}", touch)
+
+
+def test_structs_by_value_reach_the_script(kernel: str) -> None:
+    body = """printf("%d %d %d %d %d\\n", args.level, args.optname, args.optval.is_kernel,
+        *(int32 *)uptr(args.optval.user), args.optlen);"""
+    script = f"fentry:tcp_setsockopt {only_me(body)}"
+
+    def set_option() -> None:
+        with socket.socket() as one:
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    if kernel == "5.10":
+        with pytest.raises(ScriptError) as caught:
+            kcap.compile(script)
+        title = caught.value.errors[0].title
+        assert "its argument optval is a struct passed by value (taken since 6.0)" in title
+    else:
+        assert printed(script, set_option) == "6 1 0 1 4\n"
 
 
 @pytest.mark.parametrize(("entry", "back"), [("kprobe", "kretprobe"), ("fentry", "fexit")])

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,50 +16,26 @@ from kcap.probes.listing import list_probes
 from kcap.probes.system import System
 from live.guest.probes.counting import attached
 from support.introduced import missing
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "unit" / "symbols"))
-from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
-
-NOP, RETURN = b"\x90", b"\xc3"
-BASE = 0x402000
-_MAP_PRIVATE = 2
+from support.mapped_program import MappedProgram, make_program
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the functions ``one`` and ``two`` (a nop and a return each) and USDT probes."""
-    notes = note("app", "hit", "8@%rdi", TEXT_ADDRESS, BASE, 0)
-    notes += note("app", "hit", "8@%rsi", TEXT_ADDRESS + 0x10, BASE, 0)
-    operands = "-4@%edi 1@%sil -2@$-5 8@(%rdx) -1@7(%rdx)"
-    notes += note("app", "operands", operands, TEXT_ADDRESS, BASE, 0)
-    made = bytearray(elf([("one", TEXT_ADDRESS, 2), ("two", TEXT_ADDRESS + 0x10, 2)], notes, BASE))
-    for place in (TEXT_OFFSET, TEXT_OFFSET + 0x10):
-        made[place : place + 2] = NOP + RETURN
-    path = tmp_path_factory.mktemp("program") / "program"
-    path.write_bytes(made)
-    return path
+    """A file with the functions ``one`` and ``two`` and USDT probes."""
+    return make_program(tmp_path_factory.mktemp("program") / "program")
 
 
 @pytest.fixture(scope="module")
-def call(program: Path) -> Iterator[Callable[[], None]]:
+def mapped(program: Path) -> Iterator[MappedProgram]:
+    mapped = MappedProgram(program)
+    yield mapped
+    mapped.close()
+
+
+@pytest.fixture(scope="module")
+def call(mapped: MappedProgram) -> Callable[[], None]:
     """Calls both functions of the program, which is mapped for that."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    fd = os.open(program, os.O_RDONLY)
-    prot = mmap.PROT_READ | mmap.PROT_EXEC
-    address = libc.mmap(None, 4096, prot, _MAP_PRIVATE, fd, TEXT_OFFSET)
-    os.close(fd)
-    kind = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_void_p)
-    functions = [kind(address + at) for at in (0, 0x10)]
-    pointed = ctypes.create_string_buffer(b"\x01\0\0\0\0\0\0\xfe")
-
-    def run() -> None:
-        for function in functions:
-            function(-3, 0x1FF, ctypes.addressof(pointed))
-
-    yield run
-    libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(4096))
+    return mapped.call
 
 
 @pytest.mark.parametrize(
@@ -114,11 +88,24 @@ def test_the_probes_of_a_wildcard_are_told_apart(
         links = [len(probe.links) for probe in trace.loaded.probes]
     assert found["u"] == {f"uprobe:{program}:{name}": 2 for name in ("one", "two")}
     assert found["r"] == {f"uretprobe:{program}:{name}": 2 for name in ("one", "two")}
-    assert found["s"] == {f"usdt:{program}:app:hit": 4, f"usdt:{program}:app:operands": 2}
+    hits = {"hit": 4, "operands": 2, "counted": 2}
+    assert found["s"] == {f"usdt:{program}:app:{name}": count for name, count in hits.items()}
     cookies = kernel != "5.10" and "perf_link" not in without
     multi = not missing("uprobe_multi", kernel) and not without
-    assert loaded == ([1, 1, 1] if cookies else [2, 2, 2])
-    assert links == ([1, 1, 1] if multi else [2, 2, 3])
+    assert loaded == ([1, 1, 1] if cookies else [2, 2, 3])
+    assert links == ([1, 1, 1] if multi else [2, 2, 4])
+
+
+@pytest.mark.parametrize("without", [(), ("uprobe_multi",)])
+def test_a_semaphore_counts_who_is_attached(
+    program: Path, mapped: MappedProgram, without: tuple[str, ...]
+) -> None:
+    script = f"usdt:{program}:app:* {{ @[probe] = count(); }}"
+    assert mapped.semaphore == 0
+    with kcap.trace(script, options=kcap.Options(without=without)) as trace:
+        trace.attach()
+        assert mapped.semaphore == 1
+    assert mapped.semaphore == 0
 
 
 def test_a_library_is_found_by_its_name() -> None:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,12 @@ import pytest
 
 import kcap
 from kcap.codegen.compile import Compiled
+from kcap.probes.iterator import PINS
 from kcap.session.script import Checked
 from kcap.session.trace import Trace
 from support import PATIENCE
 from support.bpf_objects import Objects, bpf_objects, left_behind
+from support.mapped_program import MappedProgram, make_program
 from support.net import Network
 from support.taps import Read, read_capture
 from support.tracing import Process, Running
@@ -45,6 +48,8 @@ tracepoint:net:netif_receive_skb { @lengths = hist(args.len); }
 interval:s:1 { printf("tick\\n"); }
 """
 COUNT = 40
+#: Memory of this process.
+WATCHED = ctypes.c_uint64()
 
 
 @dataclass
@@ -215,17 +220,19 @@ def open_files() -> list[str]:
 
 
 #: What takes the kernel no grace period to detach, one kind of link each: none but a map and the
-#: ring, a raw tracepoint, a counter and a timer on every CPU, an iterator.
+#: ring, a raw tracepoint, a counter and a timer on every CPU, an iterator, a debug register.
 QUICK = (
     'begin { @start = 1; printf("started\\n"); }',
     "rawtracepoint:sched_process_exit { @exits = count(); }",
     "software:page-faults:1000000 { @faults = count(); }",
     "interval:s:1 { @ticks = count(); }",
     "iter:task { @tasks = count(); }",
+    f"watchpoint:{ctypes.addressof(WATCHED):#x}:8:w {{ @writes = count(); }}",
 )
 ROUNDS = 1000
-#: Every so many rounds another script, which takes longer: kprobe, fentry, tracepoint; uprobe.
-LONGER = 100
+#: Every so many rounds another script, which takes longer: kprobe, fentry, tracepoint; a pinned
+#: iterator; user probes at one place and at many; a BPF program.
+LONGER = 25
 
 
 def libc_path() -> Path:
@@ -257,20 +264,59 @@ def opened() -> Iterator[Callable[[str], Trace]]:
     patch.undo()
 
 
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, MappedProgram]]:
+    """Return a program with USDT probes, in a file and in this process."""
+    path = make_program(tmp_path_factory.mktemp("program") / "program")
+    program = MappedProgram(path)
+    yield path, program
+    program.close()
+
+
+@pytest.fixture(scope="module")
+def pin() -> Iterator[Path]:
+    """Return a path in the BPF file system."""
+    if not os.path.ismount(PINS):
+        subprocess.run(["mount", "-t", "bpf", "bpf", PINS], check=True)
+    path = Path(PINS) / "kcap-clean"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+#: A BPF program to be traced, and what it is called.
+TRACED = "tracepoint:syscalls:sys_enter_getpriority { @seen = count(); }"
+TRACED_NAME = "tracepoint_syscalls_sys_enter_getpriority_1"
+
+
 def test_a_thousand_traces_leave_no_descriptors_and_nothing_in_the_kernel(
-    opened: Callable[[str], Trace], before: Objects
+    opened: Callable[[str], Trace],
+    mapped: tuple[Path, MappedProgram],
+    pin: Path,
+    before: Objects,
 ) -> None:
-    longer = (LIGHT, f"uprobe:{libc_path()}:wordexp {{ @ = count(); }}")
-    for script in (*QUICK, *longer):
-        with opened(script) as trace:
-            trace.attach()
-    descriptors, threads = open_files(), threading.active_count()
-    for number in range(ROUNDS):
-        scripts = longer if number % LONGER == 0 else QUICK
-        with opened(scripts[number // LONGER % len(scripts)]) as trace:
-            assert trace.attach() > 0
-    assert open_files() == descriptors
-    assert threading.active_count() == threads
+    path, program = mapped
+    with Running(TRACED):
+        longer = (
+            LIGHT,
+            f"uprobe:{libc_path()}:wordexp {{ @ = count(); }}",
+            f"uprobe:{path}:* {{ @[probe] = count(); }}",
+            f"usdt:{path}:app:* {{ @[probe] = count(); }}",
+            f"fentry:bpf:{TRACED_NAME} {{ @ = count(); }}",
+            f'iter:task:{pin} {{ printf("%d\\n", ctx.task.pid); }}',
+        )
+        for script in (*QUICK, *longer):
+            with opened(script) as trace:
+                trace.attach()
+            pin.unlink(missing_ok=True)
+        descriptors, threads = open_files(), threading.active_count()
+        for number in range(ROUNDS):
+            scripts = longer if number % LONGER == 0 else QUICK
+            with opened(scripts[number // LONGER % len(scripts)]) as trace:
+                assert trace.attach() > 0
+            pin.unlink(missing_ok=True)
+        assert open_files() == descriptors
+        assert threading.active_count() == threads
+    assert program.semaphore == 0
     assert left_behind(before) == set()
 
 
@@ -323,3 +369,56 @@ def test_however_it_ends_no_kind_of_probe_is_left(tmp_path: Path, before: Object
         assert left_behind(before) == set()
         assert first_bytes(libc, function) == code
         assert probe_events() == events
+
+
+#: The kinds that are of a process, and what is traced of BPF itself.
+OWN = """
+begin {{ printf("started\\n"); }}
+uprobe:{path}:*, uretprobe:{path}:* {{ @u[probe] = count(); }}
+usdt:{path}:app:* {{ @s[probe] = count(); }}
+watchpoint:{address:#x}:8:w {{ @w = count(); }}
+fentry:bpf:{traced}, fexit:bpf:{traced} {{ @b[probe] = count(); }}
+"""
+
+
+def test_however_it_ends_nothing_is_left_in_a_process_or_a_program(
+    tmp_path: Path, mapped: tuple[Path, MappedProgram]
+) -> None:
+    path, program = mapped
+    script = OWN.format(path=path, address=ctypes.addressof(WATCHED), traced=TRACED_NAME)
+    with Running(TRACED) as traced:
+        before, code = bpf_objects(), program.code
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            directory = tmp_path / number.name
+            directory.mkdir()
+            process = Process(["-p", str(os.getpid()), "-e", script], directory)
+            process.wait_attached()
+            program.call()
+            assert (program.semaphore, program.code != code) == (1, True)
+            assert process.end(number) == (-9 if number == signal.SIGKILL else 0), process.stderr
+            assert left_behind(before) == set()
+            assert (program.semaphore, program.code) == (0, code)
+            # All debug registers are free again.
+            with Trace(kcap.compile(four_watchpoints())) as trace:
+                assert trace.attach() == 4
+        os.getpriority(os.PRIO_PROCESS, 0)
+        assert dict(traced.trace.runtime.read_map(traced.trace.checked.script.maps["@seen"]))
+
+
+def four_watchpoints() -> str:
+    at = ctypes.addressof(WATCHED)
+    return "\n".join(f"watchpoint:{at + n:#x}:1:w {{ @[{n}] = count(); }}" for n in range(4))
+
+
+def test_a_pinned_iterator_is_all_that_a_kill_leaves(
+    tmp_path: Path, pin: Path, before: Objects
+) -> None:
+    process = Process(["-e", f'iter:task:{pin} {{ printf("%d\\n", ctx.task.pid); }}'], tmp_path)
+    deadline = time.monotonic() + PATIENCE
+    while not pin.exists():
+        assert time.monotonic() < deadline, process.stderr
+        time.sleep(0.001)
+    process.end(signal.SIGKILL)
+    assert str(os.getpid()) in pin.read_text().split()
+    pin.unlink()
+    assert left_behind(before) == set()

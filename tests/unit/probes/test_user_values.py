@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``args`` of functions of programs by value, with registers and a stack as the ABI has them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from struct import pack
+
+import pytest
+from frozen_machine import point
+
+from kcap.functions import registers
+from kcap.probes.registry import Resolver
+from kcap.probes.system import System
+from support.bpf_machine import Memory
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
+from script_machine import run
+
+pytest.importorskip("elftools")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc"),
+    pytest.mark.skipif(registers.current() is not registers.X86_64, reason="x86-64's ABI"),
+]
+
+PROGRAM = """\
+struct one { int a; char b; };
+struct two { long x; unsigned char y[5]; short z; };
+struct mixed { double d; long n; };
+struct floats { float f[4]; };
+struct big { long n[3]; char name[8]; struct big *next; };
+struct holder { struct two inner; };
+int by_value(struct one one, struct two two, int after, struct mixed m, double d, struct big big,
+             int last, struct two spilled, char c) { return 0; }
+int wide(__int128 w, struct floats f, struct holder h, int n) { return 0; }
+int main(void) { return 0; }
+"""
+STACK, ELSEWHERE = 0x7FFC_0000_1000, 0x5555_0000_0000
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("values")
+    (directory / "p.c").write_text(PROGRAM)
+    made = directory / "p"
+    subprocess.run(["gcc", "-O0", "-w", "-g", "-o", made, directory / "p.c"], check=True)
+    return made
+
+
+def printed(program: Path, function: str, block: str, values: list[int], stack: bytes) -> str:
+    """What a block prints at a function's entry.
+
+    :param values: those of the registers of arguments.
+    :param stack: what is on top of the stack, the return address first.
+    """
+    known = registers.current()
+    slots = [0] * (max(known.offsets.values()) // 8 + 1)
+    for name, value in zip((*known.arguments, known.sp), (*values, STACK), strict=True):
+        slots[known.offsets[name] // 8] = value
+    text = f"uprobe:{program}:{function}"
+    (context,) = Resolver(System()).resolve(point(text), {"args"})
+    memory = Memory()
+    memory.add(STACK, stack)
+    memory.add(ELSEWHERE, pack("<qqq8sQ", 1, 2, 3, b"behind", 0))
+    return run(f"{text} {{ {block} }}", context=context, slots=slots, memory=memory).text
+
+
+def test_a_struct_by_value_is_read_where_the_caller_put_it(program: Path) -> None:
+    one = int.from_bytes(pack("<ic", -7, b"q"), "little")
+    two = pack("<q5sxh", 1 << 40, bytes([1, 2, 3, 4, 5]), -9)
+    first, second = int.from_bytes(two[:8], "little"), int.from_bytes(two[8:], "little")
+    big = pack("<qqq8sQ", 10, 20, 30, b"bigname", ELSEWHERE)
+    stack = pack("<Q", 0xBAD) + big + two + pack("<q", ord("z"))
+    block = """
+        printf("%d %c|%lld %d %d|%d\\n", args.one.a, args.one.b, args.two.x, args.two.y[3],
+          args.two.z, args.after);
+        printf("%lld %s %s|%d|%lld %d|%c\\n", args.big.n[2], args.big.name, args.big.next->name,
+          args.last, args.spilled.x, args.spilled.y[4], args.c);
+        $copy = args.two; printf("%d\\n", $copy.z);
+    """
+    # struct mixed takes a register of each kind, and is left out.
+    text = printed(program, "by_value", block, [one, first, second, 4242, 77, 99], stack)
+    assert text == "-7 q|1099511627776 4 -9|4242\n30 bigname behind|99|1099511627776 5|z\n-9\n"
+
+
+def test_numbers_of_two_registers_and_structs_in_structs(program: Path) -> None:
+    two = pack("<q5sxh", 11, bytes(5), 22)
+    halves = [int.from_bytes(two[at : at + 8], "little") for at in (0, 8)]
+    block = """printf("%llu %llu|%d|%d\\n", args.w[0], args.w[1], args.h.inner.z, args.n);"""
+    assert printed(program, "wide", block, [4, 3, *halves, 5, 0], bytes(8)) == "4 3|22|5\n"
