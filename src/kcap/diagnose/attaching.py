@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import EILSEQ
 from typing import TYPE_CHECKING
 
-from kcap.kernel.errors import PermissionDeniedError
+from kcap.kernel.errors import AttachError, PermissionDeniedError
 from kcap.kernel.syscall import error_name, strerror
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 
@@ -39,8 +39,10 @@ def not_attached(error: SyscallError, context: ProbeContext) -> NotAttachedError
     notes: tuple[str, ...] = ()
     if error.errno == EILSEQ:  # its message says it all
         title, notes = str(error), (title,)
-    else:
+    elif isinstance(error, AttachError | PermissionDeniedError):
         title += f": {strerror(error.errno)} ({error_name(error.errno)})"
+    else:
+        title += f": {error}"
     allowed = not isinstance(error, PermissionDeniedError)
     help_ = [error.hint or "", _OPTIONAL if allowed else ""]
     diagnostic = Diagnostic(

@@ -8,6 +8,7 @@ value (btf_ctx_access in kernel/bpf/btf.c).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -17,7 +18,7 @@ from kcap.sema.kerneltypes import struct_of
 from kcap.sema.types import Field, Pointer, Struct, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kcap.btf import Btf
     from kcap.sema.kerneltypes import KernelTypes
@@ -30,6 +31,23 @@ MAX_ARGS = 12
 
 MAX_STRUCT = 16
 """Bytes of the largest struct by value that the trampoline takes (btf_distill_func_proto)."""
+
+
+_BEHIND_CONTEXTS = {
+    "__sk_buff": "sk_buff",
+    "xdp_md": "xdp_buff",
+    "bpf_sock_addr": "bpf_sock_addr_kern",
+    "bpf_sock_ops": "bpf_sock_ops_kern",
+    "bpf_sock": "sock",
+    "sk_msg_md": "sk_msg",
+    "sk_reuseport_md": "sk_reuseport_kern",
+    "bpf_sk_lookup": "bpf_sk_lookup_kern",
+    "bpf_perf_event_data": "bpf_perf_event_data_kern",
+    "bpf_sysctl": "bpf_sysctl_kern",
+    "bpf_sockopt": "bpf_sockopt_kern",
+}
+"""What a BPF program's context is declared as, and what the kernel passes (the program types of
+include/linux/bpf_types.h); the verifier rewrites the program's own accesses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,7 @@ def prototype(
     name: str,
     return_value: bool = True,
     vouched: bool = True,
+    of_program: bool = False,
 ) -> Prototype:
     """The arguments and the returned value of a function as types of the language.
 
@@ -84,8 +103,11 @@ def prototype(
     :param name: what messages call ``args``.
     :param return_value: False for tracepoints, which return nothing.
     :param vouched: whether the verifier knows the types of pointers.
+    :param of_program: it is a function of a BPF program.
     """
-    mark = track if vouched else _unchanged
+    mark: Callable[[Type], Type] = track if vouched else _unchanged
+    if of_program:
+        mark = partial(_behind_context, types)
     fields, slot = [], 0
     by_helper = set()
     for index, param in enumerate(proto.params):
@@ -133,6 +155,15 @@ def track(type_: Type) -> Type:
 
 def _unchanged(type_: Type) -> Type:
     return type_
+
+
+def _behind_context(types: KernelTypes, type_: Type) -> Type:
+    """A pointer to a BPF program's context as a pointer to what really is there; others
+    unchanged."""
+    if not (isinstance(type_, Pointer) and isinstance(type_.target, Struct)):
+        return type_
+    real = types.struct(_BEHIND_CONTEXTS.get(type_.target.name, ""))
+    return Pointer(real, type_.space) if real is not None else type_
 
 
 def refusal(btf: Btf, proto: b.FuncProto, *, structs: bool = True) -> str:

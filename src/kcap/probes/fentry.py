@@ -316,7 +316,9 @@ def _prototype(target: BtfTarget, system: System, *, vouched: bool = True) -> ar
     btf = system.module_btf(target.module)
     assert btf is not None
     proto = _proto_of(btf, target.btf_id)
-    return args.prototype(system.types, btf, proto, target.name, vouched=vouched)
+    return args.prototype(
+        system.types, btf, proto, target.name, vouched=vouched, of_program=bool(target.program)
+    )
 
 
 def _in_programs(parts: Sequence[str], system: System) -> list[BtfTarget]:

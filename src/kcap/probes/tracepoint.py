@@ -11,7 +11,7 @@ from kcap.probes.args import args_struct
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.ctext import type_of
 from kcap.probes.names import Pattern, has_wildcard, nearest
-from kcap.probes.problems import NoMatchError, no_match, suggestion
+from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
 from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import Field, Struct
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kcap.kernel.links import Link
     from kcap.kernel.programs import Program
     from kcap.lang.ast import AttachPoint
+    from kcap.lang.diagnostic import ScriptError
     from kcap.probes.system import System
     from kcap.sema.types import Space
 
@@ -49,6 +50,8 @@ class Tracepoint(ProbeType):
     ) -> list[ProbeContext]:
         parts = self.parts(point, system, 2, 2)
         if has_wildcard(parts[0].text) or has_wildcard(parts[1].text):
+            if system.tracefs is None:
+                raise _without_tracefs(parts)
             return self._expand(parts, uses, system)
         target = EventTarget(parts[0].text, parts[1].text)
         if system.has_event(target.category, target.event) is False:
@@ -160,6 +163,24 @@ class Tracepoint(ProbeType):
     def parameters(self, probe: str, system: System) -> list[str]:
         _, category, event = probe.split(":", 2)
         return _declarations(system.event_text(category, event))
+
+
+def _without_tracefs(parts: list[Part]) -> ScriptError:
+    """The error for a wildcard where nothing tells which events there are."""
+    from kcap.kernel.errors import SyscallError
+    from kcap.kernel.tracefs import Tracefs
+
+    title, hint = "tracefs may not be read", "run as root (sudo)"
+    try:
+        Tracefs.find()
+    except SyscallError as error:
+        title, hint = str(error), error.hint or hint
+    return problem(
+        "no-tracefs",
+        f"{title}: it tells which tracepoints there are",
+        parts[0].span.to(parts[1].span),
+        help=(hint, "or name one tracepoint"),
+    )
 
 
 def _matches(category: str, event: str, system: System) -> list[EventTarget]:

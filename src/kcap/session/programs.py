@@ -13,7 +13,6 @@ from kcap.errors import NoProbesError, UsageError
 from kcap.kernel.collection import Collection
 from kcap.kernel.errors import (
     AttachError,
-    PermissionDeniedError,
     SyscallError,
     VerifierError,
 )
@@ -198,11 +197,9 @@ class LoadedScript:
             try:
                 probe.links = probe.kind.attach(context, probe.programs, self._system)
                 self.links.extend(probe.links)
-            except PermissionDeniedError as error:
-                raise not_attached(error, context) from error
-            except AttachError as error:
+            except SyscallError as error:
                 refusal = not_attached(error, context)
-                if self._system.missing_probes == "error":
+                if self._system.missing_probes == "error" or not isinstance(error, AttachError):
                     raise refusal from error
                 self.missing.append(refusal)
                 continue

@@ -131,3 +131,18 @@ def test_missing_types_are_named_with_what_provides_them() -> None:
     assert said.error == "ScriptError"
     assert "BTF" in said.text
     assert said.line == 2
+
+
+@pytest.mark.parametrize("event", ["sched_process_exit", "sched_process_*"])
+def test_a_tracefs_that_is_not_mounted_is_named_with_how_to_mount_it(event: str) -> None:
+    def prepare() -> None:
+        assert LIBC.unshare(_NEW_MOUNTS) == 0
+        assert LIBC.mount(None, b"/", None, _PRIVATE, None) == 0
+        for place in (b"/sys/kernel/debug", b"/sys/kernel/tracing"):
+            assert LIBC.mount(b"none", place, b"tmpfs", 0, None) == 0
+
+    said = in_child(prepare, f"begin {{ }}\ntracepoint:sched:{event} {{ @ = count(); }}")
+    assert said.error in ("ScriptError", "NotAttachedError")
+    assert "tracefs is not mounted" in said.text
+    assert "mount -t tracefs tracefs /sys/kernel/tracing" in said.text
+    assert said.line == 2
