@@ -18,7 +18,10 @@ SEMAPHORE = 0x200
 """Where the counter of the probe ``app:counted`` is, from the start of the text."""
 _PAGE = 4096
 _MAP_PRIVATE = 2
-_PLACES = {"one": 0, "two": 0x10}
+_FUNCTIONS = {"one": 0, "two": 0x10}
+_COUNTED = 0x20
+"""Where ``app:counted`` is: the kernel wants one counter for all probes of a place."""
+_PLACES = (*_FUNCTIONS.values(), _COUNTED)
 
 
 def make_program(path: Path) -> Path:
@@ -31,12 +34,12 @@ def make_program(path: Path) -> Path:
             ("hit", "8@%rdi", 0, 0),
             ("hit", "8@%rsi", 0x10, 0),
             ("operands", operands, 0, 0),
-            ("counted", "8@%rdi", 0x10, TEXT_ADDRESS + SEMAPHORE),
+            ("counted", "8@%rdi", _COUNTED, TEXT_ADDRESS + SEMAPHORE),
         )
     )
-    functions = [(name, TEXT_ADDRESS + place, 2) for name, place in _PLACES.items()]
+    functions = [(name, TEXT_ADDRESS + place, 2) for name, place in _FUNCTIONS.items()]
     made = bytearray(elf(functions, notes, BASE))
-    for place in _PLACES.values():
+    for place in _PLACES:
         made[TEXT_OFFSET + place : TEXT_OFFSET + place + 2] = NOP + RETURN
     path.write_bytes(made)
     return path
@@ -59,7 +62,7 @@ class MappedProgram:
         self._data = self._map(fd, mmap.PROT_READ | mmap.PROT_WRITE)
         os.close(fd)
         kind = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_void_p)
-        self._functions = [kind(self._code + at) for at in _PLACES.values()]
+        self._functions = [kind(self._code + at) for at in _PLACES]
         self._pointed = ctypes.create_string_buffer(b"\x01\0\0\0\0\0\0\xfe")
 
     def _map(self, fd: int, protection: int) -> int:
@@ -68,14 +71,14 @@ class MappedProgram:
         return int(at)
 
     def call(self) -> None:
-        """Call both functions."""
+        """Call both functions, and run into ``app:counted``."""
         for function in self._functions:
             function(-3, 0x1FF, ctypes.addressof(self._pointed))
 
     @property
     def code(self) -> bytes:
-        """How the functions begin: with breakpoints where uprobes are in them."""
-        return b"".join(ctypes.string_at(self._code + at, 2) for at in _PLACES.values())
+        """What stands where probes are: breakpoints, when they are attached."""
+        return b"".join(ctypes.string_at(self._code + at, 2) for at in _PLACES)
 
     @property
     def semaphore(self) -> int:
