@@ -213,7 +213,11 @@ def _targets(
 
 def _placed(target: UsdtTarget, uses: Collection[str], numbered: bool) -> bool:
     """Whether a program is for one place only: it computes addresses from where it was hit."""
-    return "uaddr" in uses or (numbered and "(%rip" in target.arguments)
+    from kcap.symbols.usdt import parse_arguments
+
+    if not numbered:
+        return "uaddr" in uses
+    return "uaddr" in uses or any(one.symbol for one in parse_arguments(target.arguments))
 
 
 def _operands(target: UsdtTarget) -> list[Argument]:

@@ -56,7 +56,7 @@ def arguments(
     fields = []
     for param in proto.params:
         place = values.take(btf, param)
-        if place is None:
+        if place is None or isinstance(b.resolve(btf, param.type_id), b.Float):
             continue
         offset, size = place
         type_ = types.from_btf(btf, param.type_id)
@@ -85,7 +85,7 @@ class _Values:
         known = registers.current()
         self._free = [known.offsets[name] for name in known.arguments]
         self._vectors = _VECTORS
-        self._stack = known.stack_arguments
+        self._first = self._stack = known.stack_arguments
         self._sp = known.offsets[known.sp]
         self.places: tuple[int | tuple[int, int], ...] = ()
 
@@ -97,6 +97,8 @@ class _Values:
             taken, self._free = self._free[:wanted], self._free[wanted:]
             self._vectors -= vectors
             return self._slots(taken) if taken and not vectors else None
+        if not isinstance(b.resolve(btf, param.type_id), b.Composite):
+            self._stack += (self._stack - self._first) % (SLOT * max(1, len(kinds)))
         at, self._stack = self._stack, self._stack + SLOT * len(kinds)
         return self._slots([(self._sp, at + SLOT * n) for n in range(len(kinds))])
 

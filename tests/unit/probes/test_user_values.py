@@ -36,6 +36,8 @@ struct holder { struct two inner; };
 int by_value(struct one one, struct two two, int after, struct mixed m, double d, struct big big,
              int last, struct two spilled, char c) { return 0; }
 int wide(__int128 w, struct floats f, struct holder h, int n) { return 0; }
+int many(long a, long b, long c, long d, long e, __int128 w, long f, long g, long double x,
+         __int128 v, long last) { return 0; }
 int main(void) { return 0; }
 """
 STACK, ELSEWHERE = 0x7FFC_0000_1000, 0x5555_0000_0000
@@ -91,3 +93,12 @@ def test_numbers_of_two_registers_and_structs_in_structs(program: Path) -> None:
     halves = [int.from_bytes(two[at : at + 8], "little") for at in (0, 8)]
     block = """printf("%llu %llu|%d|%d\\n", args.w[0], args.w[1], args.h.inner.z, args.n);"""
     assert printed(program, "wide", block, [4, 3, *halves, 5, 0], bytes(8)) == "4 3|22|5\n"
+
+
+def test_what_is_aligned_to_sixteen_bytes_leaves_gaps_on_the_stack(program: Path) -> None:
+    # w finds one register left and leaves it to f; the words behind g and in x say nothing.
+    stack = pack("<11Q", 0xBAD, 11, 12, 7, 0xBAD, 0xBAD, 0xBAD, 21, 22, 99, 0xBAD)
+    block = """printf("%llu %llu|%d %d|%llu %llu|%d\\n", args.w[0], args.w[1], args.f, args.g,
+        args.v[0], args.v[1], args.last);"""
+    text = printed(program, "many", block, [1, 2, 3, 4, 5, 6], stack)
+    assert text == "11 12|6 7|21 22|99\n"
