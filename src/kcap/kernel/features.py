@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from kcap.btf import Btf
 
+PROGRAM_ARGUMENTS = 5
+"""How many arguments a function of a BPF program may have (MAX_BPF_FUNC_REG_ARGS)."""
+
 _answers: dict[tuple[object, ...], bool] = {}
 
 # What the verifier says of a helper number it does not know, or not for the program's type:
@@ -307,6 +310,36 @@ def tracing_cookie(btf: Btf) -> bool:
         inner = strip_modifiers(btf, member.member.type_id)
         found = inner if isinstance(inner, Composite) else None  # type: ignore[assignment]
     return True
+
+
+def untyped_function(program: int, type_id: int) -> bool | None:
+    """Whether the kernel takes a function of a BPF program for one of five integers, whatever its
+    BTF says: the verifier found that not to fit (``unreliable`` in struct bpf_func_info_aux). The
+    returned value then stands behind five slots, which only a program at its return may look at.
+
+    :param program: the id of the program that it is in.
+    :param type_id: of the function, with fewer than five arguments, in the program's BTF.
+    """
+
+    def ask() -> bool | None:
+        code = asm.load(asm.R0, asm.R1, 8 * PROGRAM_ARGUMENTS) + asm.mov_imm(asm.R0, 0)
+        spec = ProgramSpec(
+            "probe_untyped",
+            uapi.BPF_PROG_TYPE_TRACING,
+            code + asm.exit_(),
+            uapi.BPF_TRACE_FEXIT,
+            attach_btf_id=type_id,
+            attach_program=program,
+        )
+        try:
+            Program.load(spec, {}).close()
+        except VerifierError:
+            return False
+        except SyscallError as error:
+            return _unless_denied(error)
+        return True
+
+    return _remember(("untyped function", program, type_id), ask)
 
 
 def _unless_denied(error: SyscallError) -> bool | None:

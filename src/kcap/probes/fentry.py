@@ -20,6 +20,7 @@ from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import no_match, problem, suggestion
 from kcap.probes.system import BPF
 from kcap.probes.traceable import KERNEL, is_unsafe
+from kcap.records import replace
 from kcap.sema.probe import ProbeContext
 
 if TYPE_CHECKING:
@@ -313,12 +314,18 @@ def _proto_of(btf: b.Btf, type_id: int) -> b.FuncProto:
 
 
 def _prototype(target: BtfTarget, system: System, *, vouched: bool = True) -> args.Prototype:
+    from kcap.kernel.features import PROGRAM_ARGUMENTS, untyped_function
+
     btf = system.module_btf(target.module)
     assert btf is not None
     proto = _proto_of(btf, target.btf_id)
-    return args.prototype(
+    found = args.prototype(
         system.types, btf, proto, target.name, vouched=vouched, of_program=bool(target.program)
     )
+    fewer = target.program and found.slots < PROGRAM_ARGUMENTS
+    if fewer and untyped_function(target.program, target.btf_id):
+        return replace(found, slots=PROGRAM_ARGUMENTS)
+    return found
 
 
 def _in_programs(parts: Sequence[str], system: System) -> list[BtfTarget]:

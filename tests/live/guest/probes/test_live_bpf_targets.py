@@ -117,7 +117,9 @@ def test_arguments_of_a_programs_functions_have_the_types_of_its_btf(typed: Prog
     with Running(script) as tracer:
         assert typed.run(bytes(64)) == 49
         tracer.wait()
-    assert tracer.text.split("\n")[-5:] == ["64 lo", "7 40 2", "7 = 49", "49", ""]
+    # The verifier takes no pointers to structs for arguments of functions that are not global, so
+    # that the kernel does not trust the types of add(): what it returns stands elsewhere.
+    assert tracer.text.strip().split("\n")[-4:] == ["64 lo", "7 40 2", "7 = 49", "49"]
 
 
 @pytest.mark.needs("loop")

@@ -121,7 +121,7 @@ def test_structs_by_value_reach_the_script(kernel: str) -> None:
         title = caught.value.errors[0].title
         assert "its argument optval is a struct passed by value (taken since 6.0)" in title
     else:
-        assert printed(script, set_option) == "6 1 0 1 4\n"
+        assert printed(script, set_option).strip() == "6 1 0 1 4"
 
 
 @pytest.mark.parametrize(("entry", "back"), [("kprobe", "kretprobe"), ("fentry", "fexit")])
