@@ -6,11 +6,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "symbols"))
-from elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
+from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
 
 NOP, RETURN = b"\x90", b"\xc3"
 BASE = 0x402000

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -17,9 +15,7 @@ from kcap.lang.diagnostic import ScriptError
 from kcap.sema.probe import ProbeContext
 from kcap.symbols.usdt import parse_arguments
 from support.bpf_machine import MASK, Memory
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
-from script_machine import run
+from unit.codegen.script_machine import run
 
 #: How the 8, 16, 32 and 64 lowest bits of the first eight registers are called.
 NAMED = {

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from struct import pack
 from typing import Any
@@ -22,8 +21,6 @@ from kcap.probes.system import System
 from kcap.symbols.demangle import demangled
 from kcap.symbols.elf import ElfFile
 from unit.probes.frozen_machine import point
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "symbols"))
 from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
 
 FUNCTIONS = [

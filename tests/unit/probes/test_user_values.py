@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from struct import pack
 
 import pytest
-from frozen_machine import point
 
 from kcap.functions import registers
 from kcap.probes.registry import Resolver
 from kcap.probes.system import System
 from support.bpf_machine import Memory
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
-from script_machine import run
+from unit.codegen.script_machine import run
+from unit.probes.frozen_machine import point
 
 pytest.importorskip("elftools")
 pytestmark = [
