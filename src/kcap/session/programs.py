@@ -8,7 +8,6 @@ import errno
 from typing import TYPE_CHECKING
 
 from kcap.codegen.module import OWN_MAPS, START_TIME, TAI_OFFSET
-from kcap.diagnose.attaching import NotAttachedError, not_attached
 from kcap.errors import NoProbesError, UsageError
 from kcap.kernel.collection import Collection
 from kcap.kernel.errors import (
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kcap.codegen.compiled import Compiled, CompiledProgram
+    from kcap.diagnose.attaching import NotAttachedError
     from kcap.errors import KcapError
     from kcap.functions.events import Missed
     from kcap.kernel.links import Link
@@ -198,6 +198,8 @@ class LoadedScript:
                 probe.links = probe.kind.attach(context, probe.programs, self._system)
                 self.links.extend(probe.links)
             except SyscallError as error:
+                from kcap.diagnose.attaching import not_attached
+
                 refusal = not_attached(error, context)
                 if self._system.missing_probes == "error" or not isinstance(error, AttachError):
                     raise refusal from error
