@@ -8,7 +8,7 @@ plain filters and the pcap-filter expression as a condition, skboutput(), and tw
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: The length argument of skboutput() that asks for the whole packet.
 WHOLE = 262144
+#: Functions and events that are told why a packet is dropped.
+TOLD_WHY = frozenset({"kfree_skb", "kfree_skb_reason", "sk_skb_reason_drop"})
 #: What a capture to a stream and one to nowhere are called in the script.
 STREAM, STREAM_PCAP, NOWHERE = "stdout.pcapng", "stdout.pcap", "nowhere.pcap"
 #: With a stream, the rings are looked at this often, in seconds: a packet waits for two looks at
@@ -237,12 +239,21 @@ class Capture(Closing):
             limit=self._limit,
             immediate=request.immediate,
             files=files,
+            reasons=self._drop_reasons(system),
         )
         self._trace = self._preparation.trace(self.checked, packets=options)
         if request.path in ("", "-"):
             self._trace.tick = STREAM_TICK
         elif not request.immediate:
             self._trace.tick = FILE_TICK
+
+    def _drop_reasons(self, system: System) -> Mapping[int, str]:
+        """Names of drop reasons by number, if a file is to tell any."""
+        if not self.request.path or not any(point.name in TOLD_WHY for point in self.points):
+            return {}
+        from kcap.session.drop_reasons import Reasons
+
+        return Reasons.of(system).names
 
     # What derived classes do in another way
 

@@ -21,6 +21,7 @@ from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
 from kcap.session import drops, follow_conntrack
 from kcap.session.capture import WHOLE, Capture, CaptureRequest, conditions, quote
+from kcap.session.drop_reasons import Reasons
 from kcap.session.follow_places import COPYING, FREEING, choose
 from kcap.session.journey import Copied, Freed, Function, Journey, Stacked, Tracked, Tracker
 from kcap.session.skb_functions import SkbPoint, list_functions
@@ -72,7 +73,7 @@ class Follow(Capture):
         self.functions = 0
         self._freeing: list[SkbPoint] = []
         self._copying: list[SkbPoint] = []
-        self._reasons = drops.Reasons()
+        self._reasons = Reasons()
         self._conntrack = False
         self._known: dict[int, tuple[Function, int]] = {}
         self._waiting: list[tuple[int, int, object]] = []
@@ -115,7 +116,7 @@ class Follow(Capture):
         return places
 
     def _script(self, system: System) -> str:
-        self._reasons = drops.Reasons.of(system)
+        self._reasons = Reasons.of(system)
         self._conntrack = follow_conntrack.known(system)
         parts = [
             "config = { print_maps_on_exit = 0 }",

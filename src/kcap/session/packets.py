@@ -49,6 +49,8 @@ class PacketOptions:
     :param files: what to write to for a path, instead of a file of that name.
     :param native: copy packets in machine code, which is compiled once and kept; Python alone
         writes the same files. ``KCAP_NATIVE=0`` in the environment switches it off, too.
+    :param reasons: names of drop reasons by number, beside those that a probe's argument has:
+        subsystems have some of their own.
     """
 
     deliver: bool = True
@@ -56,6 +58,7 @@ class PacketOptions:
     immediate: bool = False
     files: Mapping[str, OutputFile] = field(default_factory=dict)
     native: bool = True
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 class PacketCapture:
@@ -105,7 +108,7 @@ class PacketCapture:
         options = self._options
         probes = dict(enumerate(script.compiled.probes))
         reasons = next((site.reasons for site in self._sites if site.reasons), {})
-        names = Names(probes, self._symbol, reasons)
+        names = Names(probes, self._symbol, {**reasons, **options.reasons})
         sites = [
             Site(number, site.path, 1 if site.offset is None else site.offset)
             for number, site in enumerate(self._sites)

@@ -308,6 +308,9 @@ class TestPcapng:
             "NO_SOCKET",
             str(0x30001),
         ]
+        wanted = 'frame.comment contains "dropped NO_SOCKET"'
+        done = subprocess.run(["tshark", "-r", path, "-Y", wanted], capture_output=True, check=True)
+        assert len(done.stdout.splitlines()) == 1
 
     def test_comments_stay_right_when_more_processes_come_than_are_remembered(
         self, tmp_path: Path

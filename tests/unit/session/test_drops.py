@@ -15,7 +15,8 @@ from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_li
 from kcap.packet.decode import Packet
 from kcap.probes.system import System
 from kcap.session.capture import CaptureRequest, generate
-from kcap.session.drops import Drop, DroppedPacket, Reasons, reason_names
+from kcap.session.drop_reasons import Reasons, reason_names
+from kcap.session.drops import Drop, DroppedPacket
 from kcap.session.skb_functions import SkbPoint
 
 KFREE = SkbPoint("rawtracepoint", "kfree_skb", "skb", 0)

@@ -6,7 +6,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from support import frames
+from kcap.probes.system import System
+from kcap.session.drop_reasons import Reasons
+from support import frames, pcapng
+from support.introduced import number
 from support.net import Network
 from support.taps import read_capture
 from support.tracing import KCAP
@@ -57,3 +60,18 @@ def test_drop_is_counted_with_reason_and_place_and_kept(
     assert row[3] == network.b.device
     data = [packet.data for packet in read_capture(tmp_path / "drops.pcapng").packets]
     assert data == sent
+    comments = [packet.comment for packet in pcapng.read(tmp_path / "drops.pcapng").packets]
+    wanted = "" if kernel == "5.10" else "dropped NO_SOCKET"
+    assert all(comment.startswith("rawtracepoint:kfree_skb ") for comment in comments)
+    assert all(comment.endswith(wanted) for comment in comments), comments
+    assert kernel == "5.10" or len(comments) == 3
+
+
+def test_reasons_of_modules_have_names(kernel: str) -> None:
+    subprocess.run(["modprobe", "openvswitch"], check=True)
+    names = Reasons.of(System()).names
+    assert kernel == "5.10" or "NO_SOCKET" in names.values()
+    if number(kernel) >= (6, 12):  # openvswitch has reasons of its own since 6.6
+        subsystem = {value >> 16 for value, name in names.items() if name.startswith("OVS_DROP_")}
+        assert len(subsystem) == 1
+        assert subsystem != {0}
