@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kcap.codegen.environment import Environment
+from kcap.codegen.module import LostCounter
 from kcap.functions.aggregates import AvgType, CountType
 from kcap.functions.clock import Timestamp
 from kcap.functions.format import Format
+from kcap.functions.packet_site import PacketSite
 from kcap.functions.sites import ExitSite, JoinSite, PrintfSite, PrintMapSite
 from kcap.functions.symbols import KernelSymbol
 from kcap.kernel.spec import MapSpec
@@ -76,6 +78,13 @@ def test_what_several_refer_to_stays_one() -> None:
     first, second, alone = loads(dumps([PrintMapSite(map_, 1, 0), PrintMapSite(map_, 2, 0), map_]))
     assert first.map is second.map is alone
     assert (first.top, second.top, alone.name) == (1, 2, "@x")
+
+
+def test_a_place_that_sends_packets_is_the_one_that_a_counter_means() -> None:
+    site = PacketSite("a.pcap", 0, "fentry:ip_rcv", reasons={2: "NOT_SPECIFIED"})
+    found, counter = loads(dumps([site, LostCounter("packet", "fentry:ip_rcv", site)]))
+    assert counter.site is found
+    assert (found.path, found.reasons) == ("a.pcap", {2: "NOT_SPECIFIED"})
 
 
 def test_a_place_in_a_macro_keeps_its_source_and_its_call() -> None:

@@ -11,56 +11,33 @@ from typing import TYPE_CHECKING
 
 from kcap.functions import registers
 from kcap.functions import skb_record as layout
+from kcap.functions.packet_site import (
+    LOST_MAP,
+    PACKET_SITES,
+    PACKETS_MAP,
+    REALTIME_MAP,
+    PacketSite,
+)
 from kcap.functions.probe_builtins import load_register
 from kcap.functions.skb_place import Placing, SkbFields
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
-from kcap.records import dataclass, field
+from kcap.sema.types import Pointer, Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kcap.codegen.emitter import Emitter
     from kcap.codegen.ir import Operand
     from kcap.sema import tree
     from kcap.sema.types import Type
 
-#: The perf event array that samples go through, and the clock offset that user space keeps.
-PACKETS_MAP = "kcap_packets"
-REALTIME_MAP = "kcap_realtime"
-#: What is lost, by interface (``skb_record.LOST_KEY``), for the statistics of pcapng files.
-LOST_MAP = "kcap_lost_packets"
 _LOST_ENTRIES = 1024
-
-#: Where code generation collects the sites of a script (``Compiled.collected``).
-PACKET_SITES = "packet sites"
 
 #: Most bytes of a packet that are copied where bpf_skb_output cannot be called.
 LINEAR_MAX = 16384
 
 _BPF_F_CURRENT_CPU = 0xFFFFFFFF
 _EINVAL = -22
-
-
-@dataclass(eq=False, slots=True)
-class PacketSite:
-    """One skboutput() call of a script.
-
-    :param path: the file, as the script spells it.
-    :param offset: the offset argument if it is constant; None otherwise.
-    :param probe: the name of the probe that it stands in.
-    :param fields: the members of sk_buff and of what it points to.
-    :param linear: send what is not in fragments, as every program type can.
-    :param reasons: names of the numbers that the probe's argument ``reason`` can have.
-    """
-
-    path: str
-    offset: int | None
-    probe: str
-    fields: SkbFields
-    linear: bool = False
-    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 def emit(
@@ -85,7 +62,9 @@ class _Record(Placing):
     """One record while the code that builds it is emitted. Operands are i64 unless said so."""
 
     def __init__(self, gen: Emitter, site: PacketSite, skb: Operand, type_: Type) -> None:
-        super().__init__(gen, site.fields, skb, type_)
+        assert isinstance(type_, Pointer)
+        assert isinstance(type_.target, Struct)
+        super().__init__(gen, SkbFields.of(type_.target), skb, type_)
         self.site = site
         self.reason: Operand = "0"
         self.at = gen.alloc(layout.METADATA_MAX + (LINEAR_MAX if site.linear else 0))

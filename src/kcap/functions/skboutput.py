@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from kcap.codegen.function import Function
 from kcap.functions import skb_emit
 from kcap.functions.base import integer_argument, made, type_name
-from kcap.functions.skb_place import SkbFields
+from kcap.functions.packet_site import PacketSite
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.lang import ast
@@ -56,11 +56,7 @@ class SkbOutput(Function):
         length = integer_argument(self, sema, length_node, UINT64, "third argument")
         offset = integer_argument(self, sema, offset_node, UINT64, "fourth argument")
         fixed = offset.value if isinstance(offset, tree.IntegerLiteral) else None
-        target = skb.type
-        assert isinstance(target, Pointer)
-        assert isinstance(target.target, Struct)
-        fields = SkbFields.of(target.target)
-        site = skb_emit.PacketSite(path, fixed, sema.context.name, fields, self.linear)
+        site = PacketSite(path, fixed, sema.context.name, self.linear)
         reason = self._reason(call, sema)
         if reason is None:
             return made(self, call, INT64, skb, length, offset, data=site)

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kcap.functions.skb_emit import (
+from kcap.functions.packet_site import (
     LOST_MAP,
     PACKET_SITES,
     PACKETS_MAP,

@@ -12,7 +12,7 @@ from kcap.btf import types as b
 from kcap.btf.build import BtfBuilder
 from kcap.codegen.compile import Compiled, compile_script
 from kcap.codegen.module import Features
-from kcap.functions import skb_emit
+from kcap.functions import packet_site
 from kcap.functions.registry import all_functions
 from kcap.lang import ast
 from kcap.lang.parser import parse
@@ -155,9 +155,9 @@ def machine_for(
         memory.add(NET, struct.pack("<8xII", 0, dev.netns))
     machine = Machine(made.programs[0].spec, made.maps, memory)
     machine.skbs[SKB] = (skb.len, skb.head[skb.data :])
-    if skb_emit.REALTIME_MAP in machine.values:
+    if packet_site.REALTIME_MAP in machine.values:
         offset_value = s.REALTIME_OFFSET.to_bytes(8, "little")
-        memory.write(machine.values[skb_emit.REALTIME_MAP], offset_value)
+        memory.write(machine.values[packet_site.REALTIME_MAP], offset_value)
     machine.mono_ns, machine.cpu, machine.pid, machine.tid = 1_000_000_123, 3, 4242, 4243
     machine.comm = b"curl"
     return machine

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcap.codegen.module import LOST
-from kcap.functions import skb_emit
+from kcap.functions import packet_site
 from kcap.functions import skb_record as layout
 from kcap.packet.frame import finish
 from kcap.packet.record import unpack
@@ -146,4 +146,4 @@ def test_full_ring_is_counted() -> None:
 
 def test_maps_are_those_that_user_space_looks_for() -> None:
     machine = machine_for(s.received(UDP4))
-    assert {skb_emit.PACKETS_MAP, skb_emit.REALTIME_MAP} <= set(machine.values)
+    assert {packet_site.PACKETS_MAP, packet_site.REALTIME_MAP} <= set(machine.values)
