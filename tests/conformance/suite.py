@@ -69,14 +69,13 @@ class Test:
 def read_suites(directory: Path, wanted: list[str]) -> list[Test]:
     """All tests of the suites below ``directory/runtime``, in order.
 
-    :param wanted: names of suites; all if empty. Names that occur twice in a suite get ``#2``.
+    :param wanted: names of suites, in the order to run them; all, by name, if empty. Names of tests
+        that occur twice in a suite get ``#2``.
     """
-    tests: list[Test] = []
-    for path in sorted((directory / "runtime").iterdir()):
-        is_suite = path.is_file() and not path.name.startswith(".")
-        if is_suite and path.name not in _NO_SUITES and (not wanted or path.name in wanted):
-            tests.extend(read_suite(path))
-    return tests
+    paths = {path.name: path for path in (directory / "runtime").iterdir() if path.is_file()}
+    there = sorted(name for name in paths if not name.startswith(".") and name not in _NO_SUITES)
+    names = [name for name in wanted if name in there] if wanted else there
+    return [test for name in names for test in read_suite(paths[name])]
 
 
 def read_suite(path: Path) -> list[Test]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from kcap.cli import options
 from kcap.cli.errors import as_bpftrace, choose_format, print_diagnostics, print_error
 from kcap.cli.progress import ProgressLine
+from kcap.cli.service import READY, STOPPING, notify
 from kcap.cli.signals import ended_by_signals
 from kcap.errors import FileError, UnknownOptionError, UsageError
 
@@ -192,7 +193,7 @@ def _print_stages(checked: Checked, stages: list[str]) -> None:
 def _follow(
     script: Checked | CompiledScript, preparation: Preparation, arguments: Arguments
 ) -> int:
-    from kcap.functions.events import AttachedProbes
+    from kcap.functions.events import AttachedProbes, TraceEnded
 
     with _output(arguments) as output:
         with (
@@ -219,13 +220,22 @@ def _follow(
                 if message := renderer.message(event):
                     output.flush()
                     print(message, end="", file=sys.stderr, flush=True)
-                if isinstance(event, AttachedProbes) and os.environ.get(NOTIFY):
-                    output.write(f"{NOTIFY}\n")
-                    output.flush()
+                if isinstance(event, AttachedProbes):
+                    _tell_that_it_runs(output)
+                elif isinstance(event, TraceEnded):
+                    notify(STOPPING)
         output.flush()
         for line in trace.summary():
             print(line, file=sys.stderr)
         return trace.exit_status
+
+
+def _tell_that_it_runs(output: Writer) -> None:
+    """All probes are attached: tell who waits for that."""
+    if os.environ.get(NOTIFY):
+        output.write(f"{NOTIFY}\n")
+        output.flush()
+    notify(READY)
 
 
 def _show_skipped(trace: Trace, verbose: bool) -> None:
