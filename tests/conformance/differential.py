@@ -88,8 +88,12 @@ def refused(result: Result) -> bool:
 
 def difference(comparison: Comparison) -> list[str]:
     """The difference as lines of a diff: bpftrace's output is the old one."""
-    old, new = map(output_lines, (comparison.expected, comparison.found))
-    return list(difflib.unified_diff(list(old), list(new), lineterm="", n=1))[2:]
+    old, new = comparison.expected, comparison.found
+    if comparison.verdict != "warnings":
+        old, new = _without_warnings(old), _without_warnings(new)
+    return list(difflib.unified_diff([*output_lines(old)], [*output_lines(new)], lineterm="", n=1))[
+        2:
+    ]
 
 
 def main() -> int:

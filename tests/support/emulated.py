@@ -38,6 +38,11 @@ class EmulatedMap(Map):
         self.stride = spec.value_size
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
+        if self.spec.type in (uapi.BPF_MAP_TYPE_ARRAY, uapi.BPF_MAP_TYPE_PERCPU_ARRAY):
+            for index in range(self.spec.max_entries):
+                key = index.to_bytes(4, "little")
+                yield key, self.machine.element(self.spec.name, key)
+            return
         for key, value in list(self.machine.elements[self.address].items()):
             yield key, self.machine.memory.read(value, self.spec.value_size) or b""
 
@@ -47,7 +52,7 @@ class EmulatedMap(Map):
         return dict(self.items()).get(key)
 
     def update(self, key: bytes, value: bytes, flags: int = uapi.BPF_ANY) -> None:
-        self.machine.memory.write(self.machine.elements[self.address][key], value)
+        self.machine.memory.write(self._address(key), value)
 
     def delete(self, key: bytes) -> bool:
         return self.machine.elements[self.address].pop(key, None) is not None
@@ -56,7 +61,13 @@ class EmulatedMap(Map):
         return list(self.machine.elements[self.address])
 
     def clear(self) -> None:
-        self.machine.elements[self.address].clear()
+        if self.spec.type == uapi.BPF_MAP_TYPE_HASH or self.spec.max_entries > 1:
+            self.machine.elements[self.address].clear()
+        else:
+            self.update(bytes(4), bytes(self.spec.value_size))
+
+    def _address(self, key: bytes) -> int:
+        return self.machine.elements[self.address].get(key, self.machine.values[self.spec.name])
 
     def close(self) -> None:
         pass
@@ -95,7 +106,7 @@ class EmulatedRing(ringbuf.RingReader):
 class EmulatedScript(LoadedScript):
     """A script whose programs run on the machine."""
 
-    def __init__(self, compiled: Compiled, system: Any, with_lines: Any = None) -> None:
+    def __init__(self, compiled: Compiled, *_: object) -> None:
         self.compiled, self.links, self.missing, self.probes = compiled, [], [], []
         self.started = False
         self.machine = Machine(compiled.programs[0].spec, compiled.maps, Memory())
@@ -129,6 +140,9 @@ class EmulatedScript(LoadedScript):
 
 
 class _Preparation(Preparation):
+    def prepare(self, text: str, name: str) -> Checked:
+        return self.check(text, name)
+
     def check(self, text: str, name: str) -> Checked:
         return script.compile(text, name=name, options=self.options)
 
@@ -147,7 +161,7 @@ def run(words: list[str], name: str = "kcap") -> int:
             "kcap.kernel.syscall._syscall": _no_bpf,
             "kcap.session.trace.LoadedScript": EmulatedScript,
             "kcap.session.trace.RingReader": EmulatedRing,
-            "kcap.session.trace.probe_features": lambda *_: Features(),
+            "kcap.session.features.probe_features": lambda *_: Features(),
             "kcap.session.preparation.Preparation": _Preparation,
         }.items():
             patches.enter_context(mock.patch(target, value))

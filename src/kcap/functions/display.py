@@ -145,6 +145,8 @@ def json(type_: types.Type, value: Any, environment: Environment) -> str:
             return "true" if value else "false"
         case types.Integer() | types.Enum() | types.Pointer():
             return str(value)
+        case types.Buffer():
+            return f"[{','.join(map(str, value))}]"
         case types.Array() if not is_text_array(type_):
             return f"[{','.join([json(type_.element, v, environment) for v in value])}]"
         case types.Tuple() if type_.names is None:
@@ -162,6 +164,16 @@ def json(type_: types.Type, value: Any, environment: Environment) -> str:
 def json_key(type_: types.Type, value: Any, environment: Environment) -> str:
     """A map's key as a JSON string; the parts of a tuple are joined by commas."""
     if isinstance(type_, types.Tuple) and type_.names is None:
-        parts = [text(t, v, environment) for _, t, v in members(type_, value)]
+        parts = [_dense_text(t, v, environment) for _, t, v in members(type_, value)]
         return json_string(",".join(parts))
-    return json_string(text(type_, value, environment))
+    return json_string(_dense_text(type_, value, environment))
+
+
+def _dense_text(type_: types.Type, value: Any, environment: Environment) -> str:
+    """A value as :func:`text` has it, with no spaces between the parts of tuples and structs."""
+    if not isinstance(type_, types.Struct | types.Tuple):
+        return text(type_, value, environment)
+    parts = [(n, _dense_text(t, v, environment)) for n, t, v in members(type_, value)]
+    if isinstance(type_, types.Tuple) and type_.names is None:
+        return f"({','.join(part for _, part in parts)})"
+    return f"{{{','.join(f'.{name}={part}' for name, part in parts)}}}"

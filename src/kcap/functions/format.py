@@ -76,6 +76,11 @@ class Conversion:
         return 8 if self.kind == "c" else LENGTH_BITS[self.length]
 
     @property
+    def alternate(self) -> bool:
+        """Whether it puts a prefix before the digits."""
+        return self.kind in "oxX" and "#" in self.flags
+
+    @property
     def counts_bytes(self) -> bool:
         """Whether it pads or cuts text."""
         numeric = self.kind in INTEGER_CONVERSIONS or self.kind == "p"
@@ -351,9 +356,9 @@ def _template(conversion: Conversion, type_: types.Type) -> str:
     """The conversion as Python's %-format has it."""
     kind = conversion.kind
     flags = conversion.flags.replace("'", "")
-    numeric = kind in INTEGER_CONVERSIONS and kind != "c"
-    octal = kind == "o" and "#" in flags
-    if numeric and not octal:
+    if conversion.alternate:
+        return "%s"
+    if kind in INTEGER_CONVERSIONS and kind != "c":
         code = "d" if kind in ("i", "u") else kind
         flags = flags.replace("+", "").replace(" ", "") if kind in "uxXo" else flags
         return f"%{flags}{conversion.width}{conversion.precision}{code}"
@@ -380,10 +385,22 @@ def _formatter(conversion: Conversion, type_: types.Type) -> Formatter:
         return lambda value, _: value.hex(" ")
     if kind in INTEGER_CONVERSIONS:
         cut = partial(_cut_integer, bits, kind in SIGNED_CONVERSIONS)
-        if kind == "o" and "#" in conversion.flags:
-            return lambda value, _: f"0{cut(value):o}" if cut(value) else "0"
+        if conversion.alternate:
+            return lambda value, _: _alternate(conversion, cut(value))
         return lambda value, _: cut(value)
     return lambda value, environment: display.text(type_, value, environment)
+
+
+def _alternate(conversion: Conversion, value: int) -> str:
+    """An integer by ``%#x`` or ``%#o``, where Python's way differs from C's: 0 has no prefix."""
+    prefix = {"o": "0", "x": "0x", "X": "0X"}[conversion.kind] if value else ""
+    digits = format(value, conversion.kind).zfill(int(conversion.precision[1:] or 0))
+    width = int(conversion.width or 0)
+    if "-" in conversion.flags:
+        return f"{prefix}{digits}".ljust(width)
+    if "0" in conversion.flags:
+        digits = digits.zfill(width - len(prefix))
+    return f"{prefix}{digits}".rjust(width)
 
 
 def _cut_integer(bits: int, signed: bool, value: int) -> int:
@@ -405,7 +422,7 @@ class _Reader:
 def _reader(conversion: Conversion, type_: types.Type, offset: int) -> _Reader:
     integer = type_.integer if isinstance(type_, types.Enum) else type_
     kind = conversion.kind
-    plain = kind in INTEGER_CONVERSIONS and not (kind == "o" and "#" in conversion.flags)
+    plain = kind in INTEGER_CONVERSIONS and not conversion.alternate
     if plain and kind != "c" and isinstance(integer, types.Integer | types.Pointer | types.Boolean):
         wide, signed = 8 * integer.size, bool(getattr(integer, "signed", False))
         wants_sign = kind in SIGNED_CONVERSIONS

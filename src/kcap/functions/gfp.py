@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GFP (get free pages) flags by name, as ``%gr`` and the kernel's ``%pGg`` print them.
+"""GFP (get free pages) flags by name, as ``%gr`` and, but for 0, the kernel's ``%pGg`` print them.
 
 Facts: include/linux/gfp_types.h (the bits, numbered without the optional ones that 6.10 made an
 enum) and include/trace/events/mmflags.h (which names win).
@@ -56,7 +56,7 @@ COMBINED = (
     ("GFP_NOFS", _RECLAIM | BITS["__GFP_IO"]),
     ("GFP_ATOMIC", _mask("__GFP_HIGH", "__GFP_KSWAPD_RECLAIM")),
     ("GFP_NOIO", _RECLAIM),
-    ("GFP_NOWAIT", BITS["__GFP_KSWAPD_RECLAIM"]),
+    ("GFP_NOWAIT", _mask("__GFP_KSWAPD_RECLAIM", "__GFP_NOWARN")),
 )
 
 
@@ -64,7 +64,7 @@ def gfp_text(flags: int) -> str:
     """The names of the flags, joined by ``|``; bits without a name in hexadecimal."""
     flags &= 0xFFFF_FFFF
     if not flags:
-        return "none"
+        return "0"
     names = []
     for name, mask in (*COMBINED, *BITS.items()):
         if mask and flags & mask == mask:

@@ -309,7 +309,7 @@ class Lhist(HistogramFunction):
             for node, name in zip(call.args[1:], names, strict=True)
         )
         self._check_range(low, high, step, call, sema)
-        type_ = LinearHistType(low, high, step)
+        type_ = LinearHistType(low, high - (high - low) % step, step)  # whole buckets only
         value = number_argument(self, sema, call.args[0])
         assigned(self, call, sema, type_)
         return made(self, call, type_, value)

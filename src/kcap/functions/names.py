@@ -52,7 +52,7 @@ def _syscalls(architecture: str) -> dict[int, str]:
 
 def syscall_text(number: int) -> str:
     """The name of a system call of this architecture."""
-    return _syscalls(os.uname().machine).get(number, "unknown system call")
+    return _syscalls(os.uname().machine).get(number, "Unknown syscall")
 
 
 def process_comm(pid: int) -> str:

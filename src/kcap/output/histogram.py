@@ -56,10 +56,11 @@ def rows(histogram: Histogram, div: int = 0) -> list[str]:
 
     :param div: divide counts by it; 0 for not.
     """
-    most = max((bucket.count for bucket in histogram.buckets), default=0)
+    counts = [bucket.count // (div or 1) for bucket in histogram.buckets]
+    most = max(counts, default=0)
     lines = []
-    for bucket in histogram.buckets:
-        bar = "@" * (bucket.count * BAR_WIDTH // most if most else 0)
+    for bucket, count in zip(histogram.buckets, counts, strict=True):
+        bar = "@" * (count * BAR_WIDTH // most if most else 0)
         label = bucket_label(bucket, histogram.type)
-        lines.append(f"{label:<16} {bucket.count // (div or 1):>7} |{bar:<{BAR_WIDTH}}|")
+        lines.append(f"{label:<16} {count:>7} |{bar:<{BAR_WIDTH}}|")
     return lines

@@ -93,6 +93,8 @@ class JsonRenderer:
 
     def _map(self, event: MapPrinted) -> str:
         value_type = event.map.value
+        if not event.entries and (event.map.key is not None or _has_rows(value_type)):
+            return ""
         if event.map.key is None:
             value = event.entries[0][1] if event.entries else zero_value(value_type)
             data = self._value(value_type, value, event.div)
@@ -115,6 +117,11 @@ class JsonRenderer:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(divide(value, div) if div else value)
         return display.json(type_, value, self.environment)
+
+
+def _has_rows(type_: Any) -> bool:
+    """Whether nothing is printed for an empty map of such a value: a histogram, a time series."""
+    return isinstance(type_, HistogramType | TseriesType)
 
 
 def _map_kind(type_: Any) -> str:
@@ -140,7 +147,7 @@ def _histogram(histogram: Histogram, div: int) -> str:
         low = "" if bucket.low is None else f'"min": {bucket.low}, '
         high = "" if bucket.high is None else f'"max": {bucket.high - 1}, '
         buckets.append(f'{{{low}{high}"count": {bucket.count // (div or 1)}}}')
-    return f"[{', '.join(buckets)}]"
+    return f"[{','.join(buckets)}]"
 
 
 def _helper_error(event: HelperError) -> str:

@@ -69,7 +69,7 @@ class TextRenderer:
         if isinstance(event, Message):
             if event.severity == "warning" and not self.warnings:
                 return ""
-            return located(event.severity, event.text, event.span)
+            return located(event.severity, event.text, event.span, quoted=False)
         if isinstance(event, AttachedProbes) and not self.quiet:
             return f"Attached {event.count} probe{'' if event.count == 1 else 's'}\n"
         if isinstance(event, HelperError):
@@ -124,15 +124,18 @@ def _benchmarks(event: Benchmarks) -> str:
     return "\n".join(lines) + "\n"
 
 
-def located(severity: str, text: str, span: Span | None, info: str = "") -> str:
+def located(
+    severity: str, text: str, span: Span | None, info: str = "", *, quoted: bool = True
+) -> str:
     """A message with its place, and the line of the script that it is about.
 
     :param info: a line that stands between the message and the script's line.
+    :param quoted: show that line; the lines of macros' calls are always shown.
     """
     label, ending = severity.upper(), "" if text.endswith("\n") else "\n"
     if span is None:
         return f"{label}: {text}{ending}{info}"
-    message = f"{place(span)}: {label}: {text}{ending}{info}{excerpt(span)}"
+    message = f"{place(span)}: {label}: {text}{ending}{info}{excerpt(span) if quoted else ''}"
     while isinstance(span, MacroSpan):
         span = span.call
         message += f"{place(span)}: {label}: expanded from\n{excerpt(span)}"
@@ -147,10 +150,7 @@ def place(span: Span) -> str:
 
 
 def excerpt(span: Span) -> str:
-    """The line of a span, and a line of tildes below it; nothing for the standard library, whose
-    text the user doesn't have."""
-    if span.source.name.startswith("stdlib/"):
-        return ""
+    """The line of a span, and a line of tildes below it."""
     line = span.source.line_text(span.line)
     last = span.end_column if span.end_line == span.line else len(line) + 1
     return f"{line}\n{' ' * (span.column - 1)}{'~' * max(1, last - span.column)}\n"

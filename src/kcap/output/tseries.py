@@ -65,5 +65,5 @@ def json_series(series: Series, environment: Environment) -> str:
             continue
         seconds, rest = divmod(point.start + shift, 1_000_000_000)
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-        points.append(f'{{"interval_start": "{stamp}.{rest:09d}", "value": {point.value}}}')
-    return f"[{', '.join(points)}]"
+        points.append(f'{{"interval_start":"{stamp}.{rest:09d}","value":{point.value}}}')
+    return f"[{','.join(points)}]"

@@ -248,7 +248,7 @@ def _compare_pointers(
 
 
 def unary(a: Analyzer, node: ast.Unary) -> tree.Expr:
-    """``-x``, ``~x``, ``!x``, ``*x``, ``&x``."""
+    """``-x``, ``~x``, ``!x``, ``*x``, ``&x``. What is unsigned keeps its width."""
     if node.op == "*":
         return dereference(a, node, a.expr(node.operand))
     if node.op == "&":
@@ -270,7 +270,12 @@ def unary(a: Analyzer, node: ast.Unary) -> tree.Expr:
             raise a.fail("constant-overflow", node.span, str(error)) from None
         return with_value(tree.Expr(node.span, INT64), value)
     result = Integer(8, integer.signed, space=integer.space)
-    return tree.Unary(node.span, result, node.op, _as(operand, result))
+    computed = tree.Unary(node.span, result, node.op, _as(operand, result))
+    return (
+        computed
+        if integer.signed
+        else cast_to(computed, Integer(integer.bytes, False, space=integer.space))
+    )
 
 
 def _not(a: Analyzer, node: ast.Unary, operand: tree.Expr) -> tree.Expr:

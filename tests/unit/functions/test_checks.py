@@ -231,7 +231,7 @@ def test_join_puts_the_separator_between() -> None:
 def test_names_of_numbers() -> None:
     assert os.strerror(errno.EPERM) == "Operation not permitted"
     assert signal_text(9) == "Killed"
-    assert syscall_text(-1) == "unknown system call"
+    assert syscall_text(-1) == "Unknown syscall"
     assert syscall_text(257 if os.uname().machine == "x86_64" else 56) == "openat"
 
 

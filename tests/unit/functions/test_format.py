@@ -146,7 +146,26 @@ def test_gfp_flags_by_name() -> None:
     assert printed("GFP flags: %gr", [UINT32], [1]) == "GFP flags: GFP_DMA"
     assert gfp_text(0xCC0) == "GFP_KERNEL"
     assert gfp_text(0xDC0) == "GFP_KERNEL|__GFP_ZERO"
-    assert gfp_text(0) == "none"
+    assert gfp_text(0) == "0"
+    assert gfp_text(0x800) == "__GFP_KSWAPD_RECLAIM"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "shown"),
+    [
+        ("%#x", 0, "0"),
+        ("%#o", 0, "0"),
+        ("%#x", 255, "0xff"),
+        ("%#X", 255, "0XFF"),
+        ("%#o", 8, "010"),
+        ("[%#8x]", 255, "[    0xff]"),
+        ("[%-#8x]", 255, "[0xff    ]"),
+        ("[%#08x]", 255, "[0x0000ff]"),
+        ("[%#.4x]", 255, "[0x00ff]"),
+    ],
+)
+def test_prefixes_of_integers_are_those_of_c(text: str, value: int, shown: str) -> None:
+    assert printed(text, [UINT64], [value]) == shown
 
 
 def test_percent_signs_of_arguments_stay() -> None:

@@ -38,6 +38,7 @@ from kcap.sema.types import (
     INT64,
     UINT8,
     Array,
+    Buffer,
     Enum,
     Field,
     Pointer,
@@ -142,19 +143,22 @@ def test_histograms() -> None:
     )
     negative = type_.histogram({0: 1, 1: 1})
     assert map_line(None, type_, [(None, negative)]) == (
-        '{"type": "hist", "data": {"@": [{"max": -1, "count": 1}, '
+        '{"type": "hist", "data": {"@": [{"max": -1, "count": 1},'
         '{"min": 0, "max": 0, "count": 1}]}}'
     )
     assert map_line(None, type_, [(None, type_.histogram({}))], "@hist") == (
         '{"type": "hist", "data": {"@hist": []}}'
     )
+    assert RENDERER.output(MapPrinted(Map("@", None, type_), [])) == ""
+    assert RENDERER.output(MapPrinted(Map("@", INT64, type_), [])) == ""
+    assert RENDERER.output(MapPrinted(Map("@", INT64, INT64), [])) == ""
 
 
 def test_linear_histograms() -> None:
     type_ = LinearHistType(0, 100, 10)
     value = type_.histogram({type_.index(95): 1, type_.index(1000): 1})
     assert map_line(None, type_, [(None, value)], "@h") == (
-        '{"type": "hist", "data": {"@h": [{"min": 90, "max": 99, "count": 1}, '
+        '{"type": "hist", "data": {"@h": [{"min": 90, "max": 99, "count": 1},'
         '{"min": 100, "count": 1}]}}'
     )
 
@@ -167,8 +171,8 @@ def test_time_series_leave_out_empty_intervals(monkeypatch: pytest.MonkeyPatch) 
     collected = type_.collect([(0, [(5, 9, 1)]), (2, [(7, 8, 1)])], False)
     assert map_line(None, type_, collected, "@a") == (
         '{"type": "tseries", "data": {"@a": ['
-        '{"interval_start": "1970-01-01 00:00:00.500000000", "value": 9}, '
-        '{"interval_start": "1970-01-01 00:00:00.700000000", "value": 8}]}}'
+        '{"interval_start":"1970-01-01 00:00:00.500000000","value":9},'
+        '{"interval_start":"1970-01-01 00:00:00.700000000","value":8}]}}'
     )
 
 
@@ -193,3 +197,18 @@ def test_every_character_of_a_printf_is_quoted_as_other_strings_are() -> None:
     text = "".join(map(chr, range(0x180))) + "\udc80\u2028\U0001f600"
     expected = f'{{"type": "printf", "data": {json_string(text)}}}\n'
     assert JsonRenderer.printf(text) == expected
+
+
+def test_keys_of_tuples_and_records_have_no_spaces() -> None:
+    nested = Tuple((INT64, Tuple((INT64, String(8)))))
+    assert map_line(nested, INT64, [((1, (2, "x")), 5)]) == (
+        '{"type": "map", "data": {"@": {"1,(2,x)": 5}}}'
+    )
+    record = Tuple((INT64, String(8)), ("x", "y"))
+    assert map_line(record, INT64, [({"x": 1, "y": "z"}, 5)]) == (
+        '{"type": "map", "data": {"@": {"{.x=1,.y=z}": 5}}}'
+    )
+
+
+def test_buffers_are_arrays_of_numbers() -> None:
+    assert line(ValuePrinted(Buffer(2), b"a\x01")) == '{"type": "value", "data": [97,1]}'

@@ -325,8 +325,6 @@ def test_a_message_from_a_macro_shows_every_call_on_the_way_to_it() -> None:
     inside = MacroSpan(source, 14, 26, source.span(38, 43))
     assert RENDERER.message(Message("error", "no", inside)) == (
         "stdin:1:15-27: ERROR: no\n"
-        f"{source.text}\n"
-        f"{' ' * 14}~~~~~~~~~~~~\n"
         "stdin:1:39-44: ERROR: expanded from\n"
         f"{source.text}\n"
         f"{' ' * 38}~~~~~\n"
@@ -358,8 +356,3 @@ def test_nothing_is_printed_for_an_empty_map_with_keys_or_an_empty_histogram() -
     assert RENDERER.output(MapPrinted(Map("@x", INT64, INT64), [])) == ""
     assert RENDERER.output(MapPrinted(Map("@x", None, HistType(0)), [])) == ""
     assert RENDERER.output(MapPrinted(Map("@x", None, INT64), [])) == "@x: 0\n"
-
-
-def test_the_standard_librarys_lines_are_not_shown() -> None:
-    source = Source("stdlib/base.bt", "macro assert(x, y) { }")
-    assert excerpt(source.span(0, 5)) == ""
