@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.guest.rows import Case, Figures
-from benchmarks.guest.tracers import Run, Tracer
+from benchmarks.guest.tracers import Run, Tracer, output_of
 
 GROUP = "scale"
 ROUNDS = 2
@@ -97,6 +98,16 @@ def starting(tracer: Tracer, script: str) -> Figures:
         }
 
 
+def listing(tracer: Tracer, *options: str) -> Figures:
+    """List probes."""
+    before = time.monotonic()
+    text = output_of(tracer, *options)
+    return {
+        ("list", "s"): time.monotonic() - before,
+        ("listed", "lines"): text.count("\n"),
+    }
+
+
 def cases(tracers: Sequence[Tracer], most: Mapping[str, int]) -> Iterator[Case]:
     """Few rounds: these take long.
 
@@ -107,6 +118,8 @@ def cases(tracers: Sequence[Tracer], most: Mapping[str, int]) -> Iterator[Case]:
             if wanted <= most[kind]:
                 name = f"{wanted} functions, {kind}"
                 yield Case(GROUP, name, tracers, attaching, (kind, wanted), rounds=ROUNDS)
+    for words in (("-l", "kprobe:*"), ("-lv", "fentry:*")):
+        yield Case(GROUP, " ".join(words), tracers, listing, words, rounds=ROUNDS)
     yield Case(GROUP, f"map of {KEYS} keys", tracers, printing, rounds=ROUNDS)
     text = long_script()
     yield Case(GROUP, "2,000 lines", tracers, starting, (text,), rounds=ROUNDS)

@@ -89,8 +89,11 @@ def test_one_session_is_one_probe_and_says_so(without: tuple[str, ...]) -> None:
 
 
 def test_stacks_and_predicates_are_those_of_each_end(
-    tmp_path: Path, without: tuple[str, ...]
+    tmp_path: Path, without: tuple[str, ...], live_kernel: str
 ) -> None:
+    # Before 5.15 the kernel can't unwind a stack whose return address a kretprobe has replaced.
+    unwinds = tuple(map(int, live_kernel.split("."))) >= (5, 15)
+    callers = ["ksys_read+", "ksys_read+" if unwinds else "kretprobe_trampoline+"]
     script = own(
         "kprobe:vfs_read { @in[kstack] = count(); } kretprobe:vfs_read { @out[kstack] = count(); }"
     )
@@ -101,6 +104,6 @@ def test_stacks_and_predicates_are_those_of_each_end(
         maps = [trace.checked.script.maps[name] for name in ("@in", "@out")]
         printed = [events.MapPrinted(map_, trace.runtime.read_map(map_)) for map_ in maps]
         renderer = TextRenderer(trace.runtime.environment)
-        for event in printed:
+        for event, caller in zip(printed, callers, strict=True):
             assert [count for _, count in event.entries] == [READS]
-            assert "ksys_read+" in renderer.output(event)
+            assert caller in renderer.output(event)
