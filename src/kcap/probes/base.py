@@ -24,8 +24,10 @@ splits them only where the block uses something that differs (``probe``, ``func`
 
 What ``context.extra`` may hold: ``slots`` (how many argument slots a tracing program has) and
 ``retval_slot`` (where fexit has the returned value), ``helper_slots`` (offsets of slots that only
-a helper may read), ``untyped`` (the verifier knows no types of them), ``slot_places`` (where the
-slots are if the program is of another type); ``usdt_arguments`` (operands of ``argN``);
+a helper may read), ``untyped`` (the verifier knows no types of them), ``slot_places`` (of programs
+that have no slots, where the values are: bytes from the start of the context, or, of what is in
+memory, where the context has the register that points there, and bytes behind that);
+``usdt_arguments`` (operands of ``argN``);
 ``target_names`` and ``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices``
 (the number of each target), ``many_functions`` (``func`` differs between targets), ``way`` (see
 :mod:`kcap.probes.serving`), ``places`` (where in the kernel each target is), ``alike`` (see

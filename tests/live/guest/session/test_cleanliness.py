@@ -232,7 +232,7 @@ QUICK = (
 ROUNDS = 1000
 #: Every so many rounds another script, which takes longer: kprobe, fentry, tracepoint; a pinned
 #: iterator; user probes at one place and at many; a BPF program.
-LONGER = 25
+LONGER = 50
 
 
 def libc_path() -> Path:
