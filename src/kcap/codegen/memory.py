@@ -134,7 +134,7 @@ def copy(gen: Emitter, dest: Operand, source: Operand, size: int, align: int = 1
 def load_field(gen: Emitter, where: Place, field: Field) -> Operand:
     """A scalar field of the struct at ``where``, of its type's LLVM type."""
     place = field_place(gen, where, field)
-    if field.slot:
+    if field.slot and place.space == "ctx":
         wide = load_slot(gen, place)
         return gen.ir.resize(wide, 64, 8 * field.type.size, False)
     loaded = load_scalar(gen, place, field.type)
@@ -191,7 +191,7 @@ def _argument_place(gen: Emitter, where: Place, field: Field) -> Place:
 
 def field_place(gen: Emitter, where: Place, field: Field) -> Place:
     """Where a field of the struct at ``where`` stands."""
-    if field.slot and isinstance(field.type, Struct | Array):
+    if field.slot and where.space == "ctx" and isinstance(field.type, Struct | Array):
         return _argument_place(gen, where, field)
     if field.data_loc:
         location = gen.ir.load("i32", pointer_to(gen, where.at(field.offset)), volatile=True)

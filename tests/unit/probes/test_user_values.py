@@ -92,6 +92,17 @@ def test_numbers_of_two_registers_and_structs_in_structs(program: Path) -> None:
     assert printed(program, "wide", block, [4, 3, *halves, 5, 0], bytes(8)) == "4 3|22|5\n"
 
 
+def test_all_arguments_can_be_kept_and_printed(program: Path) -> None:
+    two = pack("<q5sxh", 11, bytes(5), 22)
+    halves = [int.from_bytes(two[at : at + 8], "little") for at in (0, 8)]
+    block = """print(args); $all = args; printf("%d %d\\n", $all.n, $all.h.inner.z);
+        @[args.h.inner] = 1; print((args.n, args.h.inner.x)); print(@);"""
+    inner = "{ .x = 11, .y = [0,0,0,0,0], .z = 22 }"
+    text = printed(program, "wide", block, [4, 3, *halves, 5, 0], bytes(8))
+    printed_args = f"{{ .w = [4,3], .h = {{ .inner = {inner} }}, .n = 5 }}"
+    assert text == f"{printed_args}\n5 22\n(5, 11)\n@[{inner}]: 1\n"
+
+
 def test_what_is_aligned_to_sixteen_bytes_leaves_gaps_on_the_stack(program: Path) -> None:
     # w finds one register left and leaves it to f; the words behind g and in x say nothing.
     stack = pack("<11Q", 0xBAD, 11, 12, 7, 0xBAD, 0xBAD, 0xBAD, 21, 22, 99, 0xBAD)
