@@ -9,9 +9,9 @@ idle), so that results depend neither on what else this machine does nor on the 
 
     python -m benchmarks.guest [--kernel 6.12] [--rounds 3] [--minutes 25] [--groups start,event]
 
-No round begins that would not end within ``--minutes``, judged by the longest so far. The results
-go to ``benchmarks/results/KERNEL.json`` (``--json``) after every round; ``tools/update_docs.py``
-makes the tables of docs/performance.md from the files that are there.
+The run ends after so many rounds, or after ``--minutes``, wherever it is then. The results go to
+``benchmarks/results/KERNEL.json`` (``--json``) after every case; ``tools/update_docs.py`` makes the
+tables of docs/performance.md from the files that are there.
 
 ``--peer NAME=COMMAND`` adds a tracer that takes scripts as ``-e SCRIPT``, from a directory given
 by ``--share``. ``--inside`` measures on the machine that it is started on, as root: hardware of
@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.guest import rows
 from benchmarks.guest.peers import BPFTRACE_ROOT
 
 if TYPE_CHECKING:
@@ -74,10 +75,11 @@ def outside(arguments: argparse.Namespace) -> int:
         Share(peers.bpftrace(progress), BPFTRACE_ROOT, bring_back=False),
         *(share(each) for each in arguments.share),
     ]
-    words = ["python3", "-m", "benchmarks.guest", "--inside", "--json=/root/round.json"]
+    words = ["python3", "-m", "benchmarks.guest", "--inside"]
     words += [f"--groups={arguments.groups}", f"--case={arguments.case}"]
     words += [f"--most-fentry={arguments.most_fentry}"]
     words += [f"--peer={peer}" for peer in arguments.peer]
+    record = Record(arguments)
     with Guest(
         arguments.kernel,
         shares=shares,
@@ -85,72 +87,100 @@ def outside(arguments: argparse.Namespace) -> int:
         counted=arguments.clock == "counted",
         progress=progress,
     ) as guest:
-
-        def one(turn: int) -> dict[str, Any]:
-            guest.run(
+        for turn in range(arguments.rounds):
+            lines = Lines(record.take)
+            command = guest.start(
                 [*words, f"--turn={turn}"],
                 cwd=IN_GUEST,
-                on_stdout=lambda data: write(1, data),
+                on_stdout=lines.feed,
                 on_stderr=lambda data: write(2, data),
             )
-            found: dict[str, Any] = json.loads(guest.read("/root/round.json"))
-            return found
+            try:
+                command.wait(record.seconds_left())
+            except TimeoutError:
+                progress(f"the time is up in round {turn + 1}")
+                break
+    return record.show()
 
-        return rounds(arguments, one)
+
+class Record:
+    """The results so far: in a file, after each case."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._target = arguments.json or RESULTS / f"{arguments.kernel}.json"
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._facts: dict[str, Any] = {"clock": arguments.clock}
+        self._results = rows.Results()
+        self._started = time.monotonic()
+
+    def take(self, data: dict[str, Any]) -> None:
+        """Take what :func:`measured` tells of the machine or of a case."""
+        self._facts.update(data.get("facts", {}))
+        self._results.merge(data)
+        whole = {"facts": self._facts, **self._results.data()}
+        self._target.write_text(json.dumps(whole, indent=1) + "\n")
+        for case in dict.fromkeys(f"{row['group']}: {row['case']}" for row in data["rows"]):
+            progress(f"{time.monotonic() - self._started:.0f} s: {case}")
+
+    def seconds_left(self) -> float:
+        """Until ``--minutes`` are over."""
+        minutes: float = self._arguments.minutes
+        return max(0.0, self._started + 60 * minutes - time.monotonic())
+
+    def show(self) -> int:
+        """Print the tables; the exit status."""
+        print("; ".join(f"{name} {value}" for name, value in self._facts.items()))
+        for line in rows.lines(self._results):
+            print(line)
+        return 0
 
 
-def rounds(arguments: argparse.Namespace, one: Callable[[int], dict[str, Any]]) -> int:
-    """Take rounds as long as there is time, keep the results, show them.
+class Lines:
+    """Takes bytes as they come, and hands on each line of JSON."""
 
-    :param one: takes a round; what :func:`measured` returns.
-    """
-    from benchmarks.guest.rows import Results, lines
+    def __init__(self, take: Callable[[dict[str, Any]], None]) -> None:
+        self._take = take
+        self._rest = b""
 
-    target = arguments.json or RESULTS / f"{arguments.kernel}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    results, longest = Results(), 0.0
-    started = time.monotonic()
-    for turn in range(arguments.rounds):
-        before = time.monotonic()
-        if before - started + longest > 60 * arguments.minutes:
-            progress(f"no time for round {turn + 1}")
-            break
-        data = one(turn)
-        results.merge(data)
-        longest = max(longest, time.monotonic() - before)
-        facts = {**data["facts"], "rounds": turn + 1, "clock": arguments.clock}
-        target.write_text(json.dumps({"facts": facts, **results.data()}, indent=1) + "\n")
-        progress(f"round {turn + 1}: {time.monotonic() - before:.0f} s; results: {target}")
-    print("; ".join(f"{name} {value}" for name, value in facts.items()))
-    for line in lines(results):
-        print(line)
-    return 0
+    def feed(self, data: bytes) -> None:
+        """Take some bytes."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for line in whole:
+            self._take(json.loads(line))
 
 
 def inside(arguments: argparse.Namespace) -> int:
-    """Measure on this machine: all rounds, or one of a process outside."""
-    if arguments.turn is None:
-        return rounds(arguments, lambda turn: measured(arguments, turn))
-    arguments.json.write_text(json.dumps(measured(arguments, arguments.turn)))
-    return 0
+    """Measure on this machine: all rounds, or one for a process outside, which is told in lines of
+    JSON."""
+    if arguments.turn is not None:
+        for data in measured(arguments, arguments.turn):
+            print(json.dumps(data), flush=True)
+        return 0
+    record = Record(arguments)
+    for turn in range(arguments.rounds):
+        for data in measured(arguments, turn):
+            record.take(data)
+            if not record.seconds_left():
+                return record.show()
+    return record.show()
 
 
-def measured(arguments: argparse.Namespace, turn: int) -> dict[str, Any]:
-    """A round's results, with the facts about this machine."""
-    from benchmarks.guest import rows, tracers
+def measured(arguments: argparse.Namespace, turn: int) -> Iterator[dict[str, Any]]:
+    """A round: the facts about this machine, then what each case came to."""
+    from benchmarks.guest import tracers
 
     ways = all_tracers(arguments)
-    results = rows.Results()
-    prime(ways)
-    for case in rows.take_turn(wanted_cases(arguments, ways), turn, results):
-        progress(f"{os.times().elapsed:.0f} s: {case.group}: {case.name}")
     facts = {
         "kernel": os.uname().release,
         "CPUs": os.cpu_count(),
         "Python": sys.version.split()[0],
         "versions": {way.name: tracers.version(way) for way in ways},
     }
-    return {"facts": facts, **results.data()}
+    yield {"facts": facts, **rows.Results().data()}
+    prime(ways)
+    for case in wanted_cases(arguments, ways):
+        yield rows.take_turn(case, turn).data()
 
 
 def all_tracers(arguments: argparse.Namespace) -> list[Tracer]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.guest import programs
 from benchmarks.guest.rows import Case, Figures
-from benchmarks.guest.tracers import Run, Tracer, cpu_of
+from benchmarks.guest.tracers import FailedError, Run, Tracer, cpu_of
 
 GROUP = "event"
 #: dd reads a byte and writes a byte, this many times.
@@ -55,6 +55,8 @@ def cost(tracer: Tracer, script: str) -> Figures:
         run.stop()
     plain = cpu_of(dd())
     busy = [each for each in found if each.runs >= READS]
+    if not busy:
+        raise FailedError("no program ran as often as the workload read")
     spent = sum(each.time for each in busy)
     return {
         ("BPF time", "ns"): spent / max(each.runs for each in busy),

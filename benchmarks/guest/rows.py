@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -104,28 +104,27 @@ class Results:
         return self._rows.setdefault(row[:3], row).values.setdefault(tracer, [])
 
 
-def take_turn(cases: Iterable[Case], turn: int, results: Results) -> Iterator[Case]:
-    """One round: let each tracer do each case once, one after another (A B, in the next A B).
+def take_turn(case: Case, turn: int) -> Results:
+    """Let each tracer do a case once, one after another: A B, and A B again in the next round.
 
     :param turn: the round's number; in round 0, those that learn may do their work before.
-    :param results: takes the figures. A tracer whose work fails is left out from then on.
-    :returns: each case when it is done.
+    :returns: the figures, none if the case has no part in this round.
     """
-    for case in cases:
-        if turn >= case.rounds:
+    results = Results()
+    if turn >= case.rounds:
+        return results
+    warm_up = [each for each in case.tracers if each.learns and case.warm_up and not turn]
+    for number, tracer in enumerate((*warm_up, *case.tracers)):
+        if results.failed(case, tracer.name):
             continue
-        warm_up = [each for each in case.tracers if each.learns and case.warm_up and not turn]
-        for number, tracer in enumerate((*warm_up, *case.tracers)):
-            if results.failed(case, tracer.name):
-                continue
-            try:
-                figures = case.work(tracer, *case.arguments)
-            except FailedError as error:
-                results.fail(case, tracer.name, str(error))
-            else:
-                if number >= len(warm_up):
-                    results.add(case, tracer.name, figures)
-        yield case
+        try:
+            figures = case.work(tracer, *case.arguments)
+        except FailedError as error:
+            results.fail(case, tracer.name, str(error))
+        else:
+            if number >= len(warm_up):
+                results.add(case, tracer.name, figures)
+    return results
 
 
 def ratio(row: Row, tracer: str) -> float | None:

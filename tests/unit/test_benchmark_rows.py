@@ -17,6 +17,14 @@ PEER = Tracer("peer", ("peer",))
 SECONDS = ("whole", "s")
 
 
+def measured(case: Case, turns: int) -> Results:
+    """A case's results of some rounds, put together as those of several processes."""
+    results = Results()
+    for turn in range(turns):
+        results.merge(rows.take_turn(case, turn).data())
+    return results
+
+
 def test_ways_take_turns_and_only_what_learns_is_warmed_up() -> None:
     ran: list[str] = []
 
@@ -25,9 +33,7 @@ def test_ways_take_turns_and_only_what_learns_is_warmed_up() -> None:
         return {SECONDS: len(ran) * times}
 
     case = Case("start", "case", [OURS, PEER], work, (10.0,), warm_up=True)
-    results = Results()
-    for turn in range(2):
-        assert list(rows.take_turn([case], turn, results)) == [case]
+    results = measured(case, 2)
     assert ran == ["kcap", "kcap", "peer", "kcap", "peer"]
     (row,) = results.rows
     assert row.values == {"kcap": [20.0, 40.0], "peer": [30.0, 50.0]}
@@ -36,24 +42,16 @@ def test_ways_take_turns_and_only_what_learns_is_warmed_up() -> None:
 
 def test_a_case_takes_part_in_no_more_rounds_than_it_may() -> None:
     case = Case("scale", "case", [OURS, PEER], lambda _: {SECONDS: 1.0}, rounds=1)
-    results = Results()
-    assert list(rows.take_turn([case], 1, results)) == []
-    assert results.rows == []
+    assert measured(case, 3).rows[0].values == {"kcap": [1.0], "peer": [1.0]}
 
 
-def test_a_way_that_fails_is_tried_once_and_its_reason_shown() -> None:
-    tried: list[str] = []
-
+def test_a_way_that_fails_is_left_out_and_its_reason_shown() -> None:
     def work(tracer: Tracer) -> rows.Figures:
-        tried.append(tracer.name)
         if tracer is PEER:
             raise FailedError("no libpcap")
         return {SECONDS: 1.0}
 
-    results = Results()
-    for turn in range(3):
-        list(rows.take_turn([Case("start", "case", [OURS, PEER], work)], turn, results))
-    assert tried.count("peer") == 1
+    results = measured(Case("start", "case", [OURS, PEER], work), 3)
     assert rows.ratio(results.rows[0], "kcap") is None
     shown = list(rows.lines(results))
     assert shown[2] == "| case, whole | 1 s |  |"
@@ -61,24 +59,23 @@ def test_a_way_that_fails_is_tried_once_and_its_reason_shown() -> None:
 
 
 def test_a_way_that_fails_while_it_warms_up_is_not_tried_again() -> None:
+    tried: list[str] = []
+
     def work(tracer: Tracer) -> rows.Figures:
+        tried.append(tracer.name)
         if tracer is OURS:
             raise FailedError("no rights")
         return {SECONDS: 1.0}
 
-    results = Results()
-    list(rows.take_turn([Case("start", "case", [OURS, PEER], work, warm_up=True)], 0, results))
+    results = measured(Case("start", "case", [OURS, PEER], work, warm_up=True), 1)
+    assert tried == ["kcap", "peer"]
     assert results.missing == {"start: case": {"kcap": "no rights"}}
     assert results.rows[0].values == {"peer": [1.0]}
 
 
 def test_rounds_of_several_processes_come_together() -> None:
     case = Case("event", "case", [OURS, PEER], lambda tracer: {SECONDS: 1.0 + tracer.learns})
-    results = Results()
-    for turn in range(2):
-        one = Results()
-        list(rows.take_turn([case], turn, one))
-        results.merge(one.data())
+    results = measured(case, 2)
     assert results.rows[0].values == {"kcap": [2.0, 2.0], "peer": [1.0, 1.0]}
     assert Results(results.data()).rows == results.rows
 
