@@ -15,6 +15,7 @@ from kcap.codegen import events, expressions, maps, memory, operators, scratch, 
 from kcap.codegen.ir import IRBuilder, Operand
 from kcap.codegen.memory import Place
 from kcap.codegen.module import LostCounter, ModuleBuilder
+from kcap.codegen.repeats import repeated_reads
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.types import Type, round_up
@@ -65,6 +66,9 @@ class Emitter:
         self.frame: statements.Frame | None = None
         #: A read of a map whose value is at hand (:func:`kcap.codegen.maps.assign`).
         self.known_read: tuple[tree.MapRead, Operand] | None = None
+        #: Reads that take the value of an earlier one, and the values that those had.
+        self.repeated = {} if module.helper_errors else repeated_reads(program)
+        self.read_values: dict[tree.MapRead, tuple[IRBuilder, Operand]] = {}
         self._scratch_used = 0
         self._scratch_peak = 0
         self._zero_size = 0

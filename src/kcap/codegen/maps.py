@@ -43,7 +43,13 @@ def read_scalar(gen: Emitter, expr: tree.MapRead) -> Operand:
     """A scalar value; zero when there is no such key."""
     if gen.known_read is not None and gen.known_read[0] is expr:
         return gen.known_read[1]
-    return _loaded(gen, lookup(gen, expr.map, expr.key), gen.llvm_type(expr.type))
+    if expr in gen.repeated:
+        builder, value = gen.read_values.get(gen.repeated[expr], (None, ""))
+        if builder is gen.ir:  # another one makes another function: a loop's
+            return value
+    value = _loaded(gen, lookup(gen, expr.map, expr.key), gen.llvm_type(expr.type))
+    gen.read_values[expr] = gen.ir, value
+    return value
 
 
 def _loaded(gen: Emitter, found: Operand, llvm: str) -> Operand:

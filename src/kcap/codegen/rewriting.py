@@ -37,7 +37,7 @@ def own_read(map_: tree.Map, key: tree.Expr | None, value: tree.Expr) -> tree.Ma
             isinstance(side, tree.MapRead)
             and side.map is map_
             and side.type.is_scalar
-            and _same(side.key, key)
+            and same(side.key, key)
             and _harmless(other)
         ):
             return side
@@ -48,7 +48,7 @@ def _whole(type_: Type, map_: tree.Map) -> bool:
     return type_.is_scalar and map_.value.is_scalar and type_.size == map_.value.size
 
 
-def _same(left: tree.Expr | None, right: tree.Expr | None) -> bool:
+def same(left: tree.Expr | None, right: tree.Expr | None) -> bool:
     """Whether two keys surely have the same value."""
     if left is None or right is None:
         return left is right
@@ -62,13 +62,27 @@ def _same(left: tree.Expr | None, right: tree.Expr | None) -> bool:
         case tree.VariableRef(), tree.VariableRef():
             return left.variable is right.variable
         case tree.Cast(), tree.Cast():
-            return _same(left.operand, right.operand)
+            return same(left.operand, right.operand)
         case tree.TupleExpr(), tree.TupleExpr():
             pairs = zip(left.elements, right.elements, strict=True)
-            return all(_same(mine, theirs) for mine, theirs in pairs)
+            return all(same(mine, theirs) for mine, theirs in pairs)
         case tree.Call(), tree.Call():
             known = left.function is right.function and left.function.name in _CONSTANT
             return known and not left.args and not right.args
+    return False
+
+
+def is_constant(key: tree.Expr | None) -> bool:
+    """Whether a key surely has the same value throughout one run of a program."""
+    match key:
+        case None | tree.IntegerLiteral() | tree.StringLiteral():
+            return True
+        case tree.Cast():
+            return is_constant(key.operand)
+        case tree.TupleExpr():
+            return all(is_constant(element) for element in key.elements)
+        case tree.Call():
+            return key.function.name in _CONSTANT and not key.args
     return False
 
 
