@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 #: test harness, and whatever else starts it from a program, waits for it.
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 
+#: How often the rings are looked at while somebody watches, in seconds: no delay is seen.
+TERMINAL_TICK = 0.02
+
 
 def main(argv: Sequence[str]) -> int:
     """Do what a command line asks; the exit status.
@@ -212,6 +215,8 @@ def _follow(
             if arguments.dry_run:
                 return 0
             trace.on_tick = output.tick
+            if os.isatty(output.fd):
+                trace.tick = TERMINAL_TICK
             if arguments.buffering != "none":
                 trace.reader.on_text = output.write
                 trace.reader.wrap = renderer.printf

@@ -3,7 +3,8 @@
 
 ``none`` writes at once, ``line`` as soon as there is a whole line, ``full`` when the buffer is
 full. In the last two, :meth:`Writer.tick` sees to it that nothing waits longer than the tick of
-the event loop (100 ms) for a reader: many lines that come together cost one write.
+the event loop (100 ms) for a reader: many lines that come together cost one write. A terminal is
+shown what there is at every tick, lines without an end as well.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Writer:
         self.fd = fd
         self.buffering = buffering
         self.name = name
+        self._terminal = os.isatty(fd)
         self._pending: list[str] = []
         self._size = 0
         self._flushed = time.monotonic()
@@ -52,8 +54,11 @@ class Writer:
             self.tick()  # many events come together, or one takes long, such as a system()
 
     def tick(self) -> None:
-        """Write what is due: whole lines with ``line``; with ``full``, only a full buffer."""
-        if self.buffering == "line" and any("\n" in text for text in self._pending):
+        """Write what is due: with ``line``, whole lines or, to a terminal, all; with ``full``, only
+        a full buffer."""
+        if self.buffering == "line" and (
+            self._terminal or any("\n" in text for text in self._pending)
+        ):
             self.flush()
 
     def flush(self) -> None:

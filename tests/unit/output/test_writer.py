@@ -88,3 +88,15 @@ def test_lines_do_not_wait_longer_than_a_tick_while_events_go_on_coming(
     now += LONGEST_WAIT + 0.01
     writer.write("b\n")
     assert available(pipe[0]) == b"a\nb\n"
+
+
+def test_a_terminal_is_shown_lines_without_an_end_by_the_next_tick() -> None:
+    shown, terminal = os.openpty()
+    os.set_blocking(shown, False)
+    writer = Writer(terminal, "line")
+    writer.write("a\nwhich? ")
+    assert available(shown) == b""
+    writer.tick()
+    assert available(shown) == b"a\r\nwhich? "
+    os.close(terminal)
+    os.close(shown)
