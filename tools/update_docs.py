@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what the code knows into README.md and ``docs/language.md``.
+"""Write what the code knows into README.md and pages of ``docs``.
 
-That are the tables of probe types, functions and configuration, and the options not built yet.
+That are the tables of probe types, functions and configuration, the options not built yet, and
+what the benchmarks measured (``benchmarks/results``).
 
 ``--check`` writes nothing, names the pages that are not what would be written, and exits with 1.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from kcap.cli.options import OPTIONS
@@ -20,7 +22,10 @@ from kcap.functions.registry import FAMILIES, family
 from kcap.probes.registry import probe_types
 from kcap.sema.config import Config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.guest import tables  # noqa: E402
 
 #: Builtins that differ in a number only: the first and the last are named.
 _NUMBERED = re.compile(r"(s?arg)(\d)")
@@ -84,12 +89,17 @@ def options_not_built() -> Iterator[str]:
 
 
 #: The parts of pages that are made here.
-PAGES = {
+PAGES: dict[Path, dict[str, Callable[[], Iterator[str]]]] = {
     ROOT / "README.md": {"options": options_not_built},
     ROOT / "docs/language.md": {
         "probes": probe_table,
         "functions": function_table,
         "config": config_table,
+    },
+    ROOT / "docs/performance.md": {
+        "runs": tables.facts,
+        **{name: partial(tables.table, name) for name in tables.TABLES},
+        "shortfalls": tables.shortfalls,
     },
 }
 
