@@ -316,3 +316,14 @@ def test_bitfields_have_no_sign() -> None:
         begin { $n = (uint32)0xffff8ff9; $b = (struct bits *)&$n; print(($b.a, $b.b, $b.c)); }
     """
     assert output(script) == "(9, 2303, -1)\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "woken"),
+    [(0, False), (1023 * 1024, False), (1024 * 1024 - 16, True), (2**21, False)],
+)
+def test_the_reader_is_woken_by_the_record_that_fills_a_quarter_of_the_ring(
+    before: int, woken: bool
+) -> None:
+    outcome = run('begin { printf("%d", pid) }', taken=before)
+    assert outcome.machine.wakeups == [woken]
