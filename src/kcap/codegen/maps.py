@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kcap.codegen import memory, problems, rewriting
 from kcap.codegen.ir import Operand
-from kcap.codegen.map_specs import key_type, spec
+from kcap.codegen.map_specs import key_size, key_type, spec
 from kcap.codegen.memory import Place
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
@@ -24,9 +24,11 @@ def operand(gen: Emitter, map_: tree.Map) -> Operand:
 def key(gen: Emitter, map_: tree.Map, expr: tree.Expr | None) -> Operand:
     """A pointer to the key: every byte of it determined by its value."""
     type_ = key_type(map_)
-    dest = gen.alloc(type_.size, 8)
+    dest = gen.alloc(key_size(type_), 8)
     if expr is None:
         gen.ir.store("i64", "0", dest)
+    elif type_.is_scalar:
+        gen.ir.store("i64", gen.value64(expr), dest)
     else:
         gen.store(expr, dest, canonical=True)
     return dest

@@ -62,7 +62,8 @@ class Runtime:
         values = value.decode_all(data for _, data in pairs)
         if not keyed:
             return [(None, each) for each in values]
-        keys = map_specs.key_type(map_).decode_all(key for key, _ in pairs)
+        key_type = map_specs.key_type(map_)
+        keys = key_type.decode_all(key[: key_type.size] for key, _ in pairs)
         return list(zip(keys, values, strict=True))
 
     def _read_aggregate(

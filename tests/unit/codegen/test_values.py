@@ -327,3 +327,20 @@ def test_the_reader_is_woken_by_the_record_that_fills_a_quarter_of_the_ring(
 ) -> None:
     outcome = run('begin { printf("%d", pid) }', taken=before)
     assert outcome.machine.wakeups == [woken]
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"), [("(uint8)200", 200), ("(int8)-3", -3), ("(int32)-7", -7), ("pid", 4242)]
+)
+def test_a_scalar_key_is_extended_to_a_word_and_read_back_as_it_was(key: str, wanted: int) -> None:
+    outcome = run(f"begin {{ @a[{key}] = 1; @b[{key}] = count(); @h[{key}] = hist(1); }}")
+    assert {spec.name: spec.key_size for spec in outcome.compiled.maps if "AT_" in spec.name} == {
+        "AT_a": 8, "AT_b": 8, "AT_h": 8
+    }  # fmt: skip
+    assert [list(outcome.map(name)) for name in ("@a", "@b", "@h")] == [[wanted]] * 3
+
+
+def test_a_loop_sees_narrow_keys_as_they_are() -> None:
+    text = 'begin { @[(int8)-3] = 1; for ($kv : @) { printf("%d", $kv.0) } delete(@, (int8)-3); }'
+    assert run(text).text == "-3"
+    assert run(text).map("@") == {}
