@@ -99,6 +99,7 @@ PAGES: dict[Path, dict[str, Callable[[], Iterator[str]]]] = {
     ROOT / "docs/performance.md": {
         "runs": tables.facts,
         **{name: partial(tables.table, name) for name in tables.TABLES},
+        "probe types": tables.probe_types,
         "shortfalls": tables.shortfalls,
     },
 }

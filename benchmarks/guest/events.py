@@ -14,11 +14,13 @@ from benchmarks.guest.tracers import FailedError, Run, Tracer, cpu_of
 GROUP = "event"
 #: dd reads a byte and writes a byte, this many times.
 READS = 6_000
+#: What the types of probes are compared by.
+COUNTED = "`@ = count()`, "
 SCRIPTS = {
-    "`@ = count()`, fentry": "fentry:vfs_read { @ = count(); }",
-    "`@ = count()`, kprobe": "kprobe:vfs_read { @ = count(); }",
-    "`@ = count()`, tracepoint": "tracepoint:syscalls:sys_enter_read { @ = count(); }",
-    "`@ = count()`, rawtracepoint": "rawtracepoint:sys_enter { @ = count(); }",
+    f"{COUNTED}fentry": "fentry:vfs_read { @ = count(); }",
+    f"{COUNTED}kprobe": "kprobe:vfs_read { @ = count(); }",
+    f"{COUNTED}tracepoint": "tracepoint:syscalls:sys_enter_read { @ = count(); }",
+    f"{COUNTED}rawtracepoint": "rawtracepoint:sys_enter { @ = count(); }",
     "`@[comm] = count()`": "fentry:vfs_read { @[comm] = count(); }",
     "`@[pid] = sum(args.count)`": "fentry:vfs_read { @[pid] = sum(args.count); }",
     "`@ = hist(args.count)`": "fentry:vfs_read { @ = hist(args.count); }",

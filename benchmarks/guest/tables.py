@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.guest import rows
+from benchmarks.guest import events, rows
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 KERNELS = ("6.12", "7.2")
@@ -106,9 +106,10 @@ TABLES = {
             Column("detach", "detach"),
             Column("both", "both", 0.5),
             Column("whole run", "whole run"),
+            Column("list", "list"),
             Column("memory", "memory", 1),
         ),
-        ("both", "attach", "whole run", "memory"),
+        ("both", "attach", "whole run", "list", "memory"),
     ),
 }
 
@@ -140,12 +141,29 @@ def table(name: str) -> Iterator[str]:
     heads = [_head(column) for column in columns]
     measures = [measure for measure in form.peers if _peer_figures(form.group, measure)]
     peer = _peer(form.group)
-    yield f"| {' | '.join([form.head, *heads, *(f'{peer}, {each}' for each in measures)])} |"
-    yield "|---" * (1 + len(heads) + len(measures)) + "|"
+    heads += [f"{peer}, {measure}" for measure in measures]
+    yield f"| {' | '.join([form.head, *heads])} |"
+    yield "|---" * (1 + len(heads)) + "|"
     for case in _cases(form.group):
         cells = [_ratio_cell(form.group, case, column) for column in columns]
-        cells += [_peer_cell(form.group, case, measure) for measure in measures]
+        cells += [_cell(form.group, case, measure, peer) for measure in measures]
         yield f"| {case} | {' | '.join(cells)} |"
+
+
+def probe_types() -> Iterator[str]:
+    """What ``@ = count()`` costs who is traced, by the type of probe."""
+    peer = _peer("event")
+    yield f"| probe | slowdown | its BPF program | {peer}'s slowdown |"
+    yield "|---|---|---|---|"
+    for case in _cases("event"):
+        if case.startswith(events.COUNTED):
+            probe = events.SCRIPTS[case].split()[0]
+            cells = [
+                _cell("event", case, "slowdown", "kcap"),
+                _cell("event", case, "BPF time", "kcap"),
+                _cell("event", case, "slowdown", peer),
+            ]
+            yield f"| `{probe}` | {' | '.join(cells)} |"
 
 
 def shortfalls() -> Iterator[str]:
@@ -233,9 +251,10 @@ def _peer_figures(group: str, measure: str) -> bool:
     return any(row.measure == measure and row.peer in row.values for _, row in _rows(group))
 
 
-def _peer_cell(group: str, case: str, measure: str) -> str:
+def _cell(group: str, case: str, measure: str, tracer: str) -> str:
+    """A tracer's own figure on each kernel."""
     found = [
-        _shown(median(row.values[row.peer]), row.unit) if row.peer in row.values else NOTHING
+        _shown(median(row.values[tracer]), row.unit) if tracer in row.values else NOTHING
         for _, row in _rows(group)
         if (row.case, row.measure) == (case, measure)
     ]

@@ -75,7 +75,7 @@ class Runtime:
             parts = [(key, each) for key, each in parts if any(p[layout.set_at] for p in each)]
         if not parts:
             return value.collect((), map_.key is not None)
-        keys = layout.key.decode_all([key for key, _ in parts])
+        keys = layout.key.decode_all([key[: layout.key.size] for key, _ in parts])
         size = layout.value.size
         decoded = iter(layout.value.decode_all([p[:size] for _, each in parts for p in each]))
         by_cpu = map(list, zip(*[decoded] * len(parts[0][1]), strict=True))
