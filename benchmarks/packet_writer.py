@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from ctypes import addressof, c_char
-from mmap import mmap
+from mmap import PAGESIZE, mmap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,19 +68,20 @@ class Ring:
         head = struct.pack("<IHHI", 9, 0, length, length - 12)
         data = b"".join(head + bytes(one).ljust(length - 12, b"\0") for one in samples)
         self.size = 1 << (len(data) - 1).bit_length()
-        self._memory = mmap(-1, self.size)
-        self._memory[: len(data)] = data
-        self.address = addressof(c_char.from_buffer(self._memory))
-        self._head, self._tail, self._step = len(data), 0, BATCH * length
+        self._memory = mmap(-1, PAGESIZE + self.size)
+        self._memory[PAGESIZE : PAGESIZE + len(data)] = data
+        self.address = addressof(c_char.from_buffer(self._memory)) + PAGESIZE
+        self._positions = memoryview(self._memory)[1024:1040].cast("Q")
+        self._end, self._step = len(data), BATCH * length
 
-    def pending(self) -> tuple[int, int]:
-        return self._tail, min(self._tail + self._step, self._head)
+    def rewind(self) -> None:
+        """Make all records new."""
+        self._positions[0] = self._positions[1] = 0
 
-    def release(self, tail: int | None = None) -> None:
-        self._tail = tail or 0
-
-    def __bool__(self) -> bool:
-        return self._tail < self._head
+    def fill(self) -> bool:
+        """Let more records be there; False when there are no more."""
+        self._positions[0] = min(self._positions[1] + self._step, self._end)
+        return self._positions[0] > self._positions[1]
 
 
 def native(path: str, samples: Sequence[memoryview]) -> None:
@@ -88,10 +89,10 @@ def native(path: str, samples: Sequence[memoryview]) -> None:
     if len(samples[0]) not in RINGS:
         RINGS[len(samples[0])] = Ring(samples)
     ring = RINGS[len(samples[0])]
-    ring.release(0)
+    ring.rewind()
     with PacketSink([Site(1, path)], NAMES) as out:
         out.use(CODE, [ring])
-        while ring:
+        while ring.fill():
             out.drain()
 
 

@@ -48,13 +48,7 @@ class Ring(Protocol):
 
     @property
     def address(self) -> int:
-        """Where its data are in memory."""
-
-    def pending(self) -> tuple[int, int]:
-        """Positions of what was not read: tail and head."""
-
-    def release(self, tail: int | None = None) -> None:
-        """Give the space up to a position back."""
+        """Where its data are in memory: behind the page with ``data_head`` and ``data_tail``."""
 
 
 def touch(memory: mmap, size: int) -> None:
@@ -119,6 +113,7 @@ class Outlet:
         if isinstance(writer, PcapngWriter):
             self._templates = Struct(loop.TEMPLATE, loop.TEMPLATES)
             self.struct.set("templates", self._templates.address)
+            self.struct.set("latest", self._templates.address)
             self.struct.set("secret", writer.secret)
 
     def adopt(self) -> None:
@@ -157,8 +152,9 @@ class Outlet:
         key = _key(sample)
         slot = _slot(key)
         self._settle(slot)
-        for number, word in enumerate(key):
-            templates.set(f"key{number}", word, slot)
+        for at, word in zip(loop.KEY_WORDS, key, strict=False):
+            templates.set(f"at{at}", word, slot)
+        templates.set("rest", key[-1], slot)
         kept = ctypes.create_string_buffer(tail, len(tail))
         self._kept[slot] = (interface, kept)
         templates.set("interface", interface.id, slot)
@@ -197,7 +193,8 @@ class Copier:
         odd: Callable[[bytes], None],
     ) -> None:
         self._collect, self._write = code.function("collect"), code.function("write")
-        self._rings = rings
+        self._release = code.function("release")
+        self._rings = rings  # whose memory is used as long as this is
         self._outlets = list({id(outlet): outlet for outlet, _ in sites.values()}.values())
         self._by_site = {site: outlet for site, (outlet, _) in sites.items()}
         self._odd = odd
@@ -208,6 +205,7 @@ class Copier:
         for number, ring in enumerate(rings):
             self._ring.set("data", ring.address, number)
             self._ring.set("size", ring.size, number)
+            self._ring.set("control", ring.address - PAGESIZE, number)
             self._ring.set("scratch", scratch + number * _LARGEST_RECORD, number)
             self._ring.set("number", number, number)
             self._ring.set("taken", self._taken[number].address, number)
@@ -243,11 +241,6 @@ class Copier:
         """
         drain = self._drain
         drain.set("until", min(until_ns, _MASK))
-        for number, ring in enumerate(self._rings):
-            tail, head = ring.pending()
-            self._ring.set("tail", tail, number)
-            self._ring.set("head", head, number)
-            self._ring.set("held", 0, number)
         self._collect(drain.address)
         drain.set("next", 0)
         drain.set("room", room)
@@ -260,7 +253,8 @@ class Copier:
                 self._flush()
             raise
         finally:
-            self._release()
+            if self._release(drain.address):
+                self._forget()
             self.last_ns = drain.get("last")
             self.malformed += drain.take("malformed")
             self.late += drain.take("late")
@@ -325,22 +319,15 @@ class Copier:
         caplen = int.from_bytes(ctypes.string_at(address + caplen_at, 4), "little")
         return ctypes.string_at(address, layout.PREFIX_OFFSET + caplen)
 
-    def _release(self) -> None:
-        for number, ring in enumerate(self._rings):
-            held = self._ring.get("held", number)
-            tail = self._ring.get("stop" if held else "tail", number)
-            ring.release(tail)
-            if self._ring.get("taken_count", number):
-                self._forget(number, tail)
-
-    def _forget(self, number: int, tail: int) -> None:
-        """Of the records taken from among younger ones, keep those that are still in the ring."""
-        count = self._ring.take("taken_count", number)
-        places = [self._taken[number].get(name) for name in _TAKEN[:count]]
-        kept = [place for place in places if place >= tail]
-        for name, place in zip(_TAKEN, kept, strict=False):
-            self._taken[number].set(name, place)
-        self._ring.set("taken_count", len(kept), number)
+    def _forget(self) -> None:
+        """Of the records taken from among younger ones, keep those that are still in the rings."""
+        for number, taken in enumerate(self._taken):
+            count, tail = self._ring.take("taken_count", number), self._ring.get("tail", number)
+            places = [taken.get(name) for name in _TAKEN[:count]]
+            kept = [place for place in places if place >= tail]
+            for name, place in zip(_TAKEN, kept, strict=False):
+                taken.set(name, place)
+            self._ring.set("taken_count", len(kept), number)
 
     def _count_rest(self) -> None:
         """A file has failed: account for what is listed and will not be written."""

@@ -6,7 +6,7 @@ written; this loop spends 40 and the copying. It does exactly what ``PacketSink.
 the packets that need no finishing touch, and stops at each of the others, so the files are the
 same to the byte.
 
-Two functions, both ``i64 f(ptr drain)``, on the structures below; all members are 64 bits wide.
+Three functions, all ``i64 f(ptr drain)``, on the structures below; all members are 64 bits wide.
 
 ``collect`` makes a list, sorted by time, of the rings' records that are older than ``until``. Each
 CPU's records are nearly in order (an interrupt may put a younger one before one that is being
@@ -19,7 +19,11 @@ ring's end is put together in ``scratch``.
 why it stopped: DONE; FULL, the buffer of the file of record ``next`` is to be written first; ODD,
 record ``next`` is Python's. For a pcap file the bytes stand in the record as they are. For a
 pcapng file the block's head is made here; the options at its end are the same for most packets of
-a function and process: they come from ``Template``, found by the record's fields.
+a function and process: they come from a template, found by the record's fields; the template of the
+packet before is tried first.
+
+``release`` gives the rings' space up to what was listed back to the kernel, and returns how many
+positions the lists ``taken`` have.
 """
 
 from __future__ import annotations
@@ -38,21 +42,25 @@ DRAIN: Final = (
     "last", "late", "malformed", "corrupt", "memcpy",
 )  # fmt: skip
 RING: Final = (
-    "data", "size", "tail", "head", "held", "stop", "key", "sample", "scratch", "number",
-    "taken", "taken_count",
+    "data", "size", "control", "tail", "head", "held", "stop", "key", "sample", "scratch",
+    "number", "taken", "taken_count",
 )  # fmt: skip
 #: Positions that a ring's list ``taken`` can hold. What finds no room in it waits its turn, and may
 #: then come late.
 TAKEN_MOST: Final = 64
 ENTRY: Final = ("mono", "ring", "sample")
 SITE: Final = ("way", "target", "written")
-TARGET: Final = ("buffer", "capacity", "used", "count", "templates", "secret")
-#: The fields of a record that the options of its block depend on: eleven words and a half.
+TARGET: Final = ("buffer", "capacity", "used", "count", "templates", "latest", "secret")
+#: The fields of a record that the options of its block depend on: eleven words, and the half word
+#: that "rest" holds. A template has the words where the record has them, counted from the first.
 KEY_WORDS: Final = tuple(range(40, 96, 8)) + tuple(range(104, 136, 8))
+KEY_START: Final = KEY_WORDS[0]
 TEMPLATE: Final = (
-    *(f"key{number}" for number in range(len(KEY_WORDS) + 1)),
-    "interface", "tail", "tail_size", "packets", "last_ns",
+    *(f"at{at}" for at in range(KEY_START, KEY_WORDS[-1] + 8, 8)),
+    "rest", "interface", "tail", "tail_size", "packets", "last_ns",
 )  # fmt: skip
+#: Where 16 bytes at a time cover the key words and nothing else.
+_KEY_VECTORS: Final = (40, 56, 72, 80, 104, 120)
 #: Templates a file has: a power of two. One that is needed takes the place of another.
 TEMPLATES: Final = 512
 
@@ -70,6 +78,8 @@ EPB_ID: Final = 24
 
 _SAMPLE: Final = uapi.PERF_RECORD_SAMPLE
 _PERF_HEAD: Final = 12  # struct perf_event_header, u32 size of the raw data
+_DATA_HEAD: Final = 1024  # data_head and data_tail in struct perf_event_mmap_page
+_DATA_TAIL: Final = 1032
 #: An odd number of the golden ratio, as in include/linux/hash.h.
 HASH: Final = 0x9E3779B97F4A7C15
 
@@ -158,9 +168,11 @@ def module() -> str:
     """The text of the module."""
     return "\n".join(
         [
-            _advance().text(),
+            # Called in one place a packet: to save registers for it would cost more than it does.
+            _advance().text().replace(" #0 {", " #0 alwaysinline {", 1),
             _collect().text(),
             _write().text(),
+            _release().text(),
             # no-builtins: a loop must not become a call of memcpy, which nobody would link.
             'attributes #0 = { nounwind "no-builtins" }',
         ]
@@ -269,52 +281,75 @@ def _collect() -> _Code:
     rings = c.pointer(c.get("%drain", DRAIN, "rings"))
     ring_count = c.get("%drain", DRAIN, "ring_count")
     entries = c.pointer(c.get("%drain", DRAIN, "entries"))
-    index = c.variable(0)
-    with c.loop() as (_, end):
-        now = c.load("i64", index)
-        c.leave(c.is_("uge", now, ring_count), end)
-        c.op(f"call i64 @advance(ptr %drain, ptr {c.element(rings, RING, now)})")
-        c.store("i64", c.add(now, 1), index)
+    with _each(c, rings, ring_count) as ring:
+        control = c.pointer(c.get(ring, RING, "control"))
+        head = c.op(f"load atomic i64, ptr {c.offset(control, _DATA_HEAD)} acquire, align 8")
+        c.set(ring, RING, "head", head)
+        c.set(ring, RING, "tail", c.load("i64", c.offset(control, _DATA_TAIL)))
+        c.set(ring, RING, "held", 0)
+        c.op(f"call i64 @advance(ptr %drain, ptr {ring})")
     count = c.variable(0)
     with c.loop() as (_, finished):
-        best = _earliest(c, rings, ring_count)
+        best, second = _earliest(c, rings, ring_count)
         c.leave(c.compare("eq", "ptr", best, "null"), finished)
-        key, number = c.get(best, RING, "key"), c.get(best, RING, "number")
-        total = c.load("i64", count)
-        spot = c.variable(0)
-        c.store("i64", total, spot)
-        with c.loop() as (_, found):
-            to = c.load("i64", spot)
-            c.leave(c.is_("eq", to, 0), found)
-            before = c.element(entries, ENTRY, c.sub(to, 1))
-            mono, ring = c.get(before, ENTRY, "mono"), c.get(before, ENTRY, "ring")
-            tie = c.op(f"and i1 {c.is_('eq', mono, key)}, {c.is_('ugt', ring, number)}")
-            later = c.op(f"or i1 {c.is_('ugt', mono, key)}, {tie}")
-            c.leave(c.op(f"xor i1 {later}, true"), found)
-            behind = c.element(entries, ENTRY, to)
-            for name, value in (
-                ("mono", mono), ("ring", ring), ("sample", c.get(before, ENTRY, "sample"))
-            ):  # fmt: skip
-                c.set(behind, ENTRY, name, value)
-            c.store("i64", c.sub(to, 1), spot)
-        entry = c.element(entries, ENTRY, c.load("i64", spot))
-        c.set(entry, ENTRY, "mono", key)
-        c.set(entry, ENTRY, "ring", number)
-        c.set(entry, ENTRY, "sample", c.get(best, RING, "sample"))
-        c.store("i64", c.add(total, 1), count)
-        c.op(f"call i64 @advance(ptr %drain, ptr {best})")
+        # Mostly the next record is of the same ring again.
+        with c.loop() as (_, other):
+            _insert(c, entries, best, c.load("i64", count))
+            c.store("i64", c.add(c.load("i64", count), 1), count)
+            c.op(f"call i64 @advance(ptr %drain, ptr {best})")
+            c.leave(c.is_("eq", c.get(best, RING, "sample"), 0), other)
+            c.leave(c.is_("uge", c.get(best, RING, "key"), second), other)
     c.set("%drain", DRAIN, "count", c.load("i64", count))
     c.ret("0")
     return c
 
 
-def _earliest(c: _Code, rings: Operand, ring_count: Operand) -> Operand:
-    """The ring with the earliest record, or null."""
+@contextmanager
+def _each(c: _Code, rings: Operand, ring_count: Operand) -> Iterator[Operand]:
+    """The instructions within run for each ring; a pointer to it."""
+    index = c.variable(0)
+    c.store("i64", "0", index)
+    with c.loop() as (_, end):
+        now = c.load("i64", index)
+        c.leave(c.is_("uge", now, ring_count), end)
+        yield c.element(rings, RING, now)
+        c.store("i64", c.add(now, 1), index)
+
+
+def _insert(c: _Code, entries: Operand, ring: Operand, count: Operand) -> None:
+    """Put a ring's record into the list, which has ``count`` entries."""
+    key, number = c.get(ring, RING, "key"), c.get(ring, RING, "number")
+    spot = c.variable(0)
+    c.store("i64", count, spot)
+    with c.loop() as (_, found):
+        to = c.load("i64", spot)
+        c.leave(c.is_("eq", to, 0), found)
+        before = c.element(entries, ENTRY, c.sub(to, 1))
+        mono = c.get(before, ENTRY, "mono")
+        c.leave(c.is_("ult", mono, key), found)
+        other = c.get(before, ENTRY, "ring")
+        tie = c.op(f"and i1 {c.is_('eq', mono, key)}, {c.is_('ule', other, number)}")
+        c.leave(tie, found)
+        behind = c.element(entries, ENTRY, to)
+        for name, value in (
+            ("mono", mono), ("ring", other), ("sample", c.get(before, ENTRY, "sample"))
+        ):  # fmt: skip
+            c.set(behind, ENTRY, name, value)
+        c.store("i64", c.sub(to, 1), spot)
+    entry = c.element(entries, ENTRY, c.load("i64", spot))
+    c.set(entry, ENTRY, "mono", key)
+    c.set(entry, ENTRY, "ring", number)
+    c.set(entry, ENTRY, "sample", c.get(ring, RING, "sample"))
+
+
+def _earliest(c: _Code, rings: Operand, ring_count: Operand) -> tuple[Operand, Operand]:
+    """The ring with the earliest record, or null; and the time of the earliest of any other."""
     best = c.alloca(8)
     c.store("ptr", "null", best)
-    least = c.variable(-1)
+    least, second = c.variable(-1), c.variable(-1)
     index = c.variable(0)
     c.store("i64", "-1", least)
+    c.store("i64", "-1", second)
     c.store("i64", "0", index)
     with c.loop() as (start, end):
         now = c.load("i64", index)
@@ -322,11 +357,31 @@ def _earliest(c: _Code, rings: Operand, ring_count: Operand) -> Operand:
         c.store("i64", c.add(now, 1), index)
         ring = c.element(rings, RING, now)
         c.leave(c.is_("eq", c.get(ring, RING, "sample"), 0), start)
-        key = c.get(ring, RING, "key")
-        c.leave(c.is_("uge", key, c.load("i64", least)), start)
-        c.store("i64", key, least)
-        c.store("ptr", ring, best)
-    return c.load("ptr", best)
+        key, first = c.get(ring, RING, "key"), c.load("i64", least)
+        sooner = c.is_("ult", key, first)
+        later = c.select(sooner, "i64", first, key)
+        runner_up = c.load("i64", second)
+        nearer = c.is_("ult", later, runner_up)
+        c.store("i64", c.select(nearer, "i64", later, runner_up), second)
+        c.store("i64", c.select(sooner, "i64", key, first), least)
+        c.store("ptr", c.select(sooner, "ptr", ring, c.load("ptr", best)), best)
+    return c.load("ptr", best), c.load("i64", second)
+
+
+def _release() -> _Code:
+    """Let the kernel have what is listed, and what of it was passed over."""
+    c = _Code("release", "ptr %drain", ".text")
+    rings = c.pointer(c.get("%drain", DRAIN, "rings"))
+    noted = c.variable(0)
+    with _each(c, rings, c.get("%drain", DRAIN, "ring_count")) as ring:
+        held = c.is_("ne", c.get(ring, RING, "held"), 0)
+        tail = c.select(held, "i64", c.get(ring, RING, "stop"), c.get(ring, RING, "tail"))
+        c.set(ring, RING, "tail", tail)
+        control = c.pointer(c.get(ring, RING, "control"))
+        c.line(f"store atomic i64 {tail}, ptr {c.offset(control, _DATA_TAIL)} release, align 8")
+        c.store("i64", c.add(c.load("i64", noted), c.get(ring, RING, "taken_count")), noted)
+    c.ret(c.load("i64", noted))
+    return c
 
 
 def _write() -> _Code:
@@ -336,73 +391,103 @@ def _write() -> _Code:
     count = c.get("%drain", DRAIN, "count")
     sites = c.pointer(c.get("%drain", DRAIN, "sites"))
     result = c.variable(DONE)
+    next_ = c.variable(c.get("%drain", DRAIN, "next"))
+    room = c.variable(c.get("%drain", DRAIN, "room"))
+    last = c.variable(c.get("%drain", DRAIN, "last"))
     full, odd, out = "full", "odd", "out"
     with c.loop() as (_, end):
-        index = c.get("%drain", DRAIN, "next")
+        index = c.load("i64", next_)
         c.leave(c.is_("uge", index, count), end)
-        room = c.get("%drain", DRAIN, "room")
-        c.leave(c.is_("eq", room, 0), end)
+        c.leave(c.is_("eq", c.load("i64", room), 0), end)
         entry = c.element(entries, ENTRY, index)
         sample = c.pointer(c.get(entry, ENTRY, "sample"))
         site = c.element(sites, SITE, c.narrow(32, sample, layout.FIELDS["site"].offset))
         target = c.pointer(c.get(site, SITE, "target"))
         flags = c.narrow(16, sample, layout.FIELDS["flags"].offset)
         c.leave(c.is_("ne", c.op(f"and i64 {flags}, {layout.FLAG_FIXUP}"), 0), odd)
-        way = c.get(site, SITE, "way")
-        used = c.get(target, TARGET, "used")
-        capacity = c.get(target, TARGET, "capacity")
-        to = c.offset(c.pointer(c.get(target, TARGET, "buffer")), used)
-        caplen = c.narrow(32, sample, layout.PCAP_HEADER_OFFSET + 8)
-        pcap, other, pcapng, copied = "pcap", "other", "pcapng", "copied"
-        c.branch(c.is_("eq", way, WAY_PCAP), pcap, other)
-        c.label(pcap)
-        length = c.add(caplen, layout.PCAP_HEADER_SIZE)
-        past = c.add(used, length)
-        c.leave(c.is_("ugt", past, capacity), full)
-        c.copy("%drain", to, c.offset(sample, layout.PCAP_HEADER_OFFSET), length)
-        c.set(target, TARGET, "used", past)
-        c.jump(copied)
-        c.label(other)
-        c.branch(c.is_("eq", way, WAY_PCAPNG), pcapng, odd)
-        c.label(pcapng)
-        _write_block(c, target, sample, to, caplen)
-        c.label(copied)
+        _write_one(c, c.get(site, SITE, "way"), target, sample)
         c.increase(target, TARGET, "count")
         c.increase(site, SITE, "written")
-        mono, last = c.get(entry, ENTRY, "mono"), c.get("%drain", DRAIN, "last")
-        early = c.is_("ult", mono, last)
-        c.increase("%drain", DRAIN, "late", c.resize(early, 1, 64, False))
-        c.set("%drain", DRAIN, "last", c.select(early, "i64", last, mono))
-        c.set("%drain", DRAIN, "room", c.sub(room, 1))
-        c.set("%drain", DRAIN, "next", c.add(index, 1))
+        mono, before = c.get(entry, ENTRY, "mono"), c.load("i64", last)
+        early = c.is_("ult", mono, before)
+        with c.if_(early):
+            c.increase("%drain", DRAIN, "late")
+        c.store("i64", c.select(early, "i64", before, mono), last)
+        c.store("i64", c.sub(c.load("i64", room), 1), room)
+        c.store("i64", c.add(index, 1), next_)
     c.jump(out)
     for label, code in ((full, FULL), (odd, ODD)):
         c.label(label)
         c.store("i64", str(code), result)
         c.jump(out)
     c.label(out)
+    for name, value in (("next", next_), ("room", room), ("last", last)):
+        c.set("%drain", DRAIN, name, c.load("i64", value))
     c.ret(c.load("i64", result))
     return c
 
 
-def _write_block(c: _Code, target: Operand, sample: Operand, to: Operand, caplen: Operand) -> None:
-    """An Enhanced Packet Block; jumps to "odd" where there is no template, "full" without room."""
-    words = [c.narrow(64, sample, at) for at in KEY_WORDS]
+def _write_one(c: _Code, way: Operand, target: Operand, sample: Operand) -> None:
+    """A record into its file's buffer; jumps to "odd" if that is Python's, "full" without room."""
+    used = c.get(target, TARGET, "used")
+    to = c.offset(c.pointer(c.get(target, TARGET, "buffer")), used)
+    caplen = c.narrow(32, sample, layout.PCAP_HEADER_OFFSET + 8)
+    pcap, other, pcapng, copied = "pcap", "other", "pcapng", "copied"
+    c.branch(c.is_("eq", way, WAY_PCAP), pcap, other)
+    c.label(pcap)
+    length = c.add(caplen, layout.PCAP_HEADER_SIZE)
+    past = c.add(used, length)
+    c.leave(c.is_("ugt", past, c.get(target, TARGET, "capacity")), "full")
+    c.copy("%drain", to, c.offset(sample, layout.PCAP_HEADER_OFFSET), length)
+    c.set(target, TARGET, "used", past)
+    c.jump(copied)
+    c.label(other)
+    c.branch(c.is_("eq", way, WAY_PCAPNG), pcapng, "odd")
+    c.label(pcapng)
+    _write_block(c, target, sample, to, caplen)
+    c.label(copied)
+
+
+def _differs(c: _Code, template: Operand, sample: Operand, rest: Operand) -> Operand:
+    """Whether a template is not the one of a record; an i1."""
+    mixed = ""
+    for at in _KEY_VECTORS:
+        ours = c.load("<2 x i64>", c.offset(sample, at), align=1)
+        known = c.load("<2 x i64>", c.offset(template, at - KEY_START), align=1)
+        differ = c.op(f"xor <2 x i64> {ours}, {known}")
+        mixed = c.op(f"or <2 x i64> {mixed}, {differ}") if mixed else differ
+    halves = [c.op(f"extractelement <2 x i64> {mixed}, i32 {half}") for half in (0, 1)]
+    words = c.op(f"or i64 {halves[0]}, {halves[1]}")
+    other = c.op(f"xor i64 {rest}, {c.get(template, TEMPLATE, 'rest')}")
+    return c.is_("ne", c.op(f"or i64 {words}, {other}"), 0)
+
+
+def _template(c: _Code, target: Operand, sample: Operand) -> Operand:
+    """The template of a record; jumps to "odd" where there is none."""
     position = c.op(f"shl i64 {c.narrow(8, sample, layout.FIELDS['position'].offset)}, 16")
     flags = c.narrow(16, sample, layout.FIELDS["flags"].offset)
     reason = c.op(f"shl i64 {c.narrow(32, sample, layout.FIELDS['reason'].offset)}, 32")
-    words.append(c.op(f"or i64 {c.op(f'or i64 {flags}, {position}')}, {reason}"))
-    mixed = words[0]
-    for word in words[1:]:
-        mixed = c.op(f"xor i64 {c.op(f'mul i64 {mixed}, {HASH}')}, {word}")
-    mixed = c.op(f"mul i64 {mixed}, {HASH}")
-    slot = c.op(f"lshr i64 {mixed}, {64 - (TEMPLATES.bit_length() - 1)}")
-    template = c.element(c.pointer(c.get(target, TARGET, "templates")), TEMPLATE, slot)
-    differs = "0"
-    for number, word in enumerate(words):
-        known = c.get(template, TEMPLATE, f"key{number}")
-        differs = c.op(f"or i64 {differs}, {c.op(f'xor i64 {known}, {word}')}")
-    c.leave(c.is_("ne", differs, 0), "odd")
+    rest = c.op(f"or i64 {c.op(f'or i64 {flags}, {position}')}, {reason}")
+    latest = c.pointer(c.get(target, TARGET, "latest"))
+    place = c.alloca(8)
+    c.store("ptr", latest, place)
+    with c.if_(_differs(c, latest, sample, rest)):
+        words = [c.narrow(64, sample, at) for at in KEY_WORDS]
+        mixed = words[0]
+        for word in (*words[1:], rest):
+            mixed = c.op(f"xor i64 {c.op(f'mul i64 {mixed}, {HASH}')}, {word}")
+        mixed = c.op(f"mul i64 {mixed}, {HASH}")
+        slot = c.op(f"lshr i64 {mixed}, {64 - (TEMPLATES.bit_length() - 1)}")
+        template = c.element(c.pointer(c.get(target, TARGET, "templates")), TEMPLATE, slot)
+        c.leave(_differs(c, template, sample, rest), "odd")
+        c.set(target, TARGET, "latest", c.address(template))
+        c.store("ptr", template, place)
+    return c.load("ptr", place)
+
+
+def _write_block(c: _Code, target: Operand, sample: Operand, to: Operand, caplen: Operand) -> None:
+    """An Enhanced Packet Block; jumps to "odd" where there is no template, "full" without room."""
+    template = _template(c, target, sample)
     tail_size = c.get(template, TEMPLATE, "tail_size")
     c.leave(c.is_("eq", tail_size, 0), "odd")  # an empty slot, and a key of zeros
     padded = c.op(f"and i64 {c.add(caplen, 3)}, -4")

@@ -203,15 +203,14 @@ class PacketSink(Closing):
             self.start()
         until = _FOREVER if drained_at_ns is None else drained_at_ns - self._hold_back_ns
         until = min(until, self.end_ns + 1)
-        copier, late, malformed = self._copier, self._copier.late, self._copier.malformed
+        copier = self._copier
         written = 0
         try:
             written = copier.drain(until, self._room)
         finally:
             for site, stats in self.stats.items():
                 stats.written += copier.written(site)
-            self.late += copier.late - late
-            self.malformed += copier.malformed - malformed
+            self.late, self.malformed = copier.late, copier.malformed
         self._room -= written
         return written
 

@@ -35,6 +35,8 @@ DEFAULT_PAGES = 1024
 #: The reader is woken when this part of a ring is full: a look costs as much as copying some
 #: hundred packets, and three quarters are still free then.
 WATERMARK_PART = 4
+#: The clock is looked at this often at most.
+CLOCK_INTERVAL_NS = 100_000_000
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class PacketCapture:
         self._native: NativeObject | None = None
         self._reader: PerfReader | None = None
         self._clock: RealtimeOffset | None = None
+        self._next_clock = 0
         self._sink: PacketSink | None = None
         self._drains = False
         self._lost_map: Map | None = None
@@ -182,9 +185,10 @@ class PacketCapture:
             return
         if end_ns is not None:
             self._sink.end_ns = end_ns
-        if self._clock is not None:
-            self._clock.refresh()
         started = time.monotonic_ns()
+        if self._clock is not None and started >= self._next_clock:
+            self._clock.refresh()
+            self._next_clock = started + CLOCK_INTERVAL_NS
         if self._drains:
             self._sink.drain(started)
             return
