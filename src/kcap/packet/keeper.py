@@ -3,7 +3,8 @@
 
 A SIGKILL in the middle of a write leaves a part of the last record, and readers call such a file
 damaged. So a forked child, which does nothing else, waits for kcap's end on a pipe: if the end
-comes without a word, it cuts each file back to its last whole record.
+comes without a word, it cuts each file back to its last whole record. Of files that take turns it
+is given each as its turn comes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from mmap import mmap
 from typing import NamedTuple
 
 from kcap.packet.files import OutputFile
+from kcap.packet.rotation import RotatingFile
 
 _GOODBYE = b"!"
 #: Nothing has been changed in a file yet: it is somebody's old one.
@@ -43,13 +45,32 @@ class Keeper:
         sizes = memoryview(self._whole).cast("Q")
         for number in range(len(files)):
             sizes[number] = _UNTOUCHED
-        waiting, self._pipe = os.pipe()
+        rotating = [number for number, kept in enumerate(files) if _rotates(kept.file)]
+        waiting, self._pipe = _socketpair() if rotating else os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             _watch(waiting, files, sizes)
         os.close(waiting)
         for number, (file, _) in enumerate(files):
             file.whole = sizes[number : number + 1]
+        for number in rotating:
+            self._hand_over(files[number].file, number)
+
+    def _hand_over(self, file: OutputFile, number: int) -> None:
+        """Let a file that rotates give the child each that it goes on with."""
+        import socket
+
+        def give(fd: int) -> None:
+            # Not the descriptor itself: the child would hold the file's lock, too.
+            with suppress(OSError), socket.socket(fileno=os.dup(self._pipe)) as channel:
+                another = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    socket.send_fds(channel, [bytes([number])], [another])
+                finally:
+                    os.close(another)
+
+        assert isinstance(file, RotatingFile)
+        file.on_turn = give
 
     def close(self) -> None:
         """Let the child go: the files are whole. May be called twice."""
@@ -63,17 +84,44 @@ class Keeper:
             os.waitpid(pid, 0)
 
 
+def _rotates(file: OutputFile) -> bool:
+    return isinstance(file, RotatingFile)
+
+
+def _socketpair() -> tuple[int, int]:
+    """A pipe that descriptors can be sent through."""
+    import socket
+
+    reader, writer = socket.socketpair()
+    return reader.detach(), writer.detach()
+
+
 def _watch(waiting: int, files: Sequence[Kept], sizes: memoryview) -> None:
     """Runs in the child; never returns."""
     try:
         os.setsid()  # Ctrl-C is not meant for it
-        _close_others({waiting, *(file.fd for file, _ in files)})
-        if not os.read(waiting, 1):
-            for number, (file, length) in enumerate(files):
-                if sizes[number] not in (_UNTOUCHED, 0):
-                    repair(file.fd, sizes[number], length)
+        fds = [file.fd for file, _ in files]
+        _close_others({waiting, *fds})
+        rotating = any(_rotates(file) for file, _ in files)
+        if not (_wait_for_turns(waiting, fds) if rotating else os.read(waiting, 1)):
+            for fd, whole, (_, length) in zip(fds, sizes, files, strict=True):
+                if whole not in (_UNTOUCHED, 0):
+                    repair(fd, whole, length)
     finally:
         os._exit(0)
+
+
+def _wait_for_turns(waiting: int, fds: list[int]) -> bool:
+    """Keep up with the files that are being written; whether there is a word at the end."""
+    import socket
+
+    with socket.socket(fileno=waiting) as channel:
+        while True:
+            data, given, _, _ = socket.recv_fds(channel, 1, 1)
+            if not given:
+                return bool(data)
+            os.close(fds[data[0]])
+            fds[data[0]] = given[0]
 
 
 def _close_others(kept: set[int]) -> None:

@@ -82,7 +82,8 @@ class RotatingFile(OutputFile):
         self._file = OutputFile(self._next_name())
         self.fd, self.identity = self._file.fd, self._file.identity
         self.size = self.records = 0
-        self.whole = None
+        #: Called with the descriptor of each file that takes the place of the one before.
+        self.on_turn: Callable[[int], None] | None = None
         #: What the file that is open holds of each interface of a pcapng, and since when it is;
         #: what makes the blocks that it ends with.
         self.held: dict[int, Interface] = {}
@@ -182,15 +183,33 @@ class RotatingFile(OutputFile):
         else:
             return
         self._file.write(self.ending())
+        whole = self._file.whole
         self._file.close()
         self._file = OutputFile(self._next_name())
         self.fd = self._file.fd
         self.files += 1
         self._file.begin()
+        self._watch_this(whole)
         self._file.write(self._headers)
         self.held, self.begun_ns = {}, int(self._now() * 1e9)
         if self._pcapng:
             blocks.tally(self._headers, self.held)
+
+    @property
+    def whole(self) -> memoryview | None:
+        """Where the file that is open notes how much of it is whole."""
+        return self._file.whole
+
+    @whole.setter
+    def whole(self, slot: memoryview | None) -> None:
+        self._file.whole = slot
+
+    def _watch_this(self, whole: memoryview | None) -> None:
+        """Let the ``Keeper`` of the file before, if it had one, watch over this one."""
+        if whole is not None and self.on_turn is not None:
+            whole[0] = 0
+            self.on_turn(self.fd)
+            self._file.whole = whole
 
     def overwrite(self, data: bytes, offset: int) -> None:
         """Change the header, of this file and of those that follow."""

@@ -19,6 +19,7 @@ from kcap.packet.keeper import Keeper, Kept
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.pcapng import Loss, PcapngWriter
 from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
+from kcap.packet.stream import StreamFile
 from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class PacketSink(Closing):
         files = [
             Kept(target.writer.file, target.writer.record_length)
             for target in self._targets
-            if type(target.writer.file) is OutputFile
+            if not isinstance(target.writer.file, StreamFile)
         ]
         if files:
             with suppress(OSError):  # no more processes: the capture itself is not in danger

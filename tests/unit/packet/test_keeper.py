@@ -15,6 +15,7 @@ from kcap.packet.files import OutputFile
 from kcap.packet.keeper import Keeper, Kept, repair
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.pcapng import PcapngWriter
+from kcap.packet.rotation import RotatingFile, Rotation
 
 RECORD = struct.pack("<IIII", 1, 2, 5, 50) + b"hello"
 BLOCK = struct.pack("<II", 6, 32) + bytes(20) + struct.pack("<I", 32)
@@ -74,6 +75,29 @@ def test_a_file_whose_writer_was_killed_ends_with_a_whole_record(tmp_path: Path)
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert path.read_bytes()[24:] == RECORD * 2
+
+
+def test_a_file_that_took_the_place_of_another_ends_with_a_whole_record(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    pid = os.fork()
+    if pid == 0:
+        file = RotatingFile(str(path), Rotation(size=50, count=2), pcapng=False)
+        writer = PcapWriter(file, 1)
+        Keeper([Kept(file, writer.record_length)])
+        writer.begin()
+        for _ in range(9):  # two in each file: the names are used in turn
+            writer.pending.append(RECORD)
+            writer.flush()
+        os.write(file.fd, RECORD + RECORD[:3])
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    last = tmp_path / "a.pcap0"
+    deadline = time.monotonic() + 30
+    while last.stat().st_size != 24 + 2 * len(RECORD):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (tmp_path / "a.pcap1").stat().st_size == 24 + 2 * len(RECORD)
+    assert last.read_bytes()[24:] == RECORD * 2
 
 
 def test_an_old_file_is_not_touched_by_a_capture_that_never_began(tmp_path: Path) -> None:
