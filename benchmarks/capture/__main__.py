@@ -44,9 +44,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ON_THE_WAY = 1000
 PARTS = "cost,path,loss"
 #: Pauses between packets, from one that everybody bears to none.
-PAUSES = (50_000, 40_000, 30_000, 25_000, 20_000, 17_000, 15_000, 13_000, 11_000, 9_000, 0)
+PAUSES = (80_000, 60_000, 50_000, 45_000, 40_000, 30_000, 20_000, 10_000, 8_000, 0)
 #: Rates that are tried after the one at which tcpdump began to lose.
-FURTHER = 2
+FURTHER = 1
 
 
 def costs(

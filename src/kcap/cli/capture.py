@@ -96,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="USER",
         help="write as this user, and drop root's privileges once everything is attached",
     )
+    add(
+        "-B",
+        "--buffer-size",
+        type=int,
+        default=0,
+        metavar="KIB",
+        help="size of each CPU's ring of packets in KiB (4096)",
+    )
     add("--pid", type=int, default=0, metavar="PID", help="only while this process is current")
     add(
         "-U",
@@ -133,8 +141,8 @@ def main(argv: Sequence[str]) -> int:
         return _list(arguments.functions)
     if not arguments.functions:
         parser.error("no function to capture at (kcap capture --list shows what there is)")
-    if arguments.count < 0 or arguments.snaplen < 0:
-        raise UsageError("-c and -s take numbers that are not negative")
+    if arguments.snaplen < 0 or arguments.buffer_size < 0:
+        raise UsageError("-s and -B take numbers that are not negative")
     if arguments.write == "-" and sys.stdout.isatty():
         raise UsageError(
             "-w - would write packets to a terminal",
@@ -167,6 +175,7 @@ def _request(arguments: argparse.Namespace) -> CaptureRequest:
         snaplen=arguments.snaplen,
         pid=arguments.pid,
         immediate=arguments.immediate,
+        buffer=arguments.buffer_size,
         rotation=_rotation(arguments),
         user=arguments.user,
     )

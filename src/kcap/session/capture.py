@@ -7,6 +7,7 @@ plain filters and the pcap-filter expression as a condition, skboutput(), and tw
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kcap.session.script import Checked
     from kcap.session.trace import Trace
 
+_PAGE_KIB = mmap.PAGESIZE >> 10
 #: The length argument of skboutput() that asks for the whole packet.
 WHOLE = 262144
 #: Functions and events that are told why a packet is dropped.
@@ -56,6 +58,7 @@ class CaptureRequest:
     :param mark: skb->mark, ``VALUE`` or ``VALUE/MASK``, decimal or 0x…
     :param pid: the process that is current while the packet passes, not the one that it is for.
     :param immediate: look at every packet as it comes.
+    :param buffer: KiB of each CPU's ring, rounded up to a power of two of pages; 0: the default.
     :param rotation: write several files, one after the other.
     :param user: the user who owns the files.
     :param descriptor: where a stream goes.
@@ -72,6 +75,7 @@ class CaptureRequest:
     mark: str = ""
     pid: int = 0
     immediate: bool = False
+    buffer: int = 0
     rotation: Rotation | None = None
     user: str = ""
     descriptor: int = 1
@@ -128,7 +132,10 @@ def generate(
     :param output: whether to write packets at all.
     :raises UsageError: a filter that cannot be taken.
     """
-    probes = ["config = { print_maps_on_exit = 0 }"]
+    config = "print_maps_on_exit = 0"
+    if request.buffer:
+        config += f"; perf_rb_pages = {-(-request.buffer // _PAGE_KIB)}"
+    probes = [f"config = {{ {config} }}"]
     for number, point in enumerate(points):
         wanted = " && ".join(conditions(point, request))
         function = "skboutput_linear" if point.provider == "kprobe" else "skboutput"

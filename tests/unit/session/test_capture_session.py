@@ -134,6 +134,13 @@ def test_script_counts_filters_and_writes() -> None:
     )
 
 
+def test_the_size_of_rings_is_given_in_pages() -> None:
+    first = generate([IP_RCV], CaptureRequest(("ip_rcv",), buffer=64)).splitlines()[0]
+    assert first == "config = { print_maps_on_exit = 0; perf_rb_pages = 16 }"
+    first = generate([IP_RCV], CaptureRequest(("ip_rcv",), buffer=5)).splitlines()[0]
+    assert first == "config = { print_maps_on_exit = 0; perf_rb_pages = 2 }"
+
+
 def test_kprobe_and_module_are_written_as_they_must_be() -> None:
     points = [SkbPoint("kprobe", "f", "skb", 2), SkbPoint("fentry", "g", "skb", 0, "nf")]
     text = generate(points, CaptureRequest(("f", "g")))

@@ -7,18 +7,20 @@ nothing answers.
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
 import signal
 import socket
 import struct
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from support import frames, pcapng
-from support.net import Network
+from support.net import End, Network
 from support.taps import read_capture
 from support.tracing import Process, Running
 
@@ -34,15 +36,51 @@ def frame(network: Network, number: int) -> bytes:
     return frames.ethernet(network.b.mac, network.a.mac, ETHERTYPE, data)
 
 
-def flood(network: Network, first: int, count: int) -> None:
-    """Send numbered frames as fast as this process can."""
+def flood(
+    network: Network, first: int, count: int, *, end: End | None = None, device: str = ""
+) -> None:
+    """Send numbered frames as fast as this process can.
+
+    :param end: the namespace to send in; ``network.a`` by default.
+    :param device: the interface; the end's own by default.
+    """
+    end = end or network.a
     made = [frame(network, number) for number in range(first, first + count)]
-    with network.a.entered():
+    with end.entered():
         sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     with sender:
-        sender.bind((network.a.device, 0))
+        sender.bind((device or end.device, 0))
         for one in made:
             sender.send(one)
+
+
+def in_a_child(cpu: int, work: Callable[[], None]) -> int:
+    """Let a process of its own do something on one CPU; its process id."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.sched_setaffinity(0, {cpu})
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def capturing(arguments: list[str], directory: Path) -> Process:
+    """``kcap capture`` at the place where frames are received, once it captures."""
+    process = Process(["capture", "net:netif_receive_skb", *arguments], directory)
+    while "capturing at" not in process.stderr:
+        assert process.process.poll() is None, process.stderr
+        time.sleep(0.05)
+    return process
+
+
+def rotated(path: Path) -> list[Path]:
+    """The files of a rotation by size that there are, in their order."""
+    names = [path, *(path.with_name(f"{path.name}{number}") for number in range(1, 1000))]
+    return [name for name in names if name.exists()]
 
 
 def numbers(data: list[bytes]) -> list[int]:
@@ -83,18 +121,77 @@ def test_each_packet_is_captured_or_reported_as_lost(
         )  # fmt: skip
 
 
+@pytest.fixture
+def second_pair(network: Network) -> Iterator[tuple[str, str]]:
+    """A pair of interfaces in the other direction: where it sends (in b), where it receives."""
+    sender, receiver = "veth-flood-b", "veth-flood-a"
+    one = f"link add {sender} netns {network.b.namespace} type veth peer name {receiver}"
+    subprocess.run(["ip", *one.split(), "netns", network.a.namespace], check=True)
+    for device, end in ((sender, network.b), (receiver, network.a)):
+        with end.entered():
+            Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+        subprocess.run(["ip", "-n", end.namespace, "link", "set", device, "up"], check=True)
+    yield sender, receiver
+    subprocess.run(["ip", "-n", network.b.namespace, "link", "del", sender], check=True)
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_floods_on_several_cpus_devices_and_namespaces_are_captured_or_counted_in_order_of_time(
+    network: Network, second_pair: tuple[str, str], tmp_path: Path, suffix: str, rotates: bool
+) -> None:
+    path = tmp_path / f"flood.{suffix}"
+    arguments = ["-f", f"ether proto {ETHERTYPE:#x}", "-B", "64", "-w", str(path)]
+    process = capturing([*arguments, *(["-C", "100k"] if rotates else [])], tmp_path)
+    each = 1000
+    others = frames.ethernet(network.b.mac, network.a.mac, 0x88B5, bytes(100))
+
+    def one_way() -> None:
+        network.a.send(others)
+        flood(network, 0, each)
+
+    def other_way() -> None:
+        flood(network, each, each, end=network.b, device=second_pair[0])
+        network.a.send(others)
+
+    cpus = sorted(os.sched_getaffinity(0))
+    children = [in_a_child(cpus[0], one_way), in_a_child(cpus[-1], other_way)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert process.end(signal.SIGINT) == 0, process.stderr
+    counted = re.search(r"netif_receive_skb +\d+ +(\d+) +(\d+) +(\d+)", process.stderr)
+    assert counted is not None, process.stderr
+    matched, captured, lost = map(int, counted.groups())
+    assert matched == 2 * each == captured + lost
+    files = rotated(path)
+    assert (len(files) > 1) == rotates
+    packets = [packet for file in files for packet in read_capture(file).packets]
+    found = numbers([packet.data for packet in packets])
+    assert len(set(found)) == len(found) == captured > 0
+    assert set(found) <= set(range(2 * each))
+    times = [packet.time_ns for packet in packets]
+    assert times == sorted(times)
+    for first in (0, each):
+        of_one = [number for number in found if first <= number < first + each]
+        assert of_one == sorted(of_one) != []
+    if suffix == "pcapng":
+        statistics = [one for file in files for one in pcapng.read(file).statistics]
+        for device in (network.b.device, second_pair[1]):
+            mine = [one for one in statistics if one.interface.name == device]
+            received, dropped, delivered = (sum(part) for part in list(zip(*mine, strict=True))[1:])
+            assert received == each == dropped + delivered
+
+
+@pytest.mark.parametrize("rotates", [False, True])
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
 def test_a_kill_during_a_flood_leaves_whole_packets(
-    network: Network, tmp_path: Path, suffix: str
+    network: Network, tmp_path: Path, suffix: str, rotates: bool
 ) -> None:
     path = tmp_path / f"killed.{suffix}"
-    arguments = ["capture", "net:netif_receive_skb", "-i", network.b.device, "-w", str(path)]
-    process = Process(arguments, tmp_path)
-    while "capturing at" not in process.stderr:
-        assert process.process.poll() is None, process.stderr
-        time.sleep(0.05)
+    arguments = ["-i", network.b.device, "-w", str(path), *(["-C", "100k"] if rotates else [])]
+    process = capturing(arguments, tmp_path)
+    keeper = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text()
     sent = 0
-    while path.stat().st_size < 1_000_000:
+    while sum(file.stat().st_size for file in rotated(path)) < 1_000_000:
         flood(network, sent, 500)
         sent += 500
         assert sent < 50_000
@@ -108,10 +205,37 @@ def test_a_kill_during_a_flood_leaves_whole_packets(
     process.end(signal.SIGKILL)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    with open(path, "rb") as file:
-        # Free once the process that watched over it has done its work, too.
-        fcntl.flock(file, fcntl.LOCK_EX)
-    found = numbers([one.data for one in read_capture(path).packets])
-    assert len(found) >= 900  # a megabyte of frames of 900 bytes, each with its block and comment
+    while any(Path(f"/proc/{pid}").exists() for pid in keeper.split()):
+        time.sleep(0.05)  # until the process that watched over the files has done its work
+    files = rotated(path)
+    assert (len(files) > 1) == rotates
+    found = [numbers([one.data for one in read_capture(file).packets]) for file in files]
+    # A megabyte of frames of 900 bytes, each with its block and comment.
+    assert sum(map(len, found)) >= 900
     if suffix == "pcapng":
-        assert len(pcapng.read(path).packets) == len(found)
+        assert [len(pcapng.read(file).packets) for file in files] == list(map(len, found))
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_a_full_disk_ends_a_rotation_and_keeps_what_was_written(
+    network: Network, tmp_path: Path, suffix: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(disk)], check=True)
+    try:
+        path = disk / f"full.{suffix}"
+        arguments = ["-i", network.b.device, "-C", "100k", "-w", str(path)]
+        process = capturing(arguments, tmp_path)
+        flood(network, 0, 1000)
+        assert process.end() == 1
+        assert "No space left on device" in process.stderr
+        assert "Traceback" not in process.stderr
+        files = rotated(path)
+        assert len(files) >= 4
+        found = [number for file in files for number in
+                 numbers([one.data for one in read_capture(file).packets])]  # fmt: skip
+        assert 200 < len(found) == len(set(found))
+        assert found == sorted(found)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
