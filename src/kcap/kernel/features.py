@@ -18,6 +18,7 @@ from kcap.kernel.errors import SyscallError, VerifierError
 from kcap.kernel.helpers import Helper
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
+from kcap.kernel.release import release
 from kcap.kernel.spec import FunctionSpec, MapSpec, ProgramSpec
 from kcap.kernel.syscall import ENOTSUPP, Buffer, bpf
 
@@ -269,6 +270,12 @@ def uprobe_multi() -> bool | None:
         return _link_error(kind, kind, 0, data, (errno.EBADF,))
 
     return _remember(("uprobe_multi",), ask)
+
+
+def uprobe_multi_of_process() -> bool:
+    """Whether a uprobe_multi link for a process sees all of its threads, not its first one only:
+    since 6.10 (commit 46ba0e49b642), which can't be asked for otherwise than by the version."""
+    return release() >= (6, 10)
 
 
 def _link_error(

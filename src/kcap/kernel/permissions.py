@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import os
-
+from kcap.kernel.release import release
 from kcap.records import dataclass
 
 UNPRIVILEGED = "/proc/sys/kernel/unprivileged_bpf_disabled"
@@ -137,9 +136,8 @@ def _memlock_hint() -> str | None:
     asked of the kernel."""
     import resource
 
-    major, minor = os.uname().release.split(".")[:2]
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
-    if (int(major), int(minor)) >= (5, 11) or limit == resource.RLIM_INFINITY:
+    if release() >= (5, 11) or limit == resource.RLIM_INFINITY:
         return None
     return (
         f"raise the limit of locked memory, {limit >> 10} KiB (ulimit -l unlimited): before Linux "

@@ -58,6 +58,8 @@ def loads(context: ProbeContext, places: int, system: System) -> list[Load]:
     if serving.loaded_for_each(context):
         return serving.each_load(context)
     multi = places > 1 and system.has("uprobe_multi")
+    if system.pid is not None:
+        multi = multi and system.has("uprobe_multi_of_process")
     attach_type = uapi.BPF_TRACE_UPROBE_MULTI if multi else context.attach_type
     return [Load(context.name, tuple(context.targets), context.program_type, attach_type)]
 

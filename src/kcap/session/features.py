@@ -4,11 +4,11 @@ would use are asked for, since asking means loading a program."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from kcap.codegen.module import Features
 from kcap.kernel import uapi
+from kcap.kernel.release import release
 from kcap.sema import tree
 
 if TYPE_CHECKING:
@@ -91,8 +91,7 @@ def _recursion_guard(script: tree.Script, system: System) -> bool:
         return False
     if uapi.BPF_TRACE_RAW_TP not in tracing:
         return True
-    major, minor = os.uname().release.split(".")[:2]
-    return (int(major), int("".join(c for c in minor if c.isdigit()) or 0)) >= (6, 1)
+    return release() >= (6, 1)
 
 
 def _uses(script: tree.Script, kind: type[tree.Node]) -> list[bool]:

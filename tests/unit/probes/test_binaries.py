@@ -8,11 +8,12 @@ import shutil
 import subprocess
 from pathlib import Path
 from struct import pack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kcap.kernel import uapi
+from kcap.kernel import features, uapi
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 from kcap.probes.binaries import parse_ld_cache
 from kcap.probes.demangle import matches_demangled
@@ -241,6 +242,22 @@ def test_one_program_tells_the_uprobes_of_a_wildcard_apart(program: str) -> None
     assert [c.name for c in split] == names
     (one,) = resolved(f"uprobe:{program}:_ZN2ns1f*", "probe")
     assert (one.name, "target_names" in one.extra) == (names[0], False)
+
+
+def test_links_for_many_places_of_a_process_wait_for_kernels_that_see_its_threads(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (context,) = resolved(f"uprobe:{program}:_ZN2*")
+
+    def attach_type(release: str, pid: int | None) -> int:
+        monkeypatch.setattr(features, "uprobe_multi", lambda: True)
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+        (load,) = probe_type("uprobe").load_specs(context, System(pid=pid))
+        return load.expected_attach_type
+
+    assert attach_type("6.9.12-amd64", None) == uapi.BPF_TRACE_UPROBE_MULTI
+    assert attach_type("6.9.12-amd64", 1) == 0
+    assert attach_type("6.10-rc3", 1) == uapi.BPF_TRACE_UPROBE_MULTI
 
 
 def test_an_unknown_usdt_probe_is_corrected(program: str) -> None:
