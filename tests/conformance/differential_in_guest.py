@@ -111,7 +111,9 @@ def _follow(case: Case, pid: int, limit: float) -> int | None:
             if case.work and work is None and f"{NOTIFY}\n" in _text("stdout"):
                 command = "\n".join(case.work)
                 environment = {**os.environ, "PID": str(pid)}
-                work = subprocess.Popen(["sh", "-c", command], cwd=PLACE, env=environment)
+                work = subprocess.Popen(
+                    ["sh", "-c", command], cwd=PLACE, env=environment, stdout=subprocess.DEVNULL
+                )
             time.sleep(0.02)
     return None
 

@@ -261,7 +261,8 @@ def _show_skipped(trace: Trace, verbose: bool) -> None:
 
 def _renderer(trace: Trace, arguments: Arguments) -> JsonRenderer | TextRenderer:
     environment = trace.runtime.environment
-    quiet, warnings = arguments.quiet, not arguments.no_warnings
+    quiet = arguments.quiet or arguments.mode in ("test", "bench")
+    warnings = not arguments.no_warnings
     if arguments.format == "json":
         from kcap.output.jsonlines import JsonRenderer
 

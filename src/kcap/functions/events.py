@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from kcap.codegen.site import HelperError as HelperError
-from kcap.records import dataclass
+from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
     from kcap.functions.format import Format
@@ -147,15 +147,48 @@ class TraceEnded:
 
 
 @dataclass(slots=True)
+class TestsStarted:
+    """The ``test`` probes are about to run.
+
+    :param count: how many there are.
+    """
+
+    count: int
+
+
+@dataclass(slots=True)
+class TestStarted:
+    """A ``test`` probe is about to run."""
+
+    name: str
+
+
+@dataclass(slots=True)
 class TestResult:
     """A ``test`` probe has run.
 
     :param name: the test.
     :param reason: why it failed; '' if it passed.
+    :param nanoseconds: how long that took.
+    :param printed: the events of what it printed.
     """
 
     name: str
     reason: str = ""
+    nanoseconds: int = 0
+    printed: list[object] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class TestsEnded:
+    """All ``test`` probes have run.
+
+    :param count: how many there were.
+    :param failed: the names of those that failed.
+    """
+
+    count: int
+    failed: list[str]
 
 
 @dataclass(slots=True)
@@ -204,7 +237,10 @@ Event = (
     | AttachedProbes
     | ExitRequested
     | TraceEnded
+    | TestsStarted
+    | TestStarted
     | TestResult
+    | TestsEnded
     | Benchmarks
     | Missed
 )

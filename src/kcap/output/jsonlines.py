@@ -74,12 +74,18 @@ class JsonRenderer:
             data = f'{{"probes": {event.count}}}'
             return f'{{"type": "attached_probes", "count": {event.count}, "data": {data}}}\n'
         if isinstance(event, TestResult):
-            passed = "false" if event.reason else "true"
-            data = f'{{"passed": {passed}, "reason": {json_string(event.reason)}}}'
-            return _line("test_result", f"{{{json_string(event.name)}: {data}}}")
+            return self._test_result(event)
         if isinstance(event, Benchmarks):
             return "".join(_benchmark(item) for item in event.results)
         return ""
+
+    def _test_result(self, event: TestResult) -> str:
+        printed = "".join(self._text.output(each) for each in event.printed)
+        data = (
+            f'{{"duration": {event.nanoseconds}, "passed": {"false" if event.reason else "true"}, '
+            f'"output": {json_string(printed)}}}'
+        )
+        return _line("test_result", f"{{{json_string(event.name)}: {data}}}")
 
     @staticmethod
     def printf(text: str) -> str:

@@ -16,6 +16,9 @@ from kcap.functions.events import (
     Missed,
     Printf,
     TestResult,
+    TestsEnded,
+    TestsStarted,
+    TestStarted,
     TextPrinted,
     TraceEnded,
     ValuePrinted,
@@ -58,8 +61,12 @@ class TextRenderer:
             from kcap.output.maps import map_text
 
             return map_text(event, self.environment)
-        if isinstance(event, TestResult):
-            return f"{event.name}: {f'FAILED ({event.reason})' if event.reason else 'ok'}\n"
+        if isinstance(event, TestsStarted | TestStarted | TestResult | TestsEnded):
+            from kcap.output.testing import test_text
+
+            if isinstance(event, TestResult) and event.reason:
+                return "".join(map(self.output, event.printed)) + test_text(event)
+            return test_text(event)
         if isinstance(event, Benchmarks):
             return _benchmarks(event)
         return "\n\n" if isinstance(event, TraceEnded) else ""
@@ -74,6 +81,8 @@ class TextRenderer:
             return f"Attached {event.count} probe{'' if event.count == 1 else 's'}\n"
         if isinstance(event, HelperError):
             return self._helper_error(event)
+        if isinstance(event, TestResult) and event.reason:
+            return "".join(map(self.message, event.printed)) + f"{event.name}: {event.reason}\n"
         if isinstance(event, Lost):
             return self._lost(event)
         if isinstance(event, Missed) and self.warnings:

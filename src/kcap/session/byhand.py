@@ -30,24 +30,29 @@ _BATCH = 256
 
 
 def run_tests(loaded: LoadedScript, read: Read, runtime: Runtime) -> Iterator[object]:
-    """Run every ``test`` probe once; what a test printed is only yielded when it fails.
+    """Run every ``test`` probe once; what a test printed comes with its result.
 
     A test fails when it returns something other than 0, reports an error (``errorf()``, a failing
     helper), or asks for an exit status other than 0. ``runtime.exit_status`` is 1 then.
 
     :param read: what is in the rings now.
     """
-    failed = 0
-    list(read())
-    for name, program in _programs(loaded, "test"):
+    failed: list[str] = []
+    yield from read()  # what begin printed
+    tests = list(_programs(loaded, "test"))
+    yield events.TestsStarted(len(tests))
+    for name, program in tests:
+        yield events.TestStarted(name)
         runtime.exit_status = None
+        began = time.monotonic_ns()
         returned = program.run()
+        took = time.monotonic_ns() - began
         printed = list(read())
         reason = _failure(returned, printed, runtime.exit_status)
         if reason:
-            failed += 1
-            yield from printed
-        yield events.TestResult(name, reason)
+            failed.append(name)
+        yield events.TestResult(name, reason, took, printed)
+    yield events.TestsEnded(len(tests), failed)
     runtime.exit_status = 1 if failed else 0
 
 

@@ -18,6 +18,10 @@ from kcap.functions.events import (
     MapPrinted,
     Message,
     Printf,
+    TestResult,
+    TestsEnded,
+    TestsStarted,
+    TestStarted,
     TextPrinted,
     TraceEnded,
     ValuePrinted,
@@ -356,3 +360,22 @@ def test_nothing_is_printed_for_an_empty_map_with_keys_or_an_empty_histogram() -
     assert RENDERER.output(MapPrinted(Map("@x", INT64, INT64), [])) == ""
     assert RENDERER.output(MapPrinted(Map("@x", None, HistType(0)), [])) == ""
     assert RENDERER.output(MapPrinted(Map("@x", None, INT64), [])) == "@x: 0\n"
+
+
+def test_tests_are_told_as_googletest_does() -> None:
+    failed = TestResult("bad", "returned 1", 12_345_678, [Printf("shown\n", Format("x", []), b"")])
+    passed = TestResult("fine", "", 1_500, [Printf("hidden\n", Format("x", []), b"")])
+    events = [TestsStarted(2), TestStarted("fine"), passed, failed, TestsEnded(2, ["bad"])]
+    assert "".join(map(RENDERER.output, events)) == (
+        "\x1b[32m[==========]\x1b[0m Running 2 tests.\n"
+        "\x1b[32m[ RUN      ]\x1b[0m fine\n"
+        "\x1b[32m[       OK ]\x1b[0m fine (1 μs)\n"
+        "shown\n"
+        "\x1b[31m[  FAILED  ]\x1b[0m bad (12 ms)\n"
+        "\x1b[32m[==========]\x1b[0m 2 tests ran.\n"
+        "\x1b[32m[  PASSED  ]\x1b[0m 1 test.\n"
+        "\x1b[31m[  FAILED  ]\x1b[0m 1 test, listed below:\n"
+        "\x1b[31m[  FAILED  ]\x1b[0m bad\n"
+    )
+    assert [RENDERER.message(event) for event in (passed, failed)] == ["", "bad: returned 1\n"]
+    assert [RENDERER.output(event) for event in (TestsStarted(0), TestsEnded(0, []))] == ["", ""]

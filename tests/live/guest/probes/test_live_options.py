@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -70,23 +71,47 @@ def test_tests_pass_or_fail_and_only_failing_ones_show_their_output(capfd: Captu
         bench:ignored { printf("never\\n"); }
     """
     assert main(["--test", "-e", script]) == 1
-    assert capfd.readouterr().out.splitlines() == [
-        "okay: ok",
+    out, err = capfd.readouterr()
+    assert re.sub(r"\x1b\[\d+m|\(\d+ .s\)", "", out).splitlines() == [
+        "[==========] Running 5 tests.",
+        "[ RUN      ] okay",
+        "[       OK ] okay ",
+        "[ RUN      ] failure",
         "shown",
-        "failure: FAILED (returned 3)",
-        "message: FAILED (1 error)",
-        "leaves: ok",
-        "gives_up: FAILED (exit(7))",
+        "[  FAILED  ] failure ",
+        "[ RUN      ] message",
+        "[  FAILED  ] message ",
+        "[ RUN      ] leaves",
+        "[       OK ] leaves ",
+        "[ RUN      ] gives_up",
+        "[  FAILED  ] gives_up ",
+        "[==========] 5 tests ran.",
+        "[  PASSED  ] 2 tests.",
+        "[  FAILED  ] 3 tests, listed below:",
+        "[  FAILED  ] failure",
+        "[  FAILED  ] message",
+        "[  FAILED  ] gives_up",
         "",
         "",
     ]
+    reasons = ["failure: returned 3", "message: 1 error", "gives_up: exit(7)"]
+    assert [line for line in err.splitlines() if line.partition(":")[0] in script] == reasons
 
 
 def test_passing_tests_end_with_status_0(capfd: Capture) -> None:
     assert (
         main(["--mode", "test", "-q", "-e", "test:a { @ = 1; } test:b { } end { clear(@); }"]) == 0
     )
-    assert capfd.readouterr().out.split() == ["a:", "ok", "b:", "ok"]
+    assert "[  PASSED  ]\x1b[0m 2 tests.\n" in capfd.readouterr().out
+
+
+def test_results_of_tests_as_json(capfd: Capture) -> None:
+    assert main(["--test", "-f", "json", "-e", 'test:a { printf("x\\n"); }']) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    found = json.loads(line)
+    assert found["type"] == "test_result"
+    assert found["data"]["a"].pop("duration") > 0
+    assert found["data"]["a"] == {"passed": True, "output": "x\n"}
 
 
 def test_benchmarks_are_timed_one_after_another(capfd: Capture) -> None:
