@@ -101,7 +101,8 @@ class Machine:
             Helper.ktime_get_ns: lambda *_: self.mono_ns,
             Helper.ktime_get_boot_ns: lambda *_: self.mono_ns,
             Helper.get_numa_node_id: lambda *_: 0,
-            Helper.get_prandom_u32: lambda *_: 4,  # chosen by fair dice roll
+            Helper.get_prandom_u32: lambda *_: 4,
+            Helper.get_current_task: lambda *_: KERNEL,
             Helper.map_lookup_percpu_elem: lambda map_, key, cpu, *_: (
                 self._lookup(map_, key) if cpu == self.cpu else 0
             ),

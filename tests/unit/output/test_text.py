@@ -263,6 +263,27 @@ def test_a_time_series_is_a_chart(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("interval", "heading", "first"),
+    [
+        (100, "hh:mm:ss.ns        |", "00:00:05.000000300 "),
+        (100_000, "hh:mm:ss.us     |", "00:00:05.000300 "),
+        (100_000_000, "hh:mm:ss.ms  |", "00:00:05.300 "),
+        (1_000_000_000, "hh:mm:ss.ns        |", "00:00:08.000000000 "),
+    ],
+)
+def test_times_of_a_series_tell_its_intervals_apart_and_are_whole_ones(
+    monkeypatch: pytest.MonkeyPatch, interval: int, heading: str, first: str
+) -> None:
+    monkeypatch.setattr(ENVIRONMENT, "boot_to_wall", lambda: 5_000_000_007, raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    type_ = TseriesType(interval, 5)
+    lines = map_text(None, type_, type_.collect([(3, [(3, 9, 1)])], False)).splitlines()
+    assert lines[2].startswith(heading)
+    assert lines[3].startswith(first)
+
+
 def test_printf_and_other_text_is_printed_as_it_is() -> None:
     assert RENDERER.output(Printf("a\n", Format("a\n", []), b"")) == "a\n"
     assert RENDERER.output(TextPrinted("time", "10:00:00\n")) == "10:00:00\n"
