@@ -25,11 +25,11 @@ def probe_features(script: tree.Script, system: System) -> Features:
     """
     from kcap.kernel import features, pidns
 
-    loops = any(_uses(script, tree.ForRange)) or any(_uses(script, tree.While))
-    maps = any(_uses(script, tree.ForMap))
+    used = {type(node) for program in script.programs for node in tree.walk(program.body)}
+    loops = used & {tree.ForRange, tree.While}
     return Features(
         loop=not loops or _there(features.loop),
-        for_each=not maps or _there(features.for_each_map_elem),
+        for_each=tree.ForMap not in used or _there(features.for_each_map_elem),
         recursion_guard=_recursion_guard(script, system),
         func_ip=_func_ip(script, system),
         kprobe_session=_kprobe_session(script, system),
@@ -92,12 +92,6 @@ def _recursion_guard(script: tree.Script, system: System) -> bool:
     if uapi.BPF_TRACE_RAW_TP not in tracing:
         return True
     return release() >= (6, 1)
-
-
-def _uses(script: tree.Script, kind: type[tree.Node]) -> list[bool]:
-    return [
-        isinstance(node, kind) for program in script.programs for node in tree.walk(program.body)
-    ]
 
 
 def _there(question: Callable[[], bool | None]) -> bool:

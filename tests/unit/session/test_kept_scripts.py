@@ -4,18 +4,25 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kcap import cachedir
+from kcap.codegen.compile import generate
+from kcap.codegen.module import Features
+from kcap.functions import clock
 from kcap.probes import kept as kernel_state
 from kcap.session import kept
 from kcap.session.compiled import CompiledScript
 from kcap.session.kept import KeptScript
 from kcap.session.options import Options
 from kcap.session.script import Checked, compile
+from unit.functions.function_support import check
+from unit.functions.test_functions_compile import EXPRESSIONS, STATEMENTS
 
 SCRIPT = 'interval:s:1 { @[pid] = count(); printf("%d %s\\n", pid, comm); print(@, 3); }'
 
@@ -187,3 +194,39 @@ def test_the_directory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ran(SCRIPT + " ")
     assert found(SCRIPT) is None
     assert found(SCRIPT + " ") is not None
+
+
+#: What compiling may read: kcap and Python themselves, and what is the kernel's until it boots.
+LASTING = ("/sys/kernel/btf", "/sys/kernel/notes", "/sys/devices/system/cpu", "/proc/kallsyms")
+
+
+@pytest.fixture
+def files_read() -> Iterator[list[str]]:
+    """The files that are opened meanwhile, but for Python's own and kcap's."""
+    own = (sys.prefix, sys.base_prefix, str(Path(kept.__file__).parents[2]))
+    found: list[str] = []
+    listening = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if listening and event == "open" and isinstance(arguments[0], str):
+            path = os.path.abspath(arguments[0])
+            if not path.startswith((*own, *LASTING)):
+                found.append(path)
+
+    sys.addaudithook(hook)
+    yield found
+    listening = False
+
+
+def test_functions_that_are_kept_look_at_no_file_and_no_clock(
+    files_read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(__file__).read_bytes()
+    assert files_read.pop() == os.path.abspath(__file__)  # so others would be seen
+    monkeypatch.setattr(clock, "time", None)
+    uses = [*(f"$x = {each}" for each in EXPRESSIONS), *STATEMENTS]
+    for use in uses:
+        script = check(f"kprobe:f {{ {use} }}")
+        generate(script, Features())
+        assert not files_read or not script.lasting, use
+        files_read.clear()
