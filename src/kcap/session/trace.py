@@ -14,7 +14,6 @@ from kcap.codegen.environment import Environment
 from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
 from kcap.functions import events
-from kcap.kernel.errors import AttachError, SyscallError
 from kcap.kernel.ringbuf import RingReader
 from kcap.session.programs import LoadedScript
 from kcap.session.reading import EventReader
@@ -109,7 +108,7 @@ class Trace(Closing):
                 self._loaded = LoadedScript(
                     self.compiled, self.system, self.script.with_lines, self._log_size()
                 )
-            except SyscallError:
+            except KcapError:
                 self.script.check()  # which tells more, if something changed since it was kept
                 raise
         self._maps = self._loaded.maps
@@ -181,7 +180,7 @@ class Trace(Closing):
         with self.timings.phase("attach"):
             try:
                 self.probe_count = loaded.attach()
-            except AttachError:
+            except KcapError:
                 self.script.check()
                 raise
         if self._child is not None:
