@@ -13,7 +13,10 @@ takes, seven bits each, the lowest first.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -38,7 +41,7 @@ def loads(data: bytes) -> Any:
     :raises PlainError: they were not made by it, or by another kcap.
     """
     try:
-        return _read(data)
+        return _Reader(data).read()
     except PlainError:
         raise
     except Exception as error:  # whatever wrong bytes can lead to
@@ -56,9 +59,9 @@ class _Writer:
     def write(self, value: Any) -> None:
         kind = type(value)
         if value is None:
-            self.made += b"N"
+            self._operation("N")
         elif kind is bool:
-            self.made += b"T" if value else b"F"
+            self._operation("T" if value else "F")
         elif kind is int:
             self._operation("i" if value >= 0 else "m", abs(value))
         elif kind is str:
@@ -71,7 +74,7 @@ class _Writer:
         else:
             self._object(value)
 
-    def _operation(self, letter: str, number: int) -> None:
+    def _operation(self, letter: str, number: int = 0) -> None:
         self.made += letter.encode()
         while number > 0x7F:
             self.made.append(number & 0x7F | 0x80)
@@ -112,7 +115,7 @@ class _Writer:
                 raise PlainError(f"{cls.__module__}.{cls.__qualname__} is none of {PACKAGE}'s")
             self._text(cls.__module__)
             self._text(cls.__name__)
-            self.made += b"c"
+            self._operation("c")
             self._classes[cls] = len(self._classes)
         return self._classes[cls]
 
@@ -135,79 +138,84 @@ def _parts(value: Any) -> tuple[Any, ...]:
     return ()
 
 
-def _read(data: bytes) -> Any:
-    stack: list[Any] = []
-    texts: list[str] = []
-    classes: list[Any] = []
-    objects: list[Any] = []
-    making: Any = None
-    push, pop = stack.append, stack.pop
-    at, end = 0, len(data)
-    while at < end:
-        letter = data[at]
-        at += 1
-        if letter in _WITHOUT_NUMBER:
-            if letter == _CLASS:
-                name, module = pop(), pop()
-                classes.append(_maker(module, name))
-            else:
-                push(_WITHOUT_NUMBER[letter])
-            continue
-        number = data[at]
-        at += 1
-        if number > 0x7F:
-            number &= 0x7F
-            shift = 7
-            while data[at] > 0x7F:
-                number |= (data[at] & 0x7F) << shift
-                shift += 7
-                at += 1
-            number |= data[at] << shift
-            at += 1
-        if letter == _OBJECT:
-            making = classes[number]
-        elif letter == _PARTS:
-            behind = len(stack) - number
-            made = making(*stack[behind:])
-            del stack[behind:]
-            objects.append(made)
-            push(made)
-        elif letter == _KNOWN:
-            push(objects[number])
-        elif letter == _AGAIN:
-            push(texts[number])
-        elif letter == _INTEGER:
-            push(number)
-        elif letter == _MINUS:
-            push(-number)
-        elif letter == _TEXT:
-            text = data[at : at + number].decode("utf-8", "surrogateescape")
-            at += number
-            texts.append(text)
-            push(text)
-        elif letter == _BYTES:
-            push(data[at : at + number])
-            at += number
-        elif letter == _DICT:
-            behind = len(stack) - 2 * number
-            pairs = dict(zip(stack[behind::2], stack[behind + 1 :: 2], strict=True))
-            del stack[behind:]
-            push(pairs)
-        else:
-            behind = len(stack) - number
-            items = _MADE_OF[letter](stack[behind:])
-            del stack[behind:]
-            push(items)
-    (value,) = stack
-    return value
+class _Reader:
+    """Goes through the operations; each takes its number."""
 
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._stack: list[Any] = []
+        self._texts: list[str] = []
+        self._classes: list[Any] = []
+        self._objects: list[Any] = []
+        self._making: Any = None
+        push = self._stack.append
+        self._operations: dict[int, Callable[[int], None]] = {
+            ord("N"): lambda _: push(None),
+            ord("T"): lambda _: push(True),
+            ord("F"): lambda _: push(False),
+            ord("i"): push,
+            ord("m"): lambda number: push(-number),
+            ord("s"): self._text,
+            ord("a"): lambda number: push(self._texts[number]),
+            ord("b"): lambda number: push(self._bytes(number)),
+            ord("l"): lambda number: push(self._taken(number)),
+            ord("t"): lambda number: push(tuple(self._taken(number))),
+            ord("f"): lambda number: push(frozenset(self._taken(number))),
+            ord("d"): self._dict,
+            ord("c"): self._class,
+            ord("o"): self._kind,
+            ord("n"): self._object,
+            ord("k"): lambda number: push(self._objects[number]),
+        }
 
-_OBJECT, _PARTS, _KNOWN, _AGAIN, _CLASS = b"onkac"
-_INTEGER, _MINUS, _TEXT, _BYTES, _DICT = b"imsbd"
-_WITHOUT_NUMBER: dict[int, Any] = {ord("N"): None, ord("T"): True, ord("F"): False, _CLASS: None}
-_MADE_OF: dict[int, Any] = {
-    ord(letter): kind for kind, letter in _CONTAINERS.items() if letter != "d"
-}
+    def read(self) -> Any:
+        operations, data, end = self._operations, self._data, len(self._data)
+        while self._at < end:
+            letter = data[self._at]
+            self._at += 1
+            operations[letter](self._number())
+        (value,) = self._stack
+        return value
+
+    def _number(self) -> int:
+        number = shift = 0
+        while True:
+            byte = self._data[self._at]
+            self._at += 1
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return number
+            shift += 7
+
+    def _bytes(self, length: int) -> bytes:
+        start, self._at = self._at, self._at + length
+        return self._data[start : self._at]
+
+    def _taken(self, count: int) -> list[Any]:
+        """The topmost of the stack, taken from it."""
+        behind = len(self._stack) - count
+        found = self._stack[behind:]
+        del self._stack[behind:]
+        return found
+
+    def _text(self, length: int) -> None:
+        self._texts.append(self._bytes(length).decode("utf-8", "surrogateescape"))
+        self._stack.append(self._texts[-1])
+
+    def _dict(self, count: int) -> None:
+        items = self._taken(2 * count)
+        self._stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+
+    def _class(self, _: int) -> None:
+        self._classes.append(_maker(*self._taken(2)))
+
+    def _kind(self, number: int) -> None:
+        self._making = self._classes[number]
+
+    def _object(self, count: int) -> None:
+        self._objects.append(self._making(*self._taken(count)))
+        self._stack.append(self._objects[-1])
 
 
 def _maker(module: str, name: str) -> Any:

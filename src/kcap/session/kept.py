@@ -32,6 +32,8 @@ from kcap.session.timing import Timings
 from kcap.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kcap.codegen.module import Features, LostCounter
     from kcap.codegen.site import Site
     from kcap.kernel.spec import MapSpec
@@ -75,6 +77,22 @@ class Contents:
     features: Features
     names_processes: bool
 
+    def compiled(self, origin: Callable[[], tree.Script]) -> Compiled:
+        """What the compiler made.
+
+        :param origin: gives the typed tree.
+        """
+        return Compiled(
+            self.programs,
+            self.probes,
+            self.specs,
+            self.sites,
+            self.lost,
+            self.collected,
+            "",
+            origin,
+        )
+
 
 class KeptScript:
     """The place of one script among those that are kept.
@@ -94,27 +112,13 @@ class KeptScript:
         """The script as it was compiled before, or None if it has to be compiled."""
         timings = Timings()
         with timings.phase("find compiled"):
-            data = cachedir.unsealed(cachedir.read(DIRECTORY, self._file)) if self._file else None
-            if data is None:
-                return None
-            try:
-                found: Contents = loads(data)
-            except PlainError:  # nobody has changed it: it is of a kcap with other classes
+            found = self._contents()
+            if found is None:
                 return None
             system = make_system(self._options, found.config)
             if any(system.digest(path) != digest for path, digest in found.inputs.items()):
                 return None
         check = cache(self._check)
-        compiled = Compiled(
-            found.programs,
-            found.probes,
-            found.specs,
-            found.sites,
-            found.lost,
-            found.collected,
-            "",
-            lambda: check().script,
-        )
         return CompiledScript(
             found.source,
             self._options,
@@ -123,11 +127,22 @@ class KeptScript:
             timings,
             found.config,
             found.maps,
-            compiled,
+            found.compiled(lambda: check().script),
             found.features,
             found.names_processes,
             check,
         )
+
+    def _contents(self) -> Contents | None:
+        """What the script's file holds, if it is there and whole."""
+        data = cachedir.unsealed(cachedir.read(DIRECTORY, self._file)) if self._file else None
+        if data is None:
+            return None
+        try:
+            found: Contents = loads(data)
+        except PlainError:  # nobody has changed it: it is of a kcap with other classes
+            return None
+        return found
 
     def _check(self) -> Checked:
         from kcap.session import script
