@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from collections.abc import Sequence
 
 from kcap.errors import FileError
@@ -56,6 +57,16 @@ class StreamFile(OutputFile):
         self.size += total
         self.records += count
 
+    def check(self) -> None:
+        """See whether anybody still reads it: without packets, nothing else would tell.
+
+        :raises StreamClosedError: the reader has gone.
+        """
+        poll = select.poll()
+        poll.register(self.fd, 0)
+        if any(events & select.POLLERR for _, events in poll.poll(0)):
+            raise StreamClosedError(f"nobody reads {self.path} any more", self.path)
+
     def overwrite(self, data: bytes, offset: int) -> None:
         """A stream has no way back.
 
@@ -75,6 +86,9 @@ class Discarded(StreamFile):
 
     def __init__(self, path: str) -> None:
         super().__init__(-1, path)
+
+    def check(self) -> None:
+        """Nobody ever reads it."""
 
     def write(self, records: Sequence[Buffer]) -> None:
         """Count them."""

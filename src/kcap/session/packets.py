@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kcap.packet.files import OutputFile
     from kcap.packet.pcapng import Loss
     from kcap.packet.sink import PacketSink, SiteStats
+    from kcap.packet.stream import StreamFile
     from kcap.session.compiled import CompiledScript
 
 #: Bytes of a CPU's ring unless ``perf_rb_pages`` says otherwise.
@@ -97,6 +98,7 @@ class PacketCapture:
         self._clock: RealtimeOffset | None = None
         self._next_clock = 0
         self._sink: PacketSink | None = None
+        self._streams: list[StreamFile] = []
         self._drains = False
         self._lost_map: Map | None = None
         self._decoder: PacketDecoder | None = None
@@ -107,8 +109,10 @@ class PacketCapture:
         from kcap.packet.decode import PacketDecoder
         from kcap.packet.record import Names, Site
         from kcap.packet.sink import HOLD_BACK_NS, PacketSink
+        from kcap.packet.stream import StreamFile
 
         options = self._options
+        self._streams = [file for file in options.files.values() if isinstance(file, StreamFile)]
         probes = dict(enumerate(script.compiled.probes))
         reasons = next((site.reasons for site in self._sites if site.reasons), {})
         names = Names(probes, self._symbol, {**reasons, **options.reasons})
@@ -189,6 +193,8 @@ class PacketCapture:
         if self._clock is not None and started >= self._next_clock:
             self._clock.refresh()
             self._next_clock = started + CLOCK_INTERVAL_NS
+        for stream in self._streams:
+            stream.check()
         if self._drains:
             self._sink.drain(started)
             return

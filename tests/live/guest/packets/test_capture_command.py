@@ -184,6 +184,19 @@ def test_stream_ends_when_its_reader_goes(network: Network, tmp_path: Path) -> N
         assert b"Traceback" not in process.stderr.read()
 
 
+def test_stream_ends_when_its_reader_goes_though_no_packet_comes(tmp_path: Path) -> None:
+    command = [*KCAP, "capture", "net:netif_receive_skb", "-f", "udp port 1", "-w", "-"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert b"Traceback" not in process.stderr.read()
+
+
 def test_lines_say_what_a_packet_is(network: Network, tmp_path: Path) -> None:
     command = [*KCAP, "capture", "net:netif_receive_skb", "-f", "icmp", "-c", "1", "-v"]
     with subprocess.Popen(
