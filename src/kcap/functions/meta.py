@@ -277,7 +277,7 @@ class KfuncExist(Function):
 class KfuncAllowed(KfuncExist):
     name = "kfunc_allowed"
     signatures = ("bool kfunc_allowed(const string kfunc)",)
-    summary = "Whether a kernel function may be called here; kcap calls none, so never."
+    summary = "Whether a kernel function may be called here; scripts call none, so never."
 
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         super().check(call, sema)

@@ -69,11 +69,11 @@ def test_a_log_can_be_asked_for() -> None:
 
 
 def test_a_log_that_has_to_fit_a_buffer_and_does_not_is_an_error() -> None:
-    code = asm.mov_imm(asm.R0, 0) + asm.exit_()
-    Program.load(ProgramSpec("ok", KPROBE, code), {}, 1, log_size=1000).close()
+    code = asm.mov_imm(asm.R0, 0) * 40 + asm.exit_()
+    Program.load(ProgramSpec("ok", KPROBE, code), {}, 1, log_size=1 << 14).close()
     for size in (2, 130):
         with pytest.raises(LogSizeError, match=f"for small.* Error code: -.*{size} bytes"):
-            Program.load(ProgramSpec("small", KPROBE, code * 40), {}, 1, log_size=size)
+            Program.load(ProgramSpec("small", KPROBE, code), {}, 1, log_size=size)
 
 
 def test_a_program_with_a_function_loads() -> None:
