@@ -8,7 +8,7 @@ peer's, bold where it is what was aimed at. ``tools/update_docs.py`` writes the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -137,6 +137,9 @@ def runs() -> tuple[Run, ...]:
 def table(name: str) -> Iterator[str]:
     """A table's lines."""
     form = TABLES[name]
+    if not _cases(form.group):
+        yield "Not measured in these runs."
+        return
     columns = [column for column in form.columns if any(_ratios(form.group, column))]
     heads = [_head(column) for column in columns]
     measures = [measure for measure in form.peers if _peer_figures(form.group, measure)]
@@ -169,6 +172,12 @@ def probe_types() -> Iterator[str]:
 def shortfalls() -> Iterator[str]:
     """A line for each figure that is not what was aimed at."""
     some = False
+    for run in runs():
+        groups = {row.group for row in run.results.rows}
+        left_out = [form.group for form in TABLES.values() if form.group not in groups]
+        if left_out:
+            some = True
+            yield f"- not measured on {run.kernel}: {', '.join(left_out)}"
     for form in TABLES.values():
         for column in form.columns:
             for run, row, ratio in _ratios(form.group, column):
@@ -178,7 +187,7 @@ def shortfalls() -> Iterator[str]:
                         f"- {row.case}, {column.head}, on {run.kernel}: {ratio:.2f} "
                         f"instead of {column.aim:g}"
                     )
-    if not some:
+    if not some and runs():
         yield "None: every figure is what was aimed at."
 
 
@@ -233,32 +242,39 @@ def _ratios(group: str, column: Column) -> Iterator[tuple[Run, rows.Row, float]]
 
 def _ratio_cell(group: str, case: str, column: Column) -> str:
     """The ratio on each kernel; the figure itself where the peer has none."""
-    cells = []
-    for _, row in _rows(group):
-        if (row.case, row.measure) == (case, column.measure):
-            found = rows.ratio(row, column.tracer)
-            if found is None:
-                values = row.values.get(column.tracer)
-                cells.append(_shown(median(values), row.unit) if values else NOTHING)
-            elif column.aim is not None and round(found, 2) <= column.aim:
-                cells.append(f"**{found:.2f}**")
-            else:
-                cells.append(f"{found:.2f}")
-    return " / ".join(cells)
+    return _joined(group, case, column.measure, lambda row: _ratio(row, column))
 
 
-def _peer_figures(group: str, measure: str) -> bool:
-    return any(row.measure == measure and row.peer in row.values for _, row in _rows(group))
+def _ratio(row: rows.Row, column: Column) -> str:
+    found = rows.ratio(row, column.tracer)
+    if found is None:
+        return _figure(row, column.tracer)
+    met = column.aim is not None and round(found, 2) <= column.aim
+    return f"**{found:.2f}**" if met else f"{found:.2f}"
 
 
 def _cell(group: str, case: str, measure: str, tracer: str) -> str:
     """A tracer's own figure on each kernel."""
-    found = [
-        _shown(median(row.values[tracer]), row.unit) if tracer in row.values else NOTHING
-        for _, row in _rows(group)
-        if (row.case, row.measure) == (case, measure)
-    ]
-    return " / ".join(found)
+    return _joined(group, case, measure, lambda row: _figure(row, tracer))
+
+
+def _figure(row: rows.Row, tracer: str) -> str:
+    values = row.values.get(tracer)
+    return _shown(median(values), row.unit) if values else NOTHING
+
+
+def _joined(group: str, case: str, measure: str, show: Callable[[rows.Row], str]) -> str:
+    """What there is to show of each run, one behind the other; nothing if there is nothing."""
+    found = []
+    for run in runs():
+        wanted = (group, case, measure)
+        row = next((each for each in run.results.rows if each[:3] == wanted), None)
+        found.append(NOTHING if row is None else show(row))
+    return " / ".join(found) if set(found) != {NOTHING} else NOTHING
+
+
+def _peer_figures(group: str, measure: str) -> bool:
+    return any(row.measure == measure and row.peer in row.values for _, row in _rows(group))
 
 
 def _shown(value: float, unit: str) -> str:
