@@ -33,7 +33,8 @@ _TESTS = Path(__file__).resolve().parents[1]
 
 #: A warning about the script with the line that it is about: bpftrace has them on standard output.
 _WARNING = re.compile(
-    r"^\S+:\d+(?::\d+)?-\d+: WARNING: (?!errorf|warnf)(.*)\n.*\n *~+\n", re.MULTILINE
+    r"^\S+:\d+(?::\d+)?-\d+: WARNING: (?!errorf|warnf)(.*)\n.*\n *~+\n(?:HINT: .*\n)*",
+    re.MULTILINE,
 )
 VERDICTS = ("equal", "order", "warnings", "wording", "documented", "different")
 
