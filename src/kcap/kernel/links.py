@@ -173,6 +173,7 @@ def attach_kprobe(
     *,
     is_return: bool = False,
     cookie: int = 0,
+    what: str = "",
 ) -> Link:
     """Attach a KPROBE program to a kernel function.
 
@@ -180,10 +181,12 @@ def attach_kprobe(
     :param offset: bytes behind it.
     :param is_return: at the function's return.
     :param cookie: what bpf_get_attach_cookie returns; other than 0 needs Linux 5.15.
+    :param what: the probe, for messages; by default made of the function.
     :raises AttachError: no such function, one that may not be probed, or refused.
     """
     where = symbol if isinstance(symbol, str) else f"{symbol:#x}"
-    what = f"{'kretprobe' if is_return else 'kprobe'}:{where}" + (f"+{offset}" if offset else "")
+    what = what or f"{'kretprobe' if is_return else 'kprobe'}:{where}"
+    what += f"+{offset}" if offset else ""
     try:
         event = perf_events.kprobe_event(symbol, offset, is_return)
     except OSError as error:

@@ -30,11 +30,12 @@ memory, where the context has the register that points there, and bytes behind t
 ``usdt_arguments`` (operands of ``argN``);
 ``target_names`` and ``target_index`` (see :mod:`kcap.functions.target_names`), ``target_indices``
 (the number of each target), ``many_functions`` (``func`` differs between targets), ``way`` (see
-:mod:`kcap.probes.serving`), ``places`` (where in the kernel each target is), ``alike`` (see
-:mod:`kcap.probes.joining`); ``title`` (what its program is called, if not by its name); of kprobes
-that may be part of a session ``session`` (what both name, whether it is the return); of iterators
-``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read) and ``ctx_object`` (offset of
-the pointer in the context that is NULL when there is nothing to do); ``expanded``.
+:mod:`kcap.probes.serving`), ``places`` (where in the kernel each target is), ``entries`` (the same
+by target), ``alike`` (see :mod:`kcap.probes.joining`); ``title`` (what its program is called, if
+not by its name); of kprobes that may be part of a session ``session`` (what both name, whether it
+is the return); of iterators ``ctx_type``, ``ctx_space`` (what ``ctx`` points to, how it is read)
+and ``ctx_object`` (offset of the pointer in the context that is NULL when there is nothing to do);
+``expanded``.
 
 Where a wildcard stands for many targets (``context.extra["expanded"]``), some may turn out not to
 be attachable: the session may go on without a target whose program the kernel refuses to load, and

@@ -13,14 +13,20 @@ import os
 import sys
 from array import array
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from kcap import cachedir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DIRECTORY = "functions"
 #: What is kept: the lines; the address of each, 8 bytes in the machine's order.
 NAMES, ADDRESSES = "", "-addresses"
 _BOOT_ID = "sys/kernel/random/boot_id"
 _DIGITS = 16
+#: Types of symbols that are code: local, global, weak.
+_CODE = ("t", "T", "w", "W")
 
 
 def state(proc: str = "/proc", modules: str = "/sys/module") -> str:
@@ -82,3 +88,17 @@ def taken_apart(text: bytes) -> tuple[bytes, bytes]:
         addresses.byteswap()
     lines.append(b"")
     return b"\n".join([line[_DIGITS + 1 :] for line in lines]), addresses.tobytes()
+
+
+def addresses_of(lines: Iterable[str], symbols: bytes) -> bytes:
+    """The address of the function of each line, 0 for one that is not known.
+
+    :param lines: ``name`` or ``name [module]``.
+    :param symbols: ``/proc/kallsyms``: of several functions of a name the first counts.
+    """
+    found: dict[str, str] = {}
+    for symbol in symbols.decode("utf-8", "replace").split("\n"):
+        address, _, rest = symbol.partition(" ")
+        if rest[:1] in _CODE:
+            found.setdefault(rest[2:].replace("\t", " "), address)
+    return array("Q", [int(found.get(line, "0"), 16) for line in lines]).tobytes()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kcap.lang.ast import AttachPoint
     from kcap.probes.system import System
 
+MANY_EVENTS = 64
+"""From how many functions on reading all symbols of the kernel is worth it."""
+
 _REGISTERS = frozenset(("reg", "ctx"))
 """What reads registers other than those of arguments and returned value."""
 
@@ -196,9 +199,15 @@ class Kprobe(ProbeType):
 
         offset = target.offset if target.name else 0
         cookie = serving.cookie_of(context, target)
+        symbol = context.extra.get("entries", {}).get(target, target.symbol)
         try:
             return attach_kprobe(
-                program.fileno(), target.symbol, offset, is_return=self.returns, cookie=cookie
+                program.fileno(),
+                symbol,
+                offset,
+                is_return=self.returns,
+                cookie=cookie,
+                what=f"{self.name}:{target.symbol}" if target.name else "",
             )
         except AttachError as error:
             if error.errno != errno.EILSEQ:
@@ -229,6 +238,7 @@ class Kprobe(ProbeType):
         load, program = loaded[0]
         session = load.expected_attach_type == uapi.BPF_TRACE_KPROBE_SESSION
         if not session and load.expected_attach_type != uapi.BPF_TRACE_KPROBE_MULTI:
+            _find_entries(context, system)
             return super().attach(context, loaded, system)
         attach = partial(
             serving.attach_by_registers,
@@ -267,6 +277,21 @@ def _are_entries(context: ProbeContext, system: System) -> bool:
         return False
     known = system.functions
     return known is not None and (len(context.targets) > 1 or context.targets[0].name in known)
+
+
+def _find_entries(context: ProbeContext, system: System) -> None:
+    """Look up the addresses of very many functions, where each needs a perf event of its own.
+
+    5.10 looks for a name among all of its symbols one by one, and several times for each event:
+    nine tenths of what attaching one takes. Kernels that list addresses themselves do not.
+    """
+    functions = system.functions
+    few = len(context.targets) < MANY_EVENTS or not _may_be_multi(context)
+    if few or functions is None or system.lists_addresses:
+        return
+    places = functions.places_of((target.name, target.module) for target in context.targets)
+    if places is not None:
+        context.extra["entries"] = dict(zip(context.targets, places, strict=True))
 
 
 def _may_be_multi(context: ProbeContext) -> bool:

@@ -191,13 +191,13 @@ def attach_by_registers(
 
 
 def find_places(context: ProbeContext, system: System) -> None:
-    """Find out where the targets of a context are, if that is of use and known.
+    """Find out where the targets of a context are, if that is of use and the kernel lists it.
 
     Cookies go with a function's own address, which is not the one that ftrace knows: who asks for
     them is attached by names.
     """
     known = "places" in context.extra or _asks_for_cookies(context)
-    if known or system.functions is None:
+    if known or system.functions is None or not system.lists_addresses:
         return
     places = system.functions.places_of((t.name, t.module) for t in context.targets)
     if places is not None:

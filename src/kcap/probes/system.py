@@ -270,7 +270,18 @@ class System:
 
     def _addresses(self) -> bytes:
         """What belongs to the lines that the kernel gave; empty if it tells no addresses."""
-        return self._read_places or kept.load(self._functions_state, kept.ADDRESSES)
+        if not self._read_places:
+            self._read_places = kept.load(self._functions_state, kept.ADDRESSES)
+        if not self._read_places and self.functions is not None:  # before 6.5
+            symbols = _read_bytes(f"{self._proc}/kallsyms")
+            self._read_places = kept.addresses_of(self.functions.lines, symbols)
+            kept.store(self._functions_state, self._read_places, kept.ADDRESSES)
+        return self._read_places
+
+    @property
+    def lists_addresses(self) -> bool:
+        """Whether the kernel says where the traceable functions are (6.5)."""
+        return self.tracefs is not None and os.path.exists(f"{self.tracefs.path}/{FUNCTIONS}_addrs")
 
     @cached_property
     def blacklist(self) -> frozenset[str]:

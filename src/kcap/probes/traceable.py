@@ -75,10 +75,10 @@ class TraceableFunctions:
         return tuple(found)
 
     def places_of(self, functions: Iterable[tuple[str, str]]) -> list[int] | None:
-        """Where ftrace calls from the first of each of some (name, module), or None if unknown.
+        """Where the first of each of some (name, module) is, or None if that is not known of all.
 
-        That is behind the function's first instruction, if that is a landing pad of indirect
-        calls (ENDBR).
+        From Linux 6.5 on that is where ftrace calls from: behind the function's first instruction,
+        if that is a landing pad of indirect calls (ENDBR). Before, its own address.
         """
         addresses = array("Q", self._read_addresses())
         if len(addresses) != self._text.count("\n") - 1:
@@ -87,7 +87,8 @@ class TraceableFunctions:
         numbers = self._numbers_of(lines)
         if any(line not in numbers for line in lines):
             return None
-        return [addresses[numbers[line]] for line in lines]
+        places = [addresses[numbers[line]] for line in lines]
+        return places if all(places) else None
 
     def _numbers_of(self, lines: Collection[str]) -> dict[str, int]:
         """The number of each line, from 0: of several alike that of the first."""
@@ -96,8 +97,13 @@ class TraceableFunctions:
             places = {line: text.find(f"\n{line}\n") for line in lines}
             return {line: text.count("\n", 0, at) for line, at in places.items() if at >= 0}
         wanted = frozenset(lines)
-        found = [(line, n) for n, line in enumerate(text.split("\n"), -1) if line in wanted]
+        found = [(line, n) for n, line in enumerate(self.lines) if line in wanted]
         return dict(reversed(found))
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the file."""
+        return self._text.split("\n")[1:-1]
 
     def __contains__(self, name: str) -> bool:
         return bool(self.modules_of(name))

@@ -138,3 +138,22 @@ def test_without_an_address_for_each_line_there_are_none() -> None:
     for addresses in (b"", bytes(8)):
         functions = TraceableFunctions("vfs_read\nvfs_write\n", partial(bytes, addresses))
         assert functions.places_of([("vfs_read", KERNEL)]) is None
+
+
+SYMBOLS = b"""\
+0000000000000000 A fixed_percpu_data
+ffffffff81000010 T vfs_read
+ffffffff81000020 d same_name
+ffffffff81000030 t same_name
+ffffffffc0000000 t nf_tables_newtable\t[nf_tables]
+ffffffff81000050 t same_name
+"""
+
+
+def test_before_there_are_addresses_in_the_list_they_come_from_the_symbols() -> None:
+    lines = ["vfs_read", "same_name", "nf_tables_newtable [nf_tables]", "gone"]
+    found = array("Q", kept.addresses_of(lines, SYMBOLS)).tolist()
+    assert found == [0xFFFFFFFF81000010, 0xFFFFFFFF81000030, 0xFFFFFFFFC0000000, 0]
+    functions = TraceableFunctions("\n".join(lines), partial(kept.addresses_of, lines, SYMBOLS))
+    assert functions.places_of([("vfs_read", KERNEL)]) == [0xFFFFFFFF81000010]
+    assert functions.places_of([("vfs_read", KERNEL), ("gone", KERNEL)]) is None

@@ -15,8 +15,9 @@ import pytest
 import kcap
 from kcap.functions import events
 from kcap.output.text import TextRenderer
-from kcap.probes import serving
+from kcap.probes import kprobe, serving
 from kcap.probes.system import System
+from kcap.session.options import Options
 from kcap.session.trace import Trace
 
 SENT = b"hello"
@@ -90,6 +91,26 @@ def test_one_program_tells_which_target_fired(script: str, expected: str) -> Non
     assert programs(trace) == script.count("{")
 
 
+@pytest.mark.parametrize("probe", ["kprobe", "kretprobe"])
+def test_functions_that_are_attached_one_by_one_are_found_by_their_addresses(
+    monkeypatch: pytest.MonkeyPatch, probe: str
+) -> None:
+    monkeypatch.setattr(kprobe, "MANY_EVENTS", 2)
+    without = ("kprobe_multi",)
+    script = f"{probe}:tcp_v4_* {{ @[probe, func] = count(); }}"
+    with kcap.trace(script, options=Options(without=without)) as trace:
+        trace.attach()
+        exchange()
+        assert f"@[{probe}:tcp_v4_connect, tcp_v4_connect]: 1\n" in printed(trace)
+        context = trace.compiled.programs[0].context
+    by_address = context.extra.get("entries", {})
+    assert len(set(by_address.values())) == (
+        0 if trace.system.lists_addresses else len(context.targets)
+    )
+    assert trace.loaded.links == []
+    assert trace.system.skipped == []
+
+
 def test_typed_arguments_are_the_same_however_functions_are_served(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -134,14 +155,10 @@ def test_all_wildcards_of_a_probe_are_served_by_one_link(uses: str) -> None:
         assert f"@[{function}{named}]: 1\n" in text
 
 
-@pytest.mark.needs("kprobe_multi")
-def test_functions_are_where_the_kernel_says(live_kernel: str) -> None:
+def test_functions_are_where_the_kernel_says() -> None:
     system = System()
     assert system.functions is not None
     found = system.functions.places_of([("vfs_read", "vmlinux"), ("tcp_sendmsg", "vmlinux")])
-    if tuple(map(int, live_kernel.split("."))) < (6, 5):
-        assert found is None  # no available_filter_functions_addrs
-        return
     with open("/proc/kallsyms", encoding="ascii") as file:
         symbols = {line.split()[2]: int(line.split()[0], 16) for line in file}
     assert found is not None
