@@ -72,7 +72,7 @@ def test_a_log_that_has_to_fit_a_buffer_and_does_not_is_an_error() -> None:
     code = asm.mov_imm(asm.R0, 0) * 40 + asm.exit_()
     Program.load(ProgramSpec("ok", KPROBE, code), {}, 1, log_size=1 << 14).close()
     for size in (2, 130):
-        with pytest.raises(LogSizeError, match=f"for small.* Error code: -.*{size} bytes"):
+        with pytest.raises(LogSizeError, match=f"(?s)for small.* Error code: -.*{size} bytes"):
             Program.load(ProgramSpec("small", KPROBE, code), {}, 1, log_size=size)
 
 
