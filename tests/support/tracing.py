@@ -83,8 +83,8 @@ class Running:
 
     @property
     def messages(self) -> str:
-        """Return what the command line would have written to standard error."""
-        renderer = TextRenderer(self.trace.runtime.environment)
+        """Return what the command line would have written to standard error with ``-q``."""
+        renderer = TextRenderer(self.trace.runtime.environment, quiet=True)
         return "".join(renderer.message(event) for event in self.events)
 
     @property
