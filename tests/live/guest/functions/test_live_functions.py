@@ -13,10 +13,12 @@ import pytest
 
 import kcap
 from kcap.errors import KcapError
+from kcap.functions.clock import constants
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.output.text import TextRenderer
 from kcap.probes.registry import probe_type
+from kcap.records import replace
 from kcap.session.features import probe_features
 from kcap.session.script import Options
 
@@ -81,12 +83,15 @@ def test_the_verifier_takes_what_functions_emit() -> None:
     checked = kcap.compile(text)
     compiled = checked.generate(probe_features(checked.script, checked.system))
     maps = {spec.name: Map.create(spec) for spec in compiled.maps}
+    readings = tuple(constants().items())
     refused = []
     for subject, program in zip(subjects, compiled.programs, strict=True):
         kind = probe_type(program.context.provider)
         for load in kind.load_specs(program.context, checked.system):
             try:
-                Program.load(load.apply(program.spec), maps).close()
+                spec = load.apply(program.spec)
+                spec = replace(spec, constants=spec.constants + readings)
+                Program.load(spec, maps).close()
             except KcapError as error:
                 refused.append(f"{subject}: {error}\n{str(getattr(error, 'log', ''))[-800:]}")
     for opened in maps.values():
