@@ -11,6 +11,7 @@ its headers; so are its copies. :mod:`kcap.session.journey` puts together what c
 from __future__ import annotations
 
 import heapq
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ from kcap.session.skb_functions import SkbPoint, list_functions
 if TYPE_CHECKING:
     from kcap.probes.system import System
 
+#: The signal whose probe says that everything is attached; nobody sends it.
+READY = signal.SIGUSR1
 #: Bytes from skb->data on that are enough for all headers.
 HEADERS = 256
 #: Packets on their way at one time; beyond, the oldest is forgotten.
@@ -124,25 +127,37 @@ class Follow(Capture):
         ]
         if self._conntrack:
             parts.append(f"let @tracked = lruhash({MAX_TRACKED});")
+        parts.append(f"self:signal:{READY.name} {{ @ready = 1; }}")
         parts += [self._sight(point) for point in self.points]
         parts += self._frees()
         if self.follow.copies:
             parts += [_copy(point.name) for point in self._copying]
         return "\n".join(parts) + "\n"
 
+    def attach(self) -> None:
+        """Attach the probes, unless they are; then let packets be taken.
+
+        One that came while only some functions were looked at would have half a way.
+
+        :raises AttachError: a function cannot be attached to.
+        """
+        super().attach()
+        self.trace.signalled(READY)
+
     def _sight(self, point: SkbPoint) -> str:
         """The probe that sees packets at all functions with the same argument."""
         request = self.request
         wanted = " && ".join(conditions(point, request)) or f"{point.skb}.protocol != 0"
-        full = begun = ""
+        refuse, begun = "if (@ready == 0) { return; } ", ""
         if request.count:
-            full = f"if (@started >= {request.count}) {{ return; }} "
+            refuse += f"if (@started >= {request.count}) {{ return; }} "
             begun = "@started += 1; "
+        refuse += f"if (!({wanted})) {{ return; }} "
         path = quote(request.script_path)
         length = (request.snaplen or WHOLE) if request.path else HEADERS
         return (
             f"{point.probe} {{ $skb = {point.skb}; if (!has_key(@followed, (uint64)$skb)) {{ "
-            f"{full}if (!({wanted})) {{ return; }} {begun}@followed[(uint64)$skb] = 1; }} "
+            f"{refuse}{begun}@followed[(uint64)$skb] = 1; }} "
             f"{self._more()}skboutput_linear({path}, $skb, {length}, 0); }}"
         )
 
@@ -197,6 +212,7 @@ class Follow(Capture):
         from kcap.functions.events import Looked
         from kcap.packet.decode import Packet
 
+        self.attach()
         trace = self.trace
         trace.tell_looks = True
         wanted = self.request.count or 1 << 62
