@@ -27,6 +27,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from kcap.closing import Closing
@@ -124,6 +125,7 @@ class OutputFile(Closing):
             return
         if self._created and not self._begun:
             self._remove()
+        _unlock(self.fd)
         os.close(self.fd)
         os.close(self._directory)
         self.fd = -1
@@ -393,3 +395,11 @@ def _lock(path: str, fd: int) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise _create_error(path, error) from error
+
+
+def _unlock(fd: int) -> None:
+    """Give a file's lock back, although a forked process may still have the same descriptor."""
+    import fcntl
+
+    with suppress(OSError):  # there are no locks there
+        fcntl.flock(fd, fcntl.LOCK_UN)

@@ -203,6 +203,25 @@ def test_file_that_another_program_is_writing_is_refused(tmp_path: Path) -> None
     OutputFile(str(path)).close()
 
 
+def test_closed_file_can_be_opened_again_though_a_forked_process_still_has_it(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "a.pcap")
+    file = OutputFile(path)
+    file.begin()
+    waiting, word = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(word)
+        os.read(waiting, 1)
+        os._exit(0)
+    file.close()
+    OutputFile(path).close()
+    os.close(word)
+    os.waitpid(pid, 0)
+    os.close(waiting)
+
+
 def whole_records(records: list[bytes], limit: int) -> bytes:
     """The longest run of whole records that ``limit`` bytes can hold."""
     kept = b""
