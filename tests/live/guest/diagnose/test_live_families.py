@@ -126,7 +126,7 @@ CASES = {
     ),
     "too many rounds": Case(
         KPROBE,
-        "while ($i < 10000000) { $i++; @n = count() }",
+        "while ($i < 10000000) { $i++; @n[pid] = count() }",
         "verifier-too-complex",
         "the program is too complex",  # too many instructions, or branches
     ),
@@ -204,7 +204,7 @@ def script() -> str:
     """A probe for each case, of four lines: the wrong statement stands on the third."""
     return "".join(
         f"{case.probe} {{\n  @m[pid] = nsecs; $i = 0; @packets[0] = 1;\n  {case.statement};\n"
-        "  @n = count(); }\n"
+        "  @n[pid] = count(); }\n"
         for case in CASES.values()
     )  # fmt: skip
 
@@ -221,7 +221,11 @@ def compiled() -> tuple[Checked, Compiled, Compiled]:
 def refusal(compiled: tuple[Mistaken, Compiled, Compiled], index: int) -> Diagnostic | None:
     """What is said of one program; None if the kernel takes it."""
     checked, all_, lined = compiled
-    one, two = (replace(made, programs=[made.programs[index]]) for made in (all_, lined))
+    script = replace(checked.script, programs=[checked.script.programs[index]])
+    one, two = (
+        replace(made, origin=lambda: script, programs=[made.programs[index]])
+        for made in (all_, lined)
+    )
     try:
         LoadedScript(one, checked.system, lambda: two).close()
     except ProgramRefusedError as error:
