@@ -80,9 +80,6 @@ class Machine:
         #: Address -> size of what is reserved in the ring; finished records.
         self._reserved: dict[int, int] = {}
         self.records: list[bytes] = []
-        #: Bytes of the ring that the reader has not given back; for each record, whether it wakes.
-        self.taken = 0
-        self.wakeups: list[bool] = []
         self._stack = STACK_TOP
         self._helpers: Mapping[int, Callable[..., int]] = {
             Helper.map_lookup_elem: self._lookup,
@@ -92,7 +89,6 @@ class Machine:
             Helper.loop: self._loop,
             Helper.ringbuf_reserve: self._reserve,
             Helper.ringbuf_submit: self._submit,
-            Helper.ringbuf_query: self._query,
             Helper.probe_read_kernel_str: self._probe_read_string,
             Helper.get_current_uid_gid: lambda *_: self.uid | self.gid << 32,
             Helper.probe_read_kernel: self._probe_read,
@@ -283,11 +279,7 @@ class Machine:
         self._reserved[address] = size
         return self.memory.add(address, b"\xa5" * size)
 
-    def _query(self, _ring: int, _what: int, *_: int) -> int:
-        return self.taken + sum(8 + (size + 7 & ~7) for size in self._reserved.values())
-
-    def _submit(self, record: int, flags: int, *_: int) -> int:
-        self.wakeups.append(flags == 2)
+    def _submit(self, record: int, _flags: int, *_: int) -> int:
         data = self.memory.read(record, self._reserved.pop(record))
         assert data is not None
         self.records.append(data)

@@ -3,7 +3,7 @@
 
 An event is ``u32 site, u32 0`` and the payload, a tuple of typed values. Space is reserved in the
 ring and the values are written straight into it; the reader polls on a tick, so that no record
-costs a wake-up but the one that fills a quarter of the ring.
+costs a wake-up.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from kcap.codegen.function import implementation
 from kcap.codegen.module import EVENTS, LostCounter
 from kcap.codegen.site import HEADER_SIZE
-from kcap.kernel import ringbuf, uapi
+from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
 from kcap.sema import tree
-from kcap.sema.types import Tuple, round_up
+from kcap.sema.types import Tuple
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from kcap.codegen.site import Site
 
 BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP = 1, 2
-BPF_RB_AVAIL_DATA = 0
-#: The reader is woken when this part of the ring is full.
-WAKE_AT = 1 / 4
 
 
 def ring(gen: Emitter) -> Operand:
@@ -59,7 +56,7 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(then)
     gen.ir.store("i64", str(number), record)
     fill(gen.ir.offset(record, HEADER_SIZE))
-    wakeup = str(BPF_RB_FORCE_WAKEUP) if site.urgent else _wakeup(gen, size)
+    wakeup = BPF_RB_FORCE_WAKEUP if site.urgent else BPF_RB_NO_WAKEUP
     gen.ir.line(
         f"call void inttoptr (i64 {Helper.ringbuf_submit} to ptr)(ptr {record}, i64 {wakeup})"
     )
@@ -67,16 +64,6 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(otherwise)
     gen.count_lost("event", gen.context.name)
     gen.ir.label(end)
-
-
-def _wakeup(gen: Emitter, size: int) -> Operand:
-    """The flag for a record of ``size`` bytes: wake the reader if it is the one with which the
-    ring passes the mark. Should another CPU's pass it at the same time, the tick is left."""
-    taken = ringbuf.HEADER_SIZE + round_up(size, 8)
-    used = gen.helper(Helper.ringbuf_query, f"ptr {ring(gen)}", f"i64 {BPF_RB_AVAIL_DATA}")
-    above = gen.ir.op(f"sub i64 {used}, {int(gen.module.ring_size * WAKE_AT)}")
-    passes = gen.ir.compare("ult", "i64", above, str(taken))
-    return gen.ir.select(passes, "i64", str(BPF_RB_FORCE_WAKEUP), str(BPF_RB_NO_WAKEUP))
 
 
 def _prepare(gen: Emitter, expr: tree.Expr) -> Operand:

@@ -122,7 +122,6 @@ def run(
     context: ProbeContext | None = None,
     slots: Sequence[int] = (),
     memory: Memory | None = None,
-    taken: int = 0,
 ) -> Outcome:
     """Run all probes of a script, in order, and what user space makes of their events.
 
@@ -132,13 +131,11 @@ def run(
     :param context: what its probes are, instead of ``begin``.
     :param slots: what the program is given, 8 bytes each.
     :param memory: what there is beside the program's own.
-    :param taken: bytes of the ring that are not free.
     """
     made = compiled(text, features, config, helper_errors=helper_errors, context=context)
     machine = Machine(made.programs[0].spec, made.maps, memory or Memory())
     machine.pid, machine.tid, machine.uid, machine.gid = 4242, 4243, 1000, 100
     machine.comm, machine.cpu, machine.mono_ns, machine.full = b"curl", 3, 1_000_000_123, full
-    machine.taken = taken
     machine.run(*slots)
     for _ in range(rounds - 1):
         machine.again()

@@ -319,17 +319,6 @@ def test_bitfields_have_no_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "woken"),
-    [(0, False), (1023 * 1024, False), (1024 * 1024 - 16, True), (2**21, False)],
-)
-def test_the_reader_is_woken_by_the_record_that_fills_a_quarter_of_the_ring(
-    before: int, woken: bool
-) -> None:
-    outcome = run('begin { printf("%d", pid) }', taken=before)
-    assert outcome.machine.wakeups == [woken]
-
-
-@pytest.mark.parametrize(
     ("key", "wanted"), [("(uint8)200", 200), ("(int8)-3", -3), ("(int32)-7", -7), ("pid", 4242)]
 )
 def test_a_scalar_key_is_extended_to_a_word_and_read_back_as_it_was(key: str, wanted: int) -> None:

@@ -7,11 +7,9 @@ import os
 import select
 import signal
 import subprocess
-import time
 
-import kcap
 from support import PATIENCE
-from support.tracing import KCAP, Running
+from support.tracing import KCAP
 
 SCRIPT = r'begin { printf("one\n"); printf("which? ") } interval:s:1000 { print(1) }'
 
@@ -46,25 +44,3 @@ def test_a_terminal_is_shown_lines_without_an_end_too() -> None:
         process.send_signal(signal.SIGINT)
     os.close(shown)
     os.close(terminal)
-
-
-def test_the_reader_is_woken_when_a_quarter_of_the_ring_is_full() -> None:
-    running = Running(
-        'config = { perf_rb_pages = 16 } fentry:vfs_read /comm == "dd"/ '
-        '{ printf("%s", "a text of which some hundred are more than a quarter of the ring"); }'
-    )
-    running.trace.tick = 10 * PATIENCE  # so that nothing else lets it look
-    with running:
-        command = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=400", "status=none"]
-        subprocess.run(command, check=True)
-        deadline = time.monotonic() + PATIENCE
-        while not printed(running) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert printed(running)
-    assert running.lost == {}
-    assert printed(running) >= 400
-
-
-def printed(running: Running) -> int:
-    """How many events of printf() have come."""
-    return sum(isinstance(event, kcap.Printf) for event in list(running.events))
