@@ -245,23 +245,17 @@ class Placing:
         values["v"] = tagged
 
     def find_position(self) -> None:
-        """Step 5: rules A to G, the first that holds."""
+        """Step 5: rules A to F, the first that holds."""
         values = self.values
         eth, n_set, m_set = values["eth"], values["n_set"], values["m_set"]
         pm, pn, hhl = values["pm"], values["pn"], values["hard_header_len"]
-        at_mac = self.compare("eq", pm, 0)
-        decapsulated = self.all(eth, m_set, at_mac, n_set, self.compare("sgt", pn, 0))
-        with_tags = self.one_of(pn, *(-n for n in layout.MAC_LENGTHS[1:]))
-        is_tag, is_ip = self._look_at_start(self.any(with_tags, decapsulated))
-        rule_g = self.all(decapsulated, is_ip)
         at_link_header = self.compare("eq", self.add(pn, hhl), 0)
         long_header = self.compare("uge", hhl, layout.ETH_HLEN)
         rule_a = self.all(
             eth,
             n_set,
             self.any(
-                self.compare("eq", pn, -layout.ETH_HLEN),
-                self.all(with_tags, is_tag),
+                self.one_of(pn, *(-n for n in layout.MAC_LENGTHS)),
                 self.all(long_header, at_link_header),
             ),
         )
@@ -273,6 +267,7 @@ class Placing:
         )
         behind = self.within(pm, layout.ETH_HLEN, layout.MAX_BEHIND_MAC)
         rule_b = self.all(eth, m_set, behind, network_fits)
+        at_mac = self.compare("eq", pm, 0)
         rule_c = self.all(eth, m_set, at_mac, self.any(self.not_(n_set), self.compare("ne", pn, 0)))
         rule_d = self.all(n_set, self.within(pn, 0, layout.MAX_BETWEEN))
         rule_e = self.all(n_set, self.within(pn, -128, -1))
@@ -284,41 +279,12 @@ class Placing:
             (rule_e, layout.POSITION_LINK),
             (rule_d, layout.POSITION_NETWORK),
             (rule_c, layout.POSITION_MAC),
-            (rule_g, layout.POSITION_NETWORK),
             (rule_b, layout.POSITION_BEHIND_MAC),
             (rule_a, layout.POSITION_MAC),
         ):
             position = self.select(rule, meaning, position)
         sane = self.compare("ule", values["H"], 0xFFFF)
         values["position"] = self.select(sane, position, layout.POSITION_UNKNOWN)
-        # By rules F and G the packet starts at data, whatever network header there is.
-        between = self.select(self.any(self.not_(n_set), rule_g), 0, pn)
+        # Rule F has no network header: the packet starts at data.
+        between = self.select(n_set, pn, 0)
         values["between"] = self.select(self.compare("slt", between, 0), 0, between)
-
-    def _look_at_start(self, doubt: Operand) -> tuple[Operand, Operand]:
-        """Look at the first bytes at data if the headers' offsets leave a doubt.
-
-        :returns: whether a VLAN tag stands where an Ethernet header has one, and whether the
-            packet starts with an IP header as its protocol says; two i1.
-        """
-        ir, values = self.ir, self.values
-        start = self.gen.alloc(16)
-        for at in (0, 8):
-            ir.store("i64", "0", ir.offset(start, at))
-        with ir.if_(doubt):
-            self.gen.read(start, layout.START, values["data"], "kernel")
-        kind = ir.resize(
-            self.swap(ir.load("i16", ir.offset(start, 12), volatile=True)), 16, 64, False
-        )  # fmt: skip
-        byte = ir.resize(ir.load("i8", start, volatile=True), 8, 64, False)
-        version = ir.op(f"lshr i64 {byte}, 4")
-        protocol = ir.resize(
-            self.swap(ir.resize(values["protocol"], 64, 16, False)), 16, 64, False
-        )  # fmt: skip
-        is_ip = self.any(
-            *(
-                self.all(self.compare("eq", protocol, ethertype), self.compare("eq", version, n))
-                for ethertype, n in layout.IP_VERSIONS.items()
-            )
-        )
-        return self.one_of(kind, *layout.VLAN_TYPES), is_ip
