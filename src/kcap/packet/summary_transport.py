@@ -40,6 +40,8 @@ _SCTP_CHUNKS: Final = {0: "DATA", 1: "INIT", 2: "INIT ACK", 3: "SACK", 4: "HB RE
 _DNS_PORTS: Final = (53, 5353)
 _DHCP_PORTS: Final = (67, 68)
 _NTP_PORT: Final = 123
+#: Bytes of an address in an answer of a type.
+_ADDRESS_BYTES: Final = {1: 4, 28: 16}
 _DNS_TYPES: Final = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT",
                      28: "AAAA", 33: "SRV", 64: "SVCB", 65: "HTTPS", 255: "ANY"}  # fmt: skip
 _DNS_CODES: Final = {1: "FormErr", 2: "ServFail", 3: "NXDomain", 4: "NotImp", 5: "Refused"}
@@ -161,7 +163,7 @@ def _dns_answer(data: bytes, at: int) -> str:
     """The address in the first answer, or its type."""
     at = _dns_name(data, at)[1]
     kind, value = _u16(data, at), data[at + 10 : at + 10 + _u16(data, at + 8)]
-    if len(value) == {1: 4, 28: 16}.get(kind, 0):
+    if len(value) == _ADDRESS_BYTES.get(kind):
         return f" {_dns_type(kind)} {ipaddress.ip_address(value)}"
     return f" {_dns_type(kind)}"
 

@@ -134,6 +134,13 @@ def test_packets_in_packets_end_somewhere() -> None:
     assert len(summarise(linktype.ETHERNET, made(0x8847, tags), 12014)) < 1000
 
 
+def test_dns_answer_without_data_is_said_by_its_type() -> None:
+    answer = DNS(id=4660, qr=1, qd=DNSQR(qname="example.org"), an=DNSRR(type="TXT", rdata=[]))
+    frame = bytes(ENDS / INNER / UDP(sport=53, dport=4000) / answer)
+    assert frame.endswith(b"\0\0")
+    assert "1/0/0 A? example.org. TXT" in summarise(linktype.ETHERNET, frame, len(frame))
+
+
 def test_fragment_is_said_with_its_offset() -> None:
     frame = bytearray(UDP4)
     frame[20:22] = b"\x00\x0a"
