@@ -62,7 +62,7 @@ def test_drop_is_counted_with_reason_and_place_and_kept(
     assert data == sent
     comments = [packet.comment for packet in pcapng.read(tmp_path / "drops.pcapng").packets]
     wanted = "" if kernel == "5.10" else "dropped NO_SOCKET"
-    assert all(comment.startswith("rawtracepoint:kfree_skb ") for comment in comments)
+    assert all(comment.startswith("rawtracepoint:vmlinux:kfree_skb ") for comment in comments)
     assert all(comment.endswith(wanted) for comment in comments), comments
     assert kernel == "5.10" or len(comments) == 3
 
