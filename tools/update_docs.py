@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write what the code knows into README.md and pages of ``docs``.
+"""Write what the code knows into pages of ``docs``.
 
-That are the tables of probe types, functions and configuration, the options not built yet, and
-what the benchmarks measured (``benchmarks/results``).
+That are the tables of probe types, functions and configuration, and what the benchmarks
+measured (``benchmarks/results``).
 
 ``--check`` writes nothing, names the pages that are not what would be written, and exits with 1.
 """
@@ -16,7 +16,6 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from kcap.cli.options import OPTIONS
 from kcap.codegen.function import Function
 from kcap.functions.registry import FAMILIES, family
 from kcap.probes.registry import probe_types
@@ -82,15 +81,8 @@ def config_table() -> Iterator[str]:
             yield _row((f"`{field.name}`", f"{shown}"))
 
 
-def options_not_built() -> Iterator[str]:
-    """bpftrace's options that kcap refuses, in one sentence."""
-    flags = [f"`{option.flags[0]}`" for option in OPTIONS if not option.built]
-    yield f"Options that are not built yet, and refused by name: {', '.join(flags) or 'none'}."
-
-
 #: The parts of pages that are made here.
 PAGES: dict[Path, dict[str, Callable[[], Iterator[str]]]] = {
-    ROOT / "README.md": {"options": options_not_built},
     ROOT / "docs/language.md": {
         "probes": probe_table,
         "functions": function_table,

@@ -41,10 +41,6 @@ class UnknownOptionError(UsageError):
     """An option that there is not: the usage text helps."""
 
 
-class UnsupportedError(KcapError):
-    """Something that the language or the command line knows but kcap does not do yet."""
-
-
 class FileError(KcapError):
     """A file that cannot be read, created or written.
 

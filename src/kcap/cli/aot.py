@@ -13,6 +13,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from kcap.cli.reading import refuse_script
 from kcap.errors import FileError
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ def write_program(path: str, text: str, name: str, preparation: Preparation) -> 
     :param text: the script; a ``#!`` line of its own is replaced.
     :param name: the script's name for messages.
     :raises ScriptError: there is something wrong with the script.
-    :raises FileError: the file can't be written.
+    :raises UsageError: the file is the script.
+    :raises FileError: it can't be written.
     """
+    refuse_script(path, name)
     checked = preparation.check(text, name)
     checked.generate(objects=preparation.objects)
     if text.startswith("#!"):
         text = text.partition("\n")[2]
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
-        with open(os.open(path, flags, 0o777), "w", errors="surrogateescape") as file:
+        with open(
+            os.open(path, flags, 0o777), "w", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode | 0o111)
             file.write(f"{_interpreter()}\n{text}\n")
     except OSError as error:

@@ -38,17 +38,54 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    import argparse
+    from argparse import RawDescriptionHelpFormatter
 
-    parser = argparse.ArgumentParser(
+    from kcap.cli.parser import Parser, natural
+
+    parser = Parser(
         prog="kcap capture",
         description="Capture packets at kernel functions.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("functions", nargs="*", metavar="FUNCTION")
-    selection.add_options(parser)
+    add(
+        "--list",
+        action="store_true",
+        help="list all functions and tracepoints that take a packet (FUNCTION: patterns)",
+    )
+    which = parser.add_argument_group("which packets, and how much of them")
+    selection.add_options(which)
+    which.add_argument(
+        "--pid", type=natural, default=0, metavar="PID", help="only while this process is current"
+    )
+    which.add_argument(
+        "-s",
+        "--snaplen",
+        type=natural,
+        default=0,
+        metavar="BYTES",
+        help="capture at most so many bytes from where the function finds the packet",
+    )
+    which.add_argument(
+        "-B",
+        "--buffer-size",
+        type=natural,
+        default=0,
+        metavar="KIB",
+        help="size of each CPU's ring of packets in KiB (4096)",
+    )
+    _add_files(parser.add_argument_group("files"))
+    _add_lines(parser.add_argument_group("what is printed"))
+    return parser
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    """The options that say where packets are written to."""
+    from kcap.cli.parser import natural
+
+    add = group.add_argument
     add(
         "-w",
         "--write",
@@ -57,14 +94,6 @@ def _parser() -> argparse.ArgumentParser:
         help="write to FILE: pcapng if its name ends so, else pcap; - for standard output",
     )
     add("--pcap", action="store_true", help="with -w -: write a pcap, not a pcapng")
-    add(
-        "-s",
-        "--snaplen",
-        type=int,
-        default=0,
-        metavar="BYTES",
-        help="capture at most so many bytes from where the function finds the packet",
-    )
     add(
         "-C",
         "--file-size",
@@ -75,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-G",
         "--rotate-seconds",
-        type=int,
+        type=natural,
         default=0,
         metavar="SECONDS",
         help="begin another file every so often; FILE is a format for strftime(3)",
@@ -83,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-W",
         "--file-count",
-        type=int,
+        type=natural,
         default=0,
         metavar="COUNT",
         help="with -C: so many files, over and over again; with -G alone: end after so many",
@@ -97,15 +126,6 @@ def _parser() -> argparse.ArgumentParser:
         help="write as this user, and drop root's privileges once everything is attached",
     )
     add(
-        "-B",
-        "--buffer-size",
-        type=int,
-        default=0,
-        metavar="KIB",
-        help="size of each CPU's ring of packets in KiB (4096)",
-    )
-    add("--pid", type=int, default=0, metavar="PID", help="only while this process is current")
-    add(
         "-U",
         "--immediate",
         "--immediate-mode",
@@ -113,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="hand every packet on as it comes (costs more)",
     )
+
+
+def _add_lines(group: argparse._ArgumentGroup) -> None:
+    """The options that say what is printed of packets."""
+    add = group.add_argument
     add("-e", "--link", action="store_true", help="print the addresses of the link layer, too")
     add("-q", "--quiet", action="store_true", help="no summary")
     add(
@@ -122,12 +147,6 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         help="say more of each packet; twice: print the script, too",
     )
-    add(
-        "--list",
-        action="store_true",
-        help="list all functions and tracepoints that take a packet (FUNCTION: patterns)",
-    )
-    return parser  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
@@ -140,9 +159,10 @@ def main(argv: Sequence[str]) -> int:
     if arguments.list:
         return _list(arguments.functions)
     if not arguments.functions:
-        parser.error("no function to capture at (kcap capture --list shows what there is)")
-    if arguments.snaplen < 0 or arguments.buffer_size < 0:
-        raise UsageError("-s and -B take numbers that are not negative")
+        raise UsageError(
+            "kcap capture: no function to capture at",
+            hint="kcap capture --list shows what there is",
+        )
     if arguments.write == "-" and sys.stdout.isatty():
         raise UsageError(
             "-w - would write packets to a terminal",
@@ -158,8 +178,6 @@ def _rotation(arguments: argparse.Namespace) -> Rotation | None:
     from kcap.packet.rotation import Rotation, parse_size
 
     size, seconds, count = arguments.file_size, arguments.rotate_seconds, arguments.file_count
-    if seconds < 0 or count < 0:
-        raise UsageError("-G and -W take numbers that are not negative")
     if not size and not seconds:
         if count:
             raise UsageError("-W says how many files there are: it needs -C or -G")

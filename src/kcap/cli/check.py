@@ -52,10 +52,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.help:
         print(USAGE, end="")
         return 0
-    from kcap.cli.options import Arguments
-    from kcap.cli.script import read_script
+    from kcap.cli.reading import read_script
 
-    name, text = read_script(Arguments(file=arguments.file))
+    name, text = read_script(arguments.file)
     verdicts = _verdicts(name, text, arguments)
     return _print_json(verdicts) if arguments.json else _print(verdicts, name)
 

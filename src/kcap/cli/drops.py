@@ -27,9 +27,9 @@ _NAMES = 3
 
 
 def _parser() -> argparse.ArgumentParser:
-    import argparse
+    from kcap.cli.parser import Parser, natural, seconds
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="kcap drops",
         description="Show dropped packets with reason and place (tracepoint skb:kfree_skb): on a "
         "terminal a live table of what was counted, otherwise a line for each packet; at the end "
@@ -38,8 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     selection.add_options(parser)
     add = parser.add_argument
     add("-w", "--write", default="", metavar="FILE", help="write the dropped packets to FILE, too")
-    add("--pid", type=int, default=0, metavar="PID", help="only while this process is current")
-    add("-d", "--duration", type=float, default=0, metavar="SECONDS", help="end after so long")
+    add("--pid", type=natural, default=0, metavar="PID", help="only while this process is current")
+    add("-d", "--duration", type=seconds, default=0, metavar="SECONDS", help="end after so long")
     add("-l", "--lines", action="store_true", help="a line for each packet on a terminal, too")
     add("--stack", action="store_true", help="a line for each packet, and its call stack")
     add("--source", action="store_true",

@@ -27,13 +27,15 @@ fields for functions and filters. Capturing needs root, as kcap capture does: st
 
 
 def _install_parser() -> argparse.ArgumentParser:
-    import argparse
+    from argparse import RawDescriptionHelpFormatter
 
-    parser = argparse.ArgumentParser(
+    from kcap.cli.parser import Parser
+
+    parser = Parser(
         prog="kcap extcap",
         description="Let Wireshark capture at kernel functions.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", choices=("install", "uninstall"))
     where = parser.add_mutually_exclusive_group()
@@ -44,11 +46,10 @@ def _install_parser() -> argparse.ArgumentParser:
 
 def _protocol_parser() -> argparse.ArgumentParser:
     """What Wireshark says."""
-    import argparse
-
+    from kcap.cli.parser import Parser
     from kcap.session.extcap import ARGUMENTS
 
-    parser = argparse.ArgumentParser(prog="kcap extcap", allow_abbrev=False, add_help=False)
+    parser = Parser(prog="kcap extcap", allow_abbrev=False, add_help=False)
     for flag in ("--extcap-interfaces", "--extcap-dlts", "--extcap-config", "--capture"):
         parser.add_argument(flag, action="store_true")
     for option in ("--extcap-interface", "--fifo", "--extcap-capture-filter"):

@@ -90,10 +90,11 @@ def main(argv: Sequence[str]) -> int:
     if arguments.help:
         print(USAGE, end="")
         return 0
+    from kcap.cli.reading import decode, read_bytes
     from kcap.session.repair import repair
 
-    name, data = _read(arguments.file)
-    text = data.decode("utf-8", "surrogateescape")
+    name, data = read_bytes(arguments.file)
+    text = decode(name, data)
     found = repair(name, text, arguments.parameters, modern=arguments.modern)
     _report(found)
     fixed = found.text.encode("utf-8", "surrogateescape")
@@ -143,20 +144,6 @@ def _print(data: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-
-
-def _read(path: str) -> tuple[str, bytes]:
-    """(name for messages, contents).
-
-    :raises FileError: it can't be read.
-    """
-    if path == "-":
-        return "stdin", sys.stdin.buffer.read()
-    try:
-        with open(path, "rb") as file:
-            return path, file.read()
-    except OSError as error:
-        raise FileError(f"can't read {path}: {error.strerror}", path) from error
 
 
 def write_in_place(path: str, data: bytes) -> None:

@@ -33,17 +33,19 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    import argparse
+    from argparse import RawDescriptionHelpFormatter
 
-    parser = argparse.ArgumentParser(
+    from kcap.cli.parser import Parser, seconds
+
+    parser = Parser(
         prog="kcap follow",
         description="Show the way of packets through the kernel: functions, times, what changed.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     selection.add_options(parser, count="follow COUNT packets (and their copies), then end")
     add = parser.add_argument
-    add("-d", "--duration", type=float, default=0, metavar="SECONDS", help="end after so long")
+    add("-d", "--duration", type=seconds, default=0, metavar="SECONDS", help="end after so long")
     add("-F", "--function", action="append", default=[], metavar="PATTERN",
         help="look at these functions, with *; may be repeated")  # fmt: skip
     add("--no-copies", action="store_true", help="don't follow copies")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kcap.cli.script import read_script
+from kcap.cli.script import script_of
 
 if TYPE_CHECKING:
     from kcap.cli.options import Arguments
@@ -29,20 +29,23 @@ def run_in_guest(arguments: Arguments, argv: Sequence[str]) -> int:
     :raises VmError: the guest does not come up.
     """
     from kcap.cli import vm
+    from kcap.vm import kernels
 
-    name, text = read_script(arguments)
+    kernel = kernels.check_series(arguments.kernel or kernels.DEFAULT)
+    name, text = script_of(arguments)
     with tempfile.TemporaryDirectory(prefix="kcap-vm-") as directory:
         words = list(_guest_words(arguments, argv))
         if arguments.program is None:
             file = os.path.basename(name) if arguments.file != "-" else "stdin"
             Path(directory, file).write_text(text, encoding="utf-8", errors="surrogateescape")
             words[words.index(arguments.file)] = file
-        kernel = ["--kernel", arguments.kernel] if arguments.kernel else []
         quiet = ["-q"] if arguments.quiet else []
         here = os.getcwd()
         os.chdir(directory)
         try:
-            status = vm.main(["run", *kernel, *quiet, "--share", directory, "--", "kcap", *words])
+            status = vm.main(
+                ["run", "--kernel", kernel, *quiet, "--share", directory, "--", "kcap", *words]
+            )
         finally:
             os.chdir(here)
         if arguments.program is None:

@@ -47,11 +47,11 @@ def _lines(arguments: Arguments, system: System) -> Iterator[str]:
     if not is_script:
         _warn_of_file_name(arguments)
         return listing.list_probes(arguments.file, system, arguments.verbose)
-    from kcap.cli.script import read_script
+    from kcap.cli.script import script_of
     from kcap.lang.parser import parse
     from kcap.lang.source import Source
 
-    name, text = read_script(arguments)
+    name, text = script_of(arguments)
     program = parse(Source(name, text))
     points = [point for probe in program.probes for point in probe.attach_points]
     return listing.list_points(points, system, arguments.verbose)

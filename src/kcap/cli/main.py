@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
+from errno import EDQUOT, EFBIG, EIO, ENOSPC, EPIPE
 from importlib import import_module
 
 from kcap.cli.errors import choose_format, print_error
@@ -27,8 +29,8 @@ SUBCOMMANDS = {
     "vm": "vm",
 }
 
-#: Those that look at ``--diagnostics`` themselves.
-_OWN_FORMAT = ("run", "vm")
+#: What writing to standard output fails with: its reader is gone, or its disk is full.
+_OUTPUT_FAILS = frozenset({EPIPE, ENOSPC, EDQUOT, EFBIG, EIO})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,33 +42,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
+        _open_standard_streams()
         _set_process_name()
     try:
-        words = _with_format_taken(words)
-        if words and words[0] in SUBCOMMANDS:
-            module = import_module(f"kcap.cli.{SUBCOMMANDS[words[0]]}")
-            status: int = module.main(words[1:])
-            return status
-        gc.disable()  # a tenth of a start, and nothing is garbage yet; _follow() looks again
-        from kcap.cli import script
-
-        return script.main(words)
+        status = _run(words)
+        sys.stdout.flush()
+        return status
     except KcapError as error:
         print_error(error, verbose="-v" in words)
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAILS or error.filename is not None:
+            raise
+        _give_output_up(error)
         return 1
     finally:
         gc.enable()
 
 
+def _run(words: list[str]) -> int:
+    """Do what the words ask; the exit status."""
+    words = _with_format_taken(words)
+    if words and words[0] in SUBCOMMANDS:
+        module = import_module(f"kcap.cli.{SUBCOMMANDS[words[0]]}")
+        status: int = module.main(words[1:])
+        return status
+    gc.disable()  # a tenth of a start, and nothing is garbage yet; script._follow() looks again
+    from kcap.cli import script
+
+    return script.main(words)
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null in the place of standard streams that the process was started without: the
+    next file that is opened, a capture say, would take their numbers and be printed to."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            stream = io.TextIOWrapper(io.FileIO(number, mode, closefd=False))
+            setattr(sys, name, stream)
+
+
+def _give_output_up(error: OSError) -> None:
+    """Standard output takes no more: say so, unless it is a reader that has seen enough."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())  # what is left in buffers is flushed at the very end
+    os.close(null)
+    if error.errno != EPIPE:
+        lost = KcapError(f"can't write to standard output: {error.strerror}")
+        print_error(lost)
+
+
 def _with_format_taken(words: list[str]) -> list[str]:
     """A subcommand's words without ``--diagnostics FORMAT``, which all of them take, and which may
-    stand before the subcommand's name, too. Script runs have it among their options, and what
-    ``vm`` runs is another's business.
+    stand before the subcommand's name, too. Script runs have it among their options, and behind
+    ``vm`` it belongs to what is run there.
 
     :raises UsageError: there is no such format.
     """
@@ -78,7 +113,11 @@ def _with_format_taken(words: list[str]) -> list[str]:
     taken = 1 if equals else 2
     value = value if equals else "".join(words[at + 1 : at + 2])
     rest = words[:at] + words[at + taken :]
-    if flag != "--diagnostics" or not rest or rest[0] not in SUBCOMMANDS or rest[0] in _OWN_FORMAT:
+    if flag != "--diagnostics" or not rest or rest[0] not in SUBCOMMANDS:
+        return words
+    if rest[0] == "run":
+        return ["run", flag, value, *rest[1:]]
+    if rest[0] == "vm" and at:
         return words
     choose_format(value)
     return rest

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from kcap.errors import UnknownOptionError, UnsupportedError, UsageError
+from kcap.errors import UnknownOptionError, UsageError
 from kcap.records import dataclass, field
 
 
@@ -21,14 +21,12 @@ class Option(NamedTuple):
     :param attribute: the attribute of :class:`Arguments` that it sets.
     :param value: what its value is called in the help; '' when it takes none.
     :param help: one line.
-    :param built: False while kcap does not do it yet: it is refused by name, never ignored.
     """
 
     flags: tuple[str, ...]
     attribute: str
     value: str
     help: str
-    built: bool = True
 
 
 OPTIONS: Final = (
@@ -162,7 +160,6 @@ def parse(argv: Sequence[str]) -> Arguments:
     parameters; named ones (``--name=value``) come after ``--``.
 
     :raises UsageError: an option is unknown, or lacks its value.
-    :raises UnsupportedError: an option of bpftrace's that kcap doesn't do yet.
     """
     arguments = Arguments()
     rest: list[str] = []
@@ -215,8 +212,6 @@ def _option(flag: str) -> Option:
     option = _BY_FLAG.get(flag)
     if option is None:
         raise UnknownOptionError(f"unknown option {flag}")
-    if not option.built:
-        raise UnsupportedError(f"option {flag} ({option.help}) is not built yet")
     return option
 
 
@@ -255,6 +250,11 @@ def _check(arguments: Arguments) -> None:
         if value not in allowed:
             hint = f"it is one of {', '.join(filter(None, allowed))}"
             raise UsageError(f'Invalid {what} "{value}"', hint=hint)
+    if arguments.kernel and not arguments.vm:
+        raise UsageError(
+            f"--kernel {arguments.kernel} is about a guest, but the script would run here",
+            hint="add --vm to run it in a guest with this kernel",
+        )
     for feature in arguments.no_feature:
         if feature not in FEATURES:
             raise UsageError(f"--no-feature {feature}: not one of {', '.join(FEATURES)}")
@@ -280,9 +280,8 @@ def usage() -> str:
         "OPTIONS:",
     ]
     for option in OPTIONS:
-        if option.built:
-            left = ", ".join(option.flags) + (f" {option.value}" if option.value else "")
-            lines.append(f"    {left:<28} {option.help}")
+        left = ", ".join(option.flags) + (f" {option.value}" if option.value else "")
+        lines.append(f"    {left:<28} {option.help}")
     lines += [
         "",
         "EXAMPLES:",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from kcap.cli import options
 from kcap.cli.errors import as_bpftrace, choose_format, print_diagnostics, print_error
 from kcap.cli.progress import ProgressLine
+from kcap.cli.reading import read_script, refuse_script
 from kcap.cli.service import READY, STOPPING, notify
 from kcap.cli.signals import ended_by_signals
 from kcap.errors import FileError, UnknownOptionError, UsageError
@@ -66,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         from kcap.cli.info import print_info
 
         return print_info()
-    name, text = read_script(arguments)
+    name, text = script_of(arguments)
     if arguments.reformat:
         return _reformat(name, text)
     if arguments.fix:
@@ -86,11 +87,11 @@ def _version() -> int:
     return 0
 
 
-def read_script(arguments: Arguments) -> tuple[str, str]:
-    """The script's name for messages, and its text.
+def script_of(arguments: Arguments) -> tuple[str, str]:
+    """The name for messages and the text of the script that a command line gives.
 
     :raises UsageError: there is none.
-    :raises FileError: it cannot be read.
+    :raises FileError: it can't be read, or is no text.
     """
     if arguments.program is not None:
         return "stdin", arguments.program
@@ -98,15 +99,21 @@ def read_script(arguments: Arguments) -> tuple[str, str]:
         raise UsageError(
             "no script given", hint="name a file, '-' for standard input, or use -e 'PROGRAM'"
         )
-    if arguments.file == "-":
-        return "stdin", sys.stdin.read()
     try:
-        with open(arguments.file, encoding="utf-8", errors="surrogateescape") as stream:
-            return arguments.file, stream.read()
-    except OSError as error:
-        raise FileError(
-            f"failed to open file '{arguments.file}': {error.strerror}", arguments.file
-        ) from error
+        return read_script(arguments.file)
+    except FileError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            error.hint = _command_meant(arguments.file)
+        raise
+
+
+def _command_meant(word: str) -> str | None:
+    """What to say where the name of a missing script looks like that of a command."""
+    from kcap.cli.main import SUBCOMMANDS
+    from kcap.sema.suggest import nearest
+
+    command = next(iter(nearest(word, SUBCOMMANDS)), None)
+    return f"it is no script here; was the command kcap {command} meant?" if command else None
 
 
 def _reformat(name: str, text: str) -> int:
@@ -281,6 +288,7 @@ def _output(arguments: Arguments) -> Iterator[Writer]:
     if not arguments.output:
         yield Writer(sys.stdout.fileno(), buffering)
         return
+    refuse_script(arguments.output, arguments.file)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     try:
         fd = os.open(arguments.output, flags, 0o666)

@@ -5,22 +5,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.errors import UsageError
-
 if TYPE_CHECKING:
     import argparse
 
     from kcap.session.capture import CaptureRequest
 
 
-def add_options(parser: argparse.ArgumentParser, *, count: str = "end after COUNT packets") -> None:
+def add_options(
+    parser: argparse._ActionsContainer, *, count: str = "end after COUNT packets"
+) -> None:
     """Let a command take ``-f``, ``-c``, ``-i``, ``--netns`` and ``--mark``.
 
+    :param parser: the command's, or a group of its options.
     :param count: what ``-c`` does, for the help.
     """
+    from kcap.cli.parser import natural
+
     add = parser.add_argument
     add("-f", "--filter", default="", metavar="EXPR", help="only packets that match")
-    add("-c", "--count", type=int, default=0, metavar="COUNT", help=count)
+    add("-c", "--count", type=natural, default=0, metavar="COUNT", help=count)
     add("-i", "--interface", default="", metavar="IFACE", help="only packets of this interface")
     add(
         "--netns",
@@ -32,14 +35,9 @@ def add_options(parser: argparse.ArgumentParser, *, count: str = "end after COUN
 
 
 def request(arguments: argparse.Namespace) -> CaptureRequest:
-    """What these options and ``-w`` ask for, at no place yet.
-
-    :raises UsageError: a negative count.
-    """
+    """What these options and ``-w`` ask for, at no place yet."""
     from kcap.session.capture import CaptureRequest
 
-    if arguments.count < 0:
-        raise UsageError("-c takes a number that is not negative")
     return CaptureRequest(
         places=(),
         expression=arguments.filter,

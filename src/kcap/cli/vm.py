@@ -26,6 +26,7 @@ directories. Kernels are fetched from Debian with this machine's apt and kept in
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``kcap vm`` to ``parser``."""
+    from kcap.cli.parser import natural
     from kcap.vm import kernels
 
     actions = parser.add_subparsers(dest="action", required=True, metavar="run | kernels")
@@ -44,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the guest see DIR (at PATH, by default where it lies here); "
         "what the command changes in it is brought back when it has ended",
     )
-    run_parser.add_argument("--memory", type=int, default=1536, metavar="MIB")
-    run_parser.add_argument("--cpus", type=int, default=2, metavar="N")
+    run_parser.add_argument("--memory", type=natural, default=1536, metavar="MIB")
+    run_parser.add_argument("--cpus", type=natural, default=2, metavar="N")
     run_parser.add_argument(
         "--console", action="store_true", help="show the kernel's console on standard error"
     )
@@ -63,11 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run ``kcap vm`` with the arguments after ``vm``; return the exit status."""
-    import argparse
+    from kcap.cli.parser import Parser
 
-    parser = argparse.ArgumentParser(
-        prog="kcap vm", description="Try things in a QEMU guest with a chosen kernel."
-    )
+    parser = Parser(prog="kcap vm", description="Try things in a QEMU guest with a chosen kernel.")
     add_arguments(parser)
     return run(parser.parse_args(argv))
 

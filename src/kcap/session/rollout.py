@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from kcap.errors import KcapError
+from kcap.errors import KcapError, NoProbesError
 from kcap.lang.diagnostic import Diagnostic
 from kcap.lang.source import Source
 from kcap.records import dataclass, replace
@@ -71,6 +71,8 @@ def check_here(text: str, name: str = "stdin", options: Options | None = None) -
     try:
         checked = compile(text, name=name, options=options)
         found = checked.warnings
+        if not checked.script.programs:
+            raise NoProbesError()
         checked.generate()
     except KcapError as error:
         found = diagnostics_of(error)

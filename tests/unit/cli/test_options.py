@@ -9,7 +9,7 @@ import pytest
 
 from kcap.cli.main import main
 from kcap.cli.options import OPTIONS, parse, usage
-from kcap.errors import UnsupportedError, UsageError
+from kcap.errors import UsageError
 
 
 def test_a_file_is_followed_by_its_positional_parameters() -> None:
@@ -68,13 +68,6 @@ def test_what_cannot_be_taken_is_named(words: list[str], message: str) -> None:
     assert caught.value.message == message
 
 
-def test_options_that_are_not_built_are_refused_by_name() -> None:
-    missing = [option for option in OPTIONS if not option.built]
-    for option in missing:
-        with pytest.raises(UnsupportedError, match=f"option {option.flags[0]} "):
-            parse([option.flags[0], "value", "x.bt"])
-
-
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -90,11 +83,36 @@ def test_a_process_id_is_a_number_in_range(value: str, message: str) -> None:
     assert caught.value.message == message
 
 
-def test_the_help_names_every_option_that_is_built_and_no_other() -> None:
+def test_the_help_names_every_option() -> None:
     text = usage()
     for option in OPTIONS:
-        left = ", ".join(option.flags)
-        assert (f"    {left}" in text) == option.built
+        assert f"\n    {', '.join(option.flags)} " in text
+
+
+def test_a_kernel_without_a_guest_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--kernel 6\.1 is about a guest") as caught:
+        parse(["--kernel", "6.1", "x.bt"])
+    assert caught.value.hint == "add --vm to run it in a guest with this kernel"
+
+
+def test_a_guest_s_kernel_is_one_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--vm", "--kernel", "2.4", "-e", "begin { exit() }"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "ERROR: there is no kernel '2.4'",
+        "HINT: choose one of 5.10, 6.1, 6.12, 7.2",
+    ]
+
+
+@pytest.mark.parametrize("option", ["-o", "--aot"])
+def test_a_script_is_not_overwritten_by_what_it_makes(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, other = tmp_path / "a.bt", tmp_path / "b"
+    script.write_text("begin { exit() }\n")
+    other.symlink_to(script)
+    assert main([option, str(other), str(script)]) == 1
+    assert f"ERROR: '{other}' is the script itself" in capsys.readouterr().err
+    assert script.read_text() == "begin { exit() }\n"
 
 
 def test_a_script_becomes_a_program_that_starts_kcap(tmp_path: Path) -> None:

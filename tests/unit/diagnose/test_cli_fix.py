@@ -165,7 +165,8 @@ def test_a_wrong_command_line_is_refused(argv: list[str], message: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError) as caught:
         fix.main([str(tmp_path / "none.bt")])
-    assert caught.value.message == f"can't read {tmp_path}/none.bt: No such file or directory"
+    missing = f"{tmp_path}/none.bt"
+    assert caught.value.message == f"failed to open file '{missing}': No such file or directory"
 
 
 def test_fixed_text_says_what_it_changed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,8 +198,8 @@ def test_summary_is_a_table() -> None:
     ]
 
 
-def test_no_function_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+def test_no_function_is_a_usage_error() -> None:
+    with pytest.raises(UsageError) as caught:
         main(["-f", "ip"])
-    assert caught.value.code == 2
-    assert "no function to capture at" in capsys.readouterr().err
+    assert caught.value.message == "kcap capture: no function to capture at"
+    assert caught.value.hint == "kcap capture --list shows what there is"
