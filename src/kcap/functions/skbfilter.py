@@ -12,7 +12,8 @@ from kcap.functions.pcap_filter import FilterError, LibraryMissingError, compile
 from kcap.functions.skb_frame import Frame
 from kcap.functions.skb_place import SkbFields
 from kcap.kernel.helpers import Helper
-from kcap.lang.source import Span
+from kcap.lang.diagnostic import Diagnostic, ScriptError
+from kcap.lang.source import Source, Span
 from kcap.sema.types import BOOL, Pointer, Struct
 
 if TYPE_CHECKING:
@@ -64,13 +65,8 @@ class SkbFilter(Function):
         if span.text == f'"{text}"':
             start = span.start + 1
             span = Span(span.source, start + error.start, start + error.end)
-        return sema.fail(
-            "packet-filter",
-            span,
-            f"libpcap does not take this packet filter: {error}",
-            label="something is missing here" if error.start == len(text) else "",
-            help=("the expressions are those of tcpdump: see pcap-filter(7)",),
-        )
+        found = wrong_filter(error, text, span)
+        return sema.fail(found.code, span, found.title, label=found.label, help=found.help)
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         (skb,) = call.args
@@ -88,6 +84,36 @@ class SkbFilter(Function):
             with gen.if_(frame.out_of_reach()):
                 gen.count_lost("filter", gen.context.name)
         return ir.load("i8", result)
+
+
+def check_filter(text: str) -> None:
+    """See whether libpcap takes an expression that stands in no script.
+
+    :param text: the expression.
+    :raises ScriptError: it doesn't, with the place in the expression.
+    :raises LibraryMissingError: there is no libpcap.
+    """
+    try:
+        compile_filter(text)
+    except FilterError as error:
+        span = Span(Source("filter", text), error.start, error.end)
+        raise ScriptError([wrong_filter(error, text, span)]) from error
+
+
+def wrong_filter(error: FilterError, text: str, span: Span) -> Diagnostic:
+    """What is wrong with an expression.
+
+    :param text: the expression.
+    :param span: where the error is.
+    """
+    return Diagnostic(
+        "packet-filter",
+        "error",
+        f"libpcap does not take this packet filter: {error}",
+        span,
+        "something is missing here" if error.start == len(text) else "",
+        help=("the expressions are those of tcpdump: see pcap-filter(7)",),
+    )
 
 
 FUNCTIONS = (SkbFilter,)

@@ -179,7 +179,10 @@ def _number(text: str, option: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number < 1 << 32:
-        raise UsageError(f"{option}: '{text}' is not a number of 32 bits")
+        raise UsageError(
+            f"{option}: '{text}' is not a number of 32 bits",
+            hint="such as 5, 0x10, or with a mask 0x10/0xff",
+        )
     return number
 
 
@@ -229,6 +232,10 @@ class Capture(Closing):
         from kcap.session.packets import PacketOptions
 
         request = self.request
+        if request.expression:
+            from kcap.functions.skbfilter import check_filter
+
+            check_filter(request.expression)
         system = System()
         self.points = self._places(system)
         self.script = self._script(system)

@@ -13,10 +13,11 @@ from kcap.btf import types as t
 from kcap.btf.build import BtfBuilder
 from kcap.cli.capture import main, summary_lines
 from kcap.errors import UsageError
+from kcap.lang.diagnostic import ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.probes.system import System
-from kcap.session.capture import CaptureRequest, PlaceStats, generate, netns_number, quote
+from kcap.session.capture import Capture, CaptureRequest, PlaceStats, generate, netns_number, quote
 from kcap.session.skb_functions import SkbPoint, find_point, list_points
 
 TRACEABLE = ("ip_rcv", "vfs_read", "dev_hard_start_xmit", "takes_const", "nf_in_module [nf]")
@@ -203,3 +204,14 @@ def test_no_function_is_a_usage_error() -> None:
         main(["-f", "ip"])
     assert caught.value.message == "kcap capture: no function to capture at"
     assert caught.value.hint == "kcap capture --list shows what there is"
+
+
+def test_a_wrong_filter_is_shown_as_it_was_given() -> None:
+    """Not inside the script that the capture is made of."""
+    with pytest.raises(ScriptError) as caught, Capture(CaptureRequest(("ip_rcv",), "tcp prot 80")):
+        pytest.fail("the filter was taken")
+    (found,) = caught.value.diagnostics
+    assert found.code == "packet-filter"
+    assert found.span is not None
+    assert (found.span.source.name, found.span.source.text) == ("filter", "tcp prot 80")
+    assert found.span.text == "prot"
