@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.kernel import uapi
+from kcap.kernel.errors import AttachError, syscall_error
 from kcap.probes import args
 from kcap.probes.base import Part, rest_of
 from kcap.probes.btf_targets import BtfProbe, BtfTarget
@@ -139,16 +140,27 @@ class Iter(BtfProbe):
 def run_iterator(link: IteratorLink) -> bytes:
     """Run an attached iterator once, to its end; what its program wrote by bpf_seq_printf.
 
-    :raises AttachError: the kernel refuses.
+    :raises AttachError: the kernel refuses, or its program ends with an error.
     """
     written = []
     fd = link.open()
     try:
-        while chunk := os.read(fd, _CHUNK):
+        while chunk := _read(fd):
             written.append(chunk)
+    except OSError as error:
+        raise syscall_error(f"read {link.what}", error, AttachError) from error
     finally:
         os.close(fd)
     return b"".join(written)
+
+
+def _read(fd: int) -> bytes:
+    """What an iterator writes next; nothing at its end."""
+    while True:
+        try:
+            return os.read(fd, _CHUNK)
+        except BlockingIOError:  # after a million objects of which nothing was written
+            continue
 
 
 def _kinds(system: System) -> list[str]:

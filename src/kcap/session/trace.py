@@ -7,6 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from kcap.closing import Closing
@@ -67,6 +68,7 @@ class Trace(Closing):
         self.probe_count = 0
         self._loaded: LoadedScript | None = None
         self._iterators: Thread | None = None
+        self._failure: BaseException | None = None
         self._ring: RingReader | None = None
         self._child = child
         self._packets: PacketCapture | None = None
@@ -219,6 +221,8 @@ class Trace(Closing):
             yield from self._follow()
         missed = self.loaded.missed()
         self.detach()
+        if self._failure is not None:
+            raise self._failure
         if self.runtime.exit_status is not None:
             self._discard()
         else:
@@ -231,7 +235,8 @@ class Trace(Closing):
         yield from self._final_maps()
 
     def stop(self) -> None:
-        """End the trace; may be called from a signal handler or another thread.
+        """End the trace; may be called from a signal handler or another thread, also when it has
+        ended.
 
         What is in the rings is still handled, but no ``system()`` is begun after two more seconds.
         """
@@ -240,7 +245,8 @@ class Trace(Closing):
 
     def _finish(self) -> None:
         self._stopping = True
-        os.eventfd_write(self._wake, 1)
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     @property
     def exit_status(self) -> int:
@@ -314,6 +320,8 @@ class Trace(Closing):
                 for link in links:
                     if not link.pinned:
                         run_iterator(link)
+            except BaseException as error:
+                self._failure = error
             finally:
                 self._finish()
 
@@ -394,6 +402,7 @@ class Trace(Closing):
         """Detach all probes; the rings may still hold events."""
         if self._iterators is not None:
             self._iterators.join()
+            self._iterators = None
         if self._loaded is not None:
             self._loaded.detach()
 
@@ -429,26 +438,15 @@ class Trace(Closing):
         if self._closed:
             return
         self._closed = True
-        self.detach()
-        if self._child is not None:
-            self._child.close()
-        if self._ring is not None:
-            self._ring.close()
-        if self._processes is not None:
-            self._processes.close()
-        failure: KcapError | None = None
-        if self._packets is not None:
-            try:
-                self._packets.close()
-            except KcapError as error:
-                failure = error
-        if self._loaded is not None:
-            self._loaded.close()
-        for fd in (self._wake, self._followed):
-            if fd >= 0:
-                os.close(fd)
-        if failure is not None:
-            raise failure
+        wake, self._wake = self._wake, -1
+        with ExitStack() as last_first:  # all of it, whatever fails
+            for fd in (wake, self._followed):
+                if fd >= 0:
+                    last_first.callback(os.close, fd)
+            for part in (self._loaded, self._packets, self._processes, self._ring, self._child):
+                if part is not None:
+                    last_first.callback(part.close)
+            last_first.callback(self.detach)
 
 
 def _nothing() -> None:

@@ -180,6 +180,16 @@ def test_a_trace_that_was_never_attached_leaves_no_file(tmp_path: Path, before: 
     assert left_behind(before) == set()
 
 
+def test_stopping_a_trace_that_was_closed_touches_no_file_of_others(tmp_path: Path) -> None:
+    with kcap.trace("interval:s:1 { }") as trace:
+        trace.attach()
+    files = [(tmp_path / str(number)).open("wb", buffering=0) for number in range(20)]
+    trace.stop()
+    assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 20
+    for file in files:
+        file.close()
+
+
 @pytest.mark.parametrize("command", ["ping -q -c 10 -i 0.01 127.0.0.1"])
 def test_the_end_of_a_command_ends_the_trace_with_every_packet_written(
     tmp_path: Path, before: Objects, command: str
