@@ -114,7 +114,11 @@ def _explain(text: str) -> int:
 
     found = explain_text(text)
     if found is None:
-        print("kcap explain: nothing is known about this", file=sys.stderr)
+        print(
+            "kcap explain: nothing is known about this\n"
+            "HINT: give a whole error message or verifier log, or see kcap explain --help",
+            file=sys.stderr,
+        )
         return 1
     print(render(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0

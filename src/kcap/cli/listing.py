@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING
+
+from kcap.cli.errors import as_bpftrace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,15 +32,24 @@ def list_probes(arguments: Arguments) -> int:
         traceable_file=arguments.traceable_file,
         debug_directories=arguments.debuginfo,
     )
-    lines: list[str] = []
-    for line in _lines(arguments, system):
-        lines.append(f"{line}\n")
-        if len(lines) >= 4096:
-            sys.stdout.write("".join(lines))
-            lines.clear()
-    sys.stdout.write("".join(lines))
+    found = (f"{line}\n" for line in _lines(arguments, system))
+    nothing = True
+    while text := "".join(islice(found, 4096)):
+        sys.stdout.write(text)
+        nothing = False
     sys.stdout.flush()
+    if nothing and not arguments.no_warnings and not as_bpftrace():
+        _warn_of_nothing(arguments, system)
     return 0
+
+
+def _warn_of_nothing(arguments: Arguments, system: System) -> None:
+    """Say why a list is empty, as far as that is known."""
+    what = f"'{arguments.file}'" if arguments.file else "the script"
+    print(f"WARNING: no probe matches {what}", file=sys.stderr)
+    if system.tracefs is None:
+        print("HINT: tracefs can't be read, which lists the kernel's functions and events: "
+              "run as root, see kcap doctor", file=sys.stderr)  # fmt: skip
 
 
 def _lines(arguments: Arguments, system: System) -> Iterator[str]:

@@ -10,6 +10,7 @@ from kcap.diagnose.programkinds import KINDS
 from kcap.errors import UsageError
 from kcap.kernel import helpers
 from kcap.probes.names import enumerate_words, nearest
+from kcap.probes.traceable import KERNEL
 
 if TYPE_CHECKING:
     from kcap.diagnose.helpertable import Release, Row
@@ -121,7 +122,6 @@ def about_function(name: str, system: System) -> list[str]:
     from kcap.probes import args
     from kcap.probes.function_lookup import modules_with_type
     from kcap.probes.renames import successors
-    from kcap.probes.traceable import KERNEL
 
     lines = []
     fentry = ""
@@ -147,7 +147,9 @@ def about_function(name: str, system: System) -> list[str]:
 def _how(name: str, fentry: str, system: System) -> list[str]:
     functions = system.functions
     if functions is None:
-        return ["  whether it can be traced can't be told: run as root"]
+        near = [] if fentry else nearest(name, system.function_ids(KERNEL))
+        like = [f"  names like it: {', '.join(near)}"] if near else []
+        return [*like, "  whether it can be traced can't be told: run as root"]
     if name not in functions:
         lines = ["  can't be traced: ftrace does not have it"]
         if system.has_symbol(name):

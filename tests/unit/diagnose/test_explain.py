@@ -125,7 +125,10 @@ def test_a_file_and_an_argument(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_nothing_known_is_said_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert explain.main(["hello"]) == 1
-    assert capsys.readouterr().err == "kcap explain: nothing is known about this\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "kcap explain: nothing is known about this",
+        "HINT: give a whole error message or verifier log, or see kcap explain --help",
+    ]
 
 
 @pytest.mark.parametrize("argv", [["--nix", "x"], ["--helper"], ["--probe="]])
@@ -211,6 +214,16 @@ def test_about_a_function_that_is_not_there(machine: System) -> None:
         "  not in BTF: fentry can't trace it, and its arguments are not known",
         "  can't be traced: ftrace does not have it",
         "  names like it: icmp_rcv, icmpv6_rcv",
+    ]
+
+
+def test_names_like_that_of_a_missing_function_come_from_btf_for_others_than_root(
+    machine: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "functions", None)
+    assert about_function("icmp_rcw", machine)[2:] == [
+        "  names like it: icmp_rcv, icmpv6_rcv",
+        "  whether it can be traced can't be told: run as root",
     ]
 
 
