@@ -188,16 +188,12 @@ def _substitute(part: ast.AttachPart, parameters: Sequence[str]) -> ast.AttachPa
 
 def _infer(jobs: list[_Job], shared: Shared) -> None:
     """Go over the script until the types of variables and maps stay the same."""
-    defaulted = False
     for _ in range(MAX_PASSES):
         shared.maps.changed = shared.variables.changed = shared.undecided = False
         _pass(jobs, shared, final=False)
         if shared.maps.changed or shared.variables.changed or _decide(jobs, shared):
             continue
-        if defaulted:
-            return
         shared.maps.give_defaults()
-        defaulted = True
         if not shared.maps.changed:
             return
 
@@ -214,7 +210,7 @@ def _decide(jobs: list[_Job], shared: Shared) -> bool:
 
 def _pass(jobs: list[_Job], shared: Shared, *, final: bool) -> list[tree.Program]:
     for facts in shared.maps.facts.values():
-        facts.broken = False
+        facts.broken = facts.pending = False
     return [Analyzer(shared, job.context, job.key, final).program(job.probe) for job in jobs]
 
 

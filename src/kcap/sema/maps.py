@@ -30,6 +30,7 @@ class MapFacts:
     :param used_at: the place that decided on ``keyed``.
     :param mentioned: whether a probe names it, if only as a whole (``clear(@x)``).
     :param broken: what was assigned to it was wrong, so that little is known of it.
+    :param pending: what is assigned to it has a type that is not known yet.
     """
 
     map: tree.Map
@@ -40,6 +41,7 @@ class MapFacts:
     mentioned: bool = False
     mention_at: Span | None = None
     broken: bool = False
+    pending: bool = False
 
 
 @dataclass(slots=True)
@@ -121,12 +123,20 @@ class MapTable:
         return promoted
 
     def give_defaults(self) -> None:
-        """Take maps that are read, or only counted up, for integers that start at zero."""
-        for facts in self.facts.values():
-            known = facts.broken or not isinstance(facts.map.value, Unresolved)
-            if facts.keyed is not None and not known:
-                facts.map.value = INT8
-                self.changed = True
+        """Take maps that are read, or only counted up, for integers that start at zero.
+
+        What is assigned to others may follow from these, so they wait while there are such maps.
+        """
+        unknown = [
+            facts
+            for facts in self.facts.values()
+            if facts.keyed is not None
+            and not facts.broken
+            and isinstance(facts.map.value, Unresolved)
+        ]
+        for facts in [facts for facts in unknown if not facts.pending] or unknown:
+            facts.map.value = INT8
+            self.changed = True
 
     def declare(self, declarations: list[ast.MapDeclaration], diagnostics: Diagnostics) -> None:
         """Take the ``let @m = kind(n);`` declarations of a script."""

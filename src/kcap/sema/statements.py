@@ -206,9 +206,11 @@ def _map_value(
     try:
         return evaluate()
     except SemaError as error:
-        a.map_element(target)
-        if not isinstance(error, PendingType):
-            a.maps.of(_map(target).name).broken = True
+        facts, _ = a.map_element(target)
+        if isinstance(error, PendingType):
+            facts.pending = True
+        else:
+            facts.broken = True
         raise
 
 

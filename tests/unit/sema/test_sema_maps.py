@@ -30,6 +30,17 @@ def test_a_map_that_is_only_counted_up_starts_as_an_integer() -> None:
     }
 
 
+def test_what_is_computed_from_a_map_that_is_only_counted_up_has_its_own_type() -> None:
+    assert body('@x++; @z = (@x, "a");').maps == {
+        "@x": (None, "int64"),
+        "@z": (None, "(int64,string[2])"),
+    }
+
+
+def test_maps_that_are_only_computed_from_each_other_are_integers() -> None:
+    assert body("@x = @y; @y = @x;").maps == {"@x": (None, "int8"), "@y": (None, "int8")}
+
+
 def test_aggregates_become_the_type_of_the_map() -> None:
     result = body("@c[pid] = count(); @s = hist();")
     assert result.maps == {"@c": ("uint64", "count_t"), "@s": (None, "hist_t")}
