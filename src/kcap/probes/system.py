@@ -60,6 +60,8 @@ class System:
     :param tracefs: where tracefs is mounted; '' looks for it.
     :param proc: where procfs is mounted.
     :param btf_dir: where the kernel offers BTF.
+    :param types_file: a file (BTF, or an ELF file that has some) from which the script's types
+        come in place of the kernel's; '' for none.
     :param blacklist: the file that lists functions in which kprobes are refused.
     """
 
@@ -80,6 +82,7 @@ class System:
         tracefs: str = "",
         proc: str = "/proc",
         btf_dir: str = BTF_DIRECTORY,
+        types_file: str = "",
         blacklist: str = BLACKLIST,
     ) -> None:
         self.params = tuple(params)
@@ -96,6 +99,7 @@ class System:
         self._tracefs = tracefs
         self._proc = proc
         self._btf_dir = btf_dir
+        self._types_file = types_file
         self._blacklist = blacklist
         self._module_btf: dict[str, Btf | None] = {}
         self._function_ids: dict[str, dict[str, int]] = {}
@@ -110,8 +114,8 @@ class System:
         self.inputs: dict[str, bytes] = {}
         """Digests of the files that were read and may change while the kernel and its modules stay
         the same, by path: lists and formats of events."""
-        self.lasting = True
-        """Nothing else was looked at that may change: no BPF programs."""
+        self.lasting = not types_file
+        """Nothing else was looked at that may change: no BPF programs, no file of types."""
         self.programs: set[str] = set()
         """Files that the script's probes are in; casts may name their types."""
         self.progress: Callable[[str, int, int], None] = _nothing
@@ -222,10 +226,38 @@ class System:
 
     @cached_property
     def types(self) -> KernelTypes:
-        """The kernel's types as types of the language."""
+        """The kernel's types as types of the language.
+
+        Those of another file are for casts and fields. What probes and their arguments are is the
+        running kernel's alone to say: it wants ids of its own types.
+        """
         from kcap.sema.kerneltypes import KernelTypes
 
-        return KernelTypes(lambda: self.btf, self._module_btfs)
+        read = self._given_types if self._types_file else lambda: self.btf
+        return KernelTypes(read, self._module_btfs)
+
+    def _given_types(self) -> Btf:
+        """The BTF of the file that was given.
+
+        :raises FileError: it can't be read.
+        :raises BtfError: it has no BTF.
+        """
+        from kcap.btf import Btf
+
+        path = self._types_file
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise FileError(f"can't read the BTF: {error.strerror}", path) from error
+        if data.startswith(b"\x7fELF"):
+            from kcap.symbols.elf import ElfFile
+
+            elf = ElfFile(path)
+            section = elf.section(".BTF")
+            data = elf.content(section) if section is not None else b""
+            elf.close()
+        return Btf(data, None, path)
 
     def _module_btfs(self) -> list[Btf]:
         found = (self.module_btf(module) for module in self.btf_modules)

@@ -22,6 +22,8 @@ from kcap.sema.headers import (
     COMPILER_DIRECTORY,
     COMPILER_HEADERS,
     SYSTEM_DIRECTORIES,
+    kernel_arguments,
+    kernel_directories,
     usable_headers,
 )
 from kcap.sema.types import Boolean, Enum, Integer, Pointer, Type
@@ -109,8 +111,10 @@ def _read(
     arguments = ["-x", "c", "-std=gnu11", "-fsigned-char", "-w", "-fsyntax-only", "-nostdlibinc"]
     arguments += _search_path(directories)
     compiler = [(f"{COMPILER_DIRECTORY}/{n}", t) for n, t in COMPILER_HEADERS.items()]
-    # The C library has its own idea of some names; then only what turns out to be missing is given.
-    prelude = "" if any(each in SYSTEM_DIRECTORIES for each in directories) else _prelude()
+    # The C library and the kernel's source have their own idea of some names; then only what turns
+    # out to be missing is given.
+    others = {*SYSTEM_DIRECTORIES, *kernel_directories()}
+    prelude = "" if others.intersection(directories) else _prelude()
     missing: set[str] = set()
     for _ in range(MAX_ROUNDS):
         unit = cindex.Index.create().parse(
@@ -135,6 +139,8 @@ def _search_path(directories: list[str]) -> list[str]:
     path = [f"-I{each}" for each in dict.fromkeys(directories) if each not in SYSTEM_DIRECTORIES]
     if any(each in SYSTEM_DIRECTORIES for each in directories):
         path += [f"-isystem{each}" for each in (COMPILER_DIRECTORY, *SYSTEM_DIRECTORIES)]
+    if any(each in kernel_directories() for each in directories):
+        path += kernel_arguments()
     return path
 
 

@@ -59,6 +59,7 @@ LIBRARY_HEADERS = _words("""
 """Headers at the top of the C library, and the one that bpftool makes of BTF."""
 
 _MACHINE = os.uname().machine
+_KERNEL_ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm64"}
 SYSTEM_DIRECTORIES = (
     "/usr/local/include",
     f"/usr/include/{_MACHINE}-linux-gnu",
@@ -108,7 +109,7 @@ def usable_headers(
         for one of the kernel's when there is no BTF either.
     """
     found: dict[ast.CDefinition, str] = {}
-    given = [*include_directories, *_environment_directories()]
+    given = [*include_directories, *_environment_directories(), *kernel_directories()]
     for definition in definitions:
         if definition.kind == "include" and definition.value:
             directory = _directory(definition, given)
@@ -130,6 +131,30 @@ def _environment_directories() -> list[str]:
     """Directories that clang is told of in the environment."""
     paths = [os.environ.get(name, "") for name in ("CPATH", "C_INCLUDE_PATH")]
     return [directory for path in paths for directory in path.split(":") if directory]
+
+
+def kernel_directories() -> list[str]:
+    """Where the headers of a kernel's source are that the environment names, and those that its
+    build made (by default in the same place)."""
+    source = os.environ.get("BPFTRACE_KERNEL_SOURCE", "")
+    if not source:
+        return []
+    build = os.environ.get("BPFTRACE_KERNEL_BUILD", "") or source
+    arch = f"arch/{_KERNEL_ARCHITECTURES.get(_MACHINE, _MACHINE)}/include"
+    below = [arch, f"{arch}/generated", "include", f"{arch}/uapi", f"{arch}/generated/uapi"]
+    below += ["include/uapi", "include/generated/uapi"]
+    roots = dict.fromkeys([source, build])
+    return [f"{root}/{path}" for path in below for root in roots]
+
+
+def kernel_arguments() -> list[str]:
+    """What a compiler has to be told when it reads the headers of a kernel's source."""
+    directories = kernel_directories()
+    configuration = (f"{directory}/linux/kconfig.h" for directory in directories)
+    found = next(filter(os.path.isfile, configuration), None)
+    arguments = ["-D__KERNEL__", "-D__BPF_TRACING__", '-DKBUILD_MODNAME="kcap"']
+    arguments += [f"-I{directory}" for directory in directories]
+    return arguments + (["-include", found] if found is not None else [])
 
 
 def _is_known(value: str) -> bool:

@@ -7,6 +7,7 @@ with it; those that went their way are freed by consume_skb(). Since Linux 5.17 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -181,7 +182,9 @@ def _running_kernels_source() -> KernelSource:
     from kcap.symbols.kallsyms import Kallsyms
     from kcap.symbols.kernel_source import KernelSource
 
-    return KernelSource.running(Kallsyms.kernel())
+    kallsyms = Kallsyms.kernel()
+    image = os.environ.get("BPFTRACE_VMLINUX", "")
+    return KernelSource(image, kallsyms) if image else KernelSource.running(kallsyms)
 
 
 def printed_frames(text: str) -> list[str]:

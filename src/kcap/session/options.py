@@ -74,4 +74,5 @@ def make_system(options: Options, config: Config) -> System:
         probe_filter=options.probe_filter,
         mode=options.mode,
         debug_directories=options.debug_directories,
+        types_file=options.environment.get("BPFTRACE_BTF", ""),
     )

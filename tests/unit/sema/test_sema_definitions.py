@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kcap.lang.diagnostic import Diagnostics
+from kcap.lang.diagnostic import Diagnostics, ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.sema import tree
@@ -270,3 +270,26 @@ def test_numbers_of_system_calls_are_known_without_headers() -> None:
     assert found is not None
     assert found[1] in (35, 101)  # x86-64, arm64
     assert uapi_constant("__NR_no_such_call") is None
+
+
+def test_kernel_headers_are_read_where_the_environment_names_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("clang.cindex")
+    files = {
+        "source/include/linux/odd.h": "#include <asm/odder.h>\n#define ODD (ODDER + FROM_BUILD)\n"
+        "typedef unsigned long long u64;\nstruct odd { u64 even; short v; };\n",
+        "source/arch/x86/include/asm/odder.h": "#include <generated/made.h>\n#define ODDER 40\n",
+        "source/include/linux/kconfig.h": "#define CONFIG_ODD 1\n",
+        "build/include/generated/made.h": "#ifdef CONFIG_ODD\n#define FROM_BUILD 2\n#endif\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("kcap.sema.headers._MACHINE", "x86_64")
+    script = "#include <linux/odd.h>\nkprobe:f { @ = ODD; $x = ((struct odd *)arg0).v; }"
+    with pytest.raises(ScriptError, match="odd"):
+        check(script)
+    monkeypatch.setenv("BPFTRACE_KERNEL_SOURCE", str(tmp_path / "source"))
+    monkeypatch.setenv("BPFTRACE_KERNEL_BUILD", str(tmp_path / "build"))
+    assert access(script)[0].offset == 8

@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 import kcap
-from kcap.errors import UsageError
+from kcap.btf.build import BtfBuilder
+from kcap.btf.errors import BtfError
+from kcap.btf.types import INT_SIGNED, Member
+from kcap.errors import FileError, UsageError
 from kcap.lang.diagnostic import ScriptError
 from kcap.session.child import Child
 from kcap.session.script import Options
 from kcap.session.timing import Timings
+from unit.symbols.elf_maker import elf
 
 
 def wait(child: Child) -> None:
@@ -105,6 +109,35 @@ def test_a_generated_script_needs_neither_root_nor_a_kernel() -> None:
     assert program.context.name == "begin"
     assert len(program.spec.insns) % 8 == 0
     assert [spec.name for spec in compiled.maps][:1] == ["AT_"]
+
+
+def given_btf() -> bytes:
+    """BTF of a struct that no kernel has."""
+    builder = BtfBuilder()
+    number = builder.integer("int", 4, INT_SIGNED)
+    members = [Member("first", number, 0), Member("second", number, 32)]
+    builder.struct("of_another_kernel", 8, members)
+    return builder.to_bytes()
+
+
+def test_types_come_from_the_btf_that_the_environment_names(tmp_path: Path) -> None:
+    script = "begin { @ = sizeof(struct of_another_kernel); }"
+    with pytest.raises(ScriptError, match="of_another_kernel"):
+        kcap.compile(script)
+    for name, data in (("raw", given_btf()), ("elf", elf([], sections={".BTF": given_btf()}))):
+        (tmp_path / name).write_bytes(data)
+        options = Options(environment={"BPFTRACE_BTF": str(tmp_path / name)})
+        assert not kcap.compile(script, options=options).system.lasting
+
+
+def test_a_btf_file_that_is_none_is_named(tmp_path: Path) -> None:
+    script, path = "begin { @ = sizeof(struct of_another_kernel); }", str(tmp_path / "none")
+    options = Options(environment={"BPFTRACE_BTF": path})
+    with pytest.raises(FileError, match="can't read the BTF: No such file"):
+        kcap.compile(script, options=options)
+    (tmp_path / "none").write_bytes(b"nothing of the kind, but long enough")
+    with pytest.raises(BtfError, match="none: no BTF"):
+        kcap.compile(script, options=options)
 
 
 def test_imports_of_a_file_are_found_beside_it(tmp_path: Path) -> None:

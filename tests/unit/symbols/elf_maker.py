@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from struct import pack
+from types import MappingProxyType
 
 TEXT_OFFSET = 0x1000
 TEXT_ADDRESS = 0x401000
@@ -33,9 +35,11 @@ def elf(
     base: int = 0,
     kind: int = 3,
     strtab_size: int | None = None,
+    sections: Mapping[str, bytes] = MappingProxyType({}),
 ) -> bytes:
     """An ELF file whose text is at TEXT_OFFSET in the file and at TEXT_ADDRESS in memory.
 
+    :param sections: further sections with their contents.
     :param base: the address of .stapsdt.base.
     """
     table, strings = symbols(functions)
@@ -46,6 +50,7 @@ def elf(
         (".strtab", 3, 0, strings, 0),
         (".note.stapsdt", 7, 0, notes, 0),
         (".stapsdt.base", 1, base, b"\0", 0),
+        *((name, 1, 0, data, 0) for name, data in sections.items()),
     ]
     names = b"".join(name.encode() + b"\0" for name, *_ in contents) + b".shstrtab\0"
     contents.append((".shstrtab", 3, 0, names, 0))
