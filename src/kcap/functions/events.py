@@ -147,7 +147,7 @@ class TraceEnded:
 
 
 @dataclass(slots=True)
-class TestsStarted:
+class SuiteStarted:
     """The ``test`` probes are about to run.
 
     :param count: how many there are.
@@ -157,14 +157,14 @@ class TestsStarted:
 
 
 @dataclass(slots=True)
-class TestStarted:
+class CaseStarted:
     """A ``test`` probe is about to run."""
 
     name: str
 
 
 @dataclass(slots=True)
-class TestResult:
+class CaseResult:
     """A ``test`` probe has run.
 
     :param name: the test.
@@ -180,7 +180,7 @@ class TestResult:
 
 
 @dataclass(slots=True)
-class TestsEnded:
+class SuiteEnded:
     """All ``test`` probes have run.
 
     :param count: how many there were.
@@ -237,10 +237,10 @@ Event = (
     | AttachedProbes
     | ExitRequested
     | TraceEnded
-    | TestsStarted
-    | TestStarted
-    | TestResult
-    | TestsEnded
+    | SuiteStarted
+    | CaseStarted
+    | CaseResult
+    | SuiteEnded
     | Benchmarks
     | Missed
 )

@@ -11,13 +11,13 @@ from kcap.functions.display import json_string
 from kcap.functions.events import (
     AttachedProbes,
     Benchmarks,
+    CaseResult,
     HelperError,
     Lost,
     MapPrinted,
     Message,
     Missed,
     Printf,
-    TestResult,
     TextPrinted,
     ValuePrinted,
 )
@@ -73,13 +73,13 @@ class JsonRenderer:
         if isinstance(event, AttachedProbes) and not self.quiet:
             data = f'{{"probes": {event.count}}}'
             return f'{{"type": "attached_probes", "count": {event.count}, "data": {data}}}\n'
-        if isinstance(event, TestResult):
+        if isinstance(event, CaseResult):
             return self._test_result(event)
         if isinstance(event, Benchmarks):
             return "".join(_benchmark(item) for item in event.results)
         return ""
 
-    def _test_result(self, event: TestResult) -> str:
+    def _test_result(self, event: CaseResult) -> str:
         printed = "".join(self._text.output(each) for each in event.printed)
         data = (
             f'{{"duration": {event.nanoseconds}, "passed": {"false" if event.reason else "true"}, '

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcap.functions.events import TestResult, TestsEnded, TestsStarted, TestStarted
+from kcap.functions.events import CaseResult, CaseStarted, SuiteEnded, SuiteStarted
 
 if TYPE_CHECKING:
-    TestEvent = TestsStarted | TestStarted | TestResult | TestsEnded
+    TestEvent = SuiteStarted | CaseStarted | CaseResult | SuiteEnded
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 _RULE, _RUN, _OK, _PASSED, _FAILED = (
@@ -19,17 +19,17 @@ _RULE, _RUN, _OK, _PASSED, _FAILED = (
 
 def test_text(event: TestEvent) -> str:
     """The lines of an event; nothing is said where there are no tests."""
-    if isinstance(event, TestsStarted):
+    if isinstance(event, SuiteStarted):
         return _line(_RULE, f"Running {_tests(event.count)}.") if event.count else ""
-    if isinstance(event, TestStarted):
+    if isinstance(event, CaseStarted):
         return _line(_RUN, event.name)
-    if isinstance(event, TestResult):
+    if isinstance(event, CaseResult):
         took = f"{event.name} ({_duration(event.nanoseconds)})"
         return _line(_FAILED if event.reason else _OK, took)
     return _summary(event)
 
 
-def _summary(event: TestsEnded) -> str:
+def _summary(event: SuiteEnded) -> str:
     if not event.count:
         return ""
     text = _line(_RULE, f"{_tests(event.count)} ran.")

@@ -9,16 +9,16 @@ from kcap.functions import display
 from kcap.functions.events import (
     AttachedProbes,
     Benchmarks,
+    CaseResult,
+    CaseStarted,
     HelperError,
     Lost,
     MapPrinted,
     Message,
     Missed,
     Printf,
-    TestResult,
-    TestsEnded,
-    TestsStarted,
-    TestStarted,
+    SuiteEnded,
+    SuiteStarted,
     TextPrinted,
     TraceEnded,
     ValuePrinted,
@@ -61,10 +61,10 @@ class TextRenderer:
             from kcap.output.maps import map_text
 
             return map_text(event, self.environment)
-        if isinstance(event, TestsStarted | TestStarted | TestResult | TestsEnded):
+        if isinstance(event, SuiteStarted | CaseStarted | CaseResult | SuiteEnded):
             from kcap.output.testing import test_text
 
-            if isinstance(event, TestResult) and event.reason:
+            if isinstance(event, CaseResult) and event.reason:
                 return "".join(map(self.output, event.printed)) + test_text(event)
             return test_text(event)
         if isinstance(event, Benchmarks):
@@ -81,7 +81,7 @@ class TextRenderer:
             return f"Attached {event.count} probe{'' if event.count == 1 else 's'}\n"
         if isinstance(event, HelperError):
             return self._helper_error(event)
-        if isinstance(event, TestResult) and event.reason:
+        if isinstance(event, CaseResult) and event.reason:
             return "".join(map(self.message, event.printed)) + f"{event.name}: {event.reason}\n"
         if isinstance(event, Lost):
             return self._lost(event)

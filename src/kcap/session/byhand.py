@@ -40,9 +40,9 @@ def run_tests(loaded: LoadedScript, read: Read, runtime: Runtime) -> Iterator[ob
     failed: list[str] = []
     yield from read()  # what begin printed
     tests = list(_programs(loaded, "test"))
-    yield events.TestsStarted(len(tests))
+    yield events.SuiteStarted(len(tests))
     for name, program in tests:
-        yield events.TestStarted(name)
+        yield events.CaseStarted(name)
         runtime.exit_status = None
         began = time.monotonic_ns()
         returned = program.run()
@@ -51,8 +51,8 @@ def run_tests(loaded: LoadedScript, read: Read, runtime: Runtime) -> Iterator[ob
         reason = _failure(returned, printed, runtime.exit_status)
         if reason:
             failed.append(name)
-        yield events.TestResult(name, reason, took, printed)
-    yield events.TestsEnded(len(tests), failed)
+        yield events.CaseResult(name, reason, took, printed)
+    yield events.SuiteEnded(len(tests), failed)
     runtime.exit_status = 1 if failed else 0
 
 

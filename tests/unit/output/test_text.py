@@ -13,15 +13,15 @@ from kcap.codegen.environment import Environment
 from kcap.functions.aggregates import AvgType, CountType, Stats, StatsType
 from kcap.functions.events import (
     AttachedProbes,
+    CaseResult,
+    CaseStarted,
     HelperError,
     Lost,
     MapPrinted,
     Message,
     Printf,
-    TestResult,
-    TestsEnded,
-    TestsStarted,
-    TestStarted,
+    SuiteEnded,
+    SuiteStarted,
     TextPrinted,
     TraceEnded,
     ValuePrinted,
@@ -384,9 +384,9 @@ def test_nothing_is_printed_for_an_empty_map_with_keys_or_an_empty_histogram() -
 
 
 def test_tests_are_told_as_googletest_does() -> None:
-    failed = TestResult("bad", "returned 1", 12_345_678, [Printf("shown\n", Format("x", []), b"")])
-    passed = TestResult("fine", "", 1_500, [Printf("hidden\n", Format("x", []), b"")])
-    events = [TestsStarted(2), TestStarted("fine"), passed, failed, TestsEnded(2, ["bad"])]
+    failed = CaseResult("bad", "returned 1", 12_345_678, [Printf("shown\n", Format("x", []), b"")])
+    passed = CaseResult("fine", "", 1_500, [Printf("hidden\n", Format("x", []), b"")])
+    events = [SuiteStarted(2), CaseStarted("fine"), passed, failed, SuiteEnded(2, ["bad"])]
     assert "".join(map(RENDERER.output, events)) == (
         "\x1b[32m[==========]\x1b[0m Running 2 tests.\n"
         "\x1b[32m[ RUN      ]\x1b[0m fine\n"
@@ -399,4 +399,4 @@ def test_tests_are_told_as_googletest_does() -> None:
         "\x1b[31m[  FAILED  ]\x1b[0m bad\n"
     )
     assert [RENDERER.message(event) for event in (passed, failed)] == ["", "bad: returned 1\n"]
-    assert [RENDERER.output(event) for event in (TestsStarted(0), TestsEnded(0, []))] == ["", ""]
+    assert [RENDERER.output(event) for event in (SuiteStarted(0), SuiteEnded(0, []))] == ["", ""]
