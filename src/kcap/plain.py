@@ -221,11 +221,18 @@ class _Reader:
 def _maker(module: str, name: str) -> Any:
     """What makes an object of a class of this package.
 
-    :raises PlainError: there is no such class.
+    :raises PlainError: there is no such class, or none whose objects are written.
     """
     if module.partition(".")[0] != PACKAGE:
         raise PlainError(f"{module} is none of {PACKAGE}'s modules")
     cls = getattr(import_module(module), name, None)
-    if not isinstance(cls, type) or cls.__module__ != module:
-        raise PlainError(f"{module} has no class {name}")
+    if not isinstance(cls, type) or cls.__module__ != module or not _writable(cls):
+        raise PlainError(f"{module} has no class {name} that can be written")
     return getattr(cls, "from_plain", cls)
+
+
+def _writable(cls: type) -> bool:
+    """Whether :func:`dumps` writes objects of a class: making one must do nothing else, as opening
+    a file."""
+    given = hasattr(cls, "plain_parts") or hasattr(cls, "__kcap_fields__")
+    return given or not any("__init__" in base.__dict__ for base in cls.__mro__[:-1])

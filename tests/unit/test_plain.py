@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from kcap.codegen.environment import Environment
 from kcap.codegen.module import LostCounter
 from kcap.functions.aggregates import AvgType, CountType
 from kcap.functions.clock import Timestamp
+from kcap.functions.events import AttachedProbes
 from kcap.functions.format import Format
 from kcap.functions.packet_site import PacketSite
 from kcap.functions.sites import ExitSite, JoinSite, PrintfSite, PrintMapSite
@@ -137,6 +139,21 @@ def test_only_classes_of_this_package_are_called() -> None:
         assert changed != made
         with pytest.raises(PlainError):
             loads(changed)
+
+
+def test_only_classes_that_are_written_are_made(tmp_path: Path) -> None:
+    """Making a capture file would create it."""
+    path = tmp_path / "a.pcap"
+    forged = dumps(AttachedProbes(str(path)))  # type: ignore[arg-type]
+    for old, new in (
+        ("kcap.functions.events", "kcap.packet.files"),
+        ("AttachedProbes", "OutputFile"),
+    ):
+        assert bytes([len(old)]) + old.encode() in forged
+        forged = forged.replace(bytes([len(old)]) + old.encode(), bytes([len(new)]) + new.encode())
+    with pytest.raises(PlainError, match=r"^kcap\.packet\.files has no class OutputFile"):
+        loads(forged)
+    assert not path.exists()
 
 
 @given(st.data())
