@@ -101,10 +101,12 @@ _HOMES = {
 
 
 def compile(text: str, *, name: str = "stdin", options: Options | None = None) -> Checked:
-    """Parse and check a script; needs no privilege. See :func:`kcap.session.script.compile`.
+    """Parse and check a script; needs no privilege, but BTF and tracefs tell more to root.
 
     :param text: the script.
     :param name: what diagnostics call it.
+    :param options: what it is to be run with: parameters, a process to follow and the like.
+    :returns: the script as it was checked, with its probes, warnings and typed tree.
     :raises ScriptError: with every error found, each with its place.
     """
     from kcap.session import script
@@ -119,6 +121,7 @@ def trace(
 
     :param text: the script.
     :param name: what diagnostics call it.
+    :param options: what it is run with.
     :param packets: yield captured packets as events, beside writing them to their files.
     :raises ScriptError: the script is wrong.
     :raises KcapError: the kernel refuses it, or a file cannot be written.
@@ -139,6 +142,7 @@ def repair(
     :param name: what diagnostics call it.
     :param parameters: its positional parameters.
     :param modern: also replace old spellings that are no errors.
+    :returns: the new text, what was mended, and what is left.
     """
     from kcap.session import repair
 

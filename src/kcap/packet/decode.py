@@ -17,13 +17,20 @@ class Packet:
 
     :param time_ns: nanoseconds since 1970, CLOCK_REALTIME.
     :param mono_ns: the same moment, CLOCK_MONOTONIC, as other events of the trace have it.
+    :param site: the number of the ``skboutput()`` call, in the script's order.
+    :param path: the file that the call names.
+    :param probe: the probe, as ``probe`` prints it; and the function or event that it is at.
     :param link_type: LINKTYPE number that ``data`` starts with (1 Ethernet, 101 raw IP, 147 other).
     :param data: the frame, as it stands in a capture file.
     :param original_length: its length before it was cut, bytes.
     :param direction: "in", "out", or "" when not known.
-    :param interface: skb->dev's name, or "" when the skb had no device.
+    :param interface: skb->dev's name, or "" when the skb had no device; ``ifindex`` is its number.
     :param netns: inode number of the network namespace, 0 when not known.
+    :param protocol: skb->protocol, an EtherType.
     :param vlan: the tag that was kept outside the data, (protocol, TCI), or None.
+    :param mark: skb->mark; ``queue`` is skb->queue_mapping, ``skb`` its address.
+    :param pid: the process that was current, with its thread, name and CPU (``tid``, ``comm``,
+        ``cpu``); often not the one that the packet is for.
     :param made_header: the Ethernet header is not the packet's own.
     :param linear_only: bytes in fragments could not be reached.
     :param address: an address in the probed function where a probe has several, else 0.
@@ -54,6 +61,11 @@ class Packet:
     made_header: bool
     linear_only: bool
     address: int = 0
+
+    def __repr__(self) -> str:
+        where = " ".join(part for part in (self.function, self.interface, self.direction) if part)
+        size = f"{len(self.data)} of {self.original_length} bytes"
+        return f"<Packet {where}: {size}, {self.comm}[{self.pid}]>"
 
 
 class PacketDecoder:

@@ -226,6 +226,10 @@ class Capture(Closing):
             self.close()
             raise
 
+    def __repr__(self) -> str:
+        places = ", ".join(point.probe for point in self.points)
+        return f"<{type(self).__name__} at {places}>"
+
     def _start(self) -> None:
         from kcap.packet.stream import Discarded, StreamFile
         from kcap.probes.system import System

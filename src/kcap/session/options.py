@@ -55,7 +55,7 @@ class Options:
     mode: Mode = ""
     debug_directories: Sequence[str] = ()
     verbose: bool = False
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
 
 def make_system(options: Options, config: Config) -> System:

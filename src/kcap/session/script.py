@@ -52,6 +52,9 @@ class Checked:
     timings: Timings
     reads_files: bool
 
+    def __repr__(self) -> str:
+        return f"<Checked {self.source.name!r}: {', '.join(self.probes) or 'no probes'}>"
+
     @property
     def probes(self) -> list[str]:
         """The names of the probes, as ``probe`` prints them."""

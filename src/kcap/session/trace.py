@@ -91,6 +91,10 @@ class Trace(Closing):
             self.close()
             raise
 
+    def __repr__(self) -> str:
+        attached = f"{self.probe_count} probes attached" if self.probe_count else "not attached"
+        return f"<Trace {self.script.source.name!r}: {'closed' if self._closed else attached}>"
+
     # --- starting ---
 
     def _start(
