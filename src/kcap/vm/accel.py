@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kcap.vm import qemu
-from kcap.vm.cache import cache_root, private_directory, write_atomically
+from kcap.vm.cache import subdirectory, write_atomically
 from kcap.vm.errors import VmError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def accelerator(kernel: Path, progress: Callable[[str], None]) -> str:
         if wanted not in ("kvm", "tcg"):
             raise VmError(f"KCAP_ACCEL is {wanted!r}", hint="set it to kvm or tcg, or unset it")
         return wanted
-    remembered = private_directory(cache_root()) / "accelerator.json"
+    remembered = subdirectory() / "accelerator.json"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     try:
         answer = json.loads(remembered.read_text())

@@ -13,29 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kcap import cachedir
 from kcap.vm.errors import VmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-
-def cache_root(environ: Mapping[str, str] | None = None) -> Path:
-    """Return where the cache is, without creating it.
-
-    ``KCAP_CACHE`` names it outright; otherwise it is ``kcap`` below ``XDG_CACHE_HOME``, or below
-    ``~/.cache`` (XDG Base Directory Specification 0.8; a relative XDG_CACHE_HOME is ignored, as
-    it asks).
-
-    :param environ: the environment to look into; by default the process's own.
-    """
-    environ = os.environ if environ is None else environ
-    named = environ.get("KCAP_CACHE")
-    if named:
-        return Path(named).absolute()
-    base = environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):
-        return Path(base) / "kcap"
-    return Path.home() / ".cache" / "kcap"
+    from collections.abc import Iterable, Iterator
 
 
 def private_directory(path: Path) -> Path:
@@ -64,7 +46,7 @@ def private_directory(path: Path) -> Path:
 
 def subdirectory(*names: str) -> Path:
     """Return the directory ``names`` below the cache, created private at every step."""
-    path = private_directory(cache_root())
+    path = private_directory(Path(cachedir.root()))
     for name in names:
         path = private_directory(path / name)
     return path

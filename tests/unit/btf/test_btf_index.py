@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from pathlib import Path
 
@@ -69,6 +70,44 @@ def test_a_symbolic_link_is_not_followed(cache: Path, tmp_path: Path) -> None:
     (cache / "btf/link").symlink_to(cache / "btf/real")
     assert cachedir.read("btf", "link") is None
     assert cachedir.read("btf", "real") == b"data"
+
+
+def test_the_cache_is_private_whatever_is_allowed_by_default(cache: Path) -> None:
+    """Distributions that give each user a group let it write by default (umask 002)."""
+    before = os.umask(0o002)
+    try:
+        assert cachedir.write("btf", "x", b"data") is True
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (cache, cache / "btf")] == [0o700, 0o700]
+    assert cachedir.read("btf", "x") == b"data"
+
+
+def test_a_directory_that_takes_the_place_of_the_cache_is_not_read(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who may rename it (it lies in their home) exchanges it after it was looked at."""
+    assert cachedir.write("btf", "x", b"ours") is True
+    look = os.fstat
+
+    def exchange(fd: int) -> os.stat_result:
+        status = look(fd)
+        if (cache / "btf/x").exists() and os.readlink(f"/proc/self/fd/{fd}") == f"{cache}/btf":
+            (cache / "btf").rename(cache / "old")
+            (cache / "btf").mkdir()
+            (cache / "btf/x").write_bytes(b"theirs")
+        return status
+
+    monkeypatch.setattr("kcap.cachedir.os.fstat", exchange)
+    assert cachedir.read("btf", "x") == b"ours"
+
+
+def test_the_oldest_files_go_first(cache: Path) -> None:
+    for age, name in enumerate(("new", "old", "older")):
+        cachedir.write("btf", name, bytes(10))
+        os.utime(cache / "btf" / name, (1000 - age, 1000 - age))
+    cachedir.limit("btf", 20)
+    assert sorted(os.listdir(cache / "btf")) == ["new", "old"]
 
 
 def test_where_nothing_can_be_written_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:

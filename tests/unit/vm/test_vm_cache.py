@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kcap import cachedir
 from kcap.vm import cache
 from kcap.vm.errors import VmError
 
@@ -19,15 +20,19 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kcap_cache_names_the_cache_outright() -> None:
-    assert cache.cache_root({"KCAP_CACHE": "/a/b", "XDG_CACHE_HOME": "/c"}) == Path("/a/b")
+    assert cachedir.root({"KCAP_CACHE": "/a/b", "XDG_CACHE_HOME": "/c"}) == "/a/b"
+
+
+def test_a_relative_kcap_cache_is_below_the_working_directory() -> None:
+    assert cachedir.root({"KCAP_CACHE": "a"}) == f"{os.getcwd()}/a"
 
 
 def test_the_cache_is_below_xdg_cache_home() -> None:
-    assert cache.cache_root({"XDG_CACHE_HOME": "/c"}) == Path("/c/kcap")
+    assert cachedir.root({"XDG_CACHE_HOME": "/c"}) == "/c/kcap"
 
 
 def test_a_relative_xdg_cache_home_is_ignored() -> None:
-    assert cache.cache_root({"XDG_CACHE_HOME": "c"}) == Path.home() / ".cache/kcap"
+    assert cachedir.root({"XDG_CACHE_HOME": "c"}) == f"{Path.home()}/.cache/kcap"
 
 
 def test_directories_of_the_cache_are_private() -> None:
