@@ -218,35 +218,22 @@ def perf_link() -> bool | None:
 
 
 def kprobe_multi() -> bool | None:
-    """kprobe_multi links (5.18, CONFIG_FPROBE).
-
-    A name that no function has gives ESRCH where they exist, and attaches nothing.
-    """
-
-    def ask() -> bool | None:
-        name = Buffer(b"kcap no such function\0")
-        names = Buffer(pack("<Q", name.address))
-        data = pack("<IIQQQ", 0, 1, names.address, 0, 0)
-        kind = uapi.BPF_TRACE_KPROBE_MULTI
-        return _link_error(kind, kind, 0, data, (errno.ESRCH, errno.ENOENT))
-
-    return _remember(("kprobe_multi",), ask)
+    """kprobe_multi links (5.18, CONFIG_FPROBE)."""
+    return _remember(("kprobe_multi",), lambda: _takes_names(uapi.BPF_TRACE_KPROBE_MULTI))
 
 
 def kprobe_session() -> bool | None:
-    """kprobe_session links (6.10): one program at entry and return.
+    """kprobe_session links (6.10): one program at entry and return."""
+    return _remember(("kprobe_session",), lambda: _takes_names(uapi.BPF_TRACE_KPROBE_SESSION))
 
-    As with kprobe_multi: a name that no function has gives ESRCH where they exist.
-    """
 
-    def ask() -> bool | None:
-        name = Buffer(b"kcap no such function\0")
-        names = Buffer(pack("<Q", name.address))
-        data = pack("<IIQQQ", 0, 1, names.address, 0, 0)
-        kind = uapi.BPF_TRACE_KPROBE_SESSION
-        return _link_error(kind, kind, 0, data, (errno.ESRCH, errno.ENOENT))
-
-    return _remember(("kprobe_session",), ask)
+def _takes_names(kind: int) -> bool | None:
+    """Whether there are links of a kind that takes names of functions: one that no function has
+    gives ESRCH then, and attaches nothing."""
+    name = Buffer(b"kcap no such function\0")
+    names = Buffer(pack("<Q", name.address))
+    data = pack("<IIQQQ", 0, 1, names.address, 0, 0)
+    return _link_error(kind, kind, 0, data, (errno.ESRCH, errno.ENOENT))
 
 
 def tracing_multi() -> bool | None:

@@ -10,11 +10,16 @@ an error.
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from kcap.lang.ast import Comment
 from kcap.lang.diagnostic import Diagnostics, Edit, Label
 from kcap.lang.source import Source, Span
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from kcap.lang.diagnostic import Details
 
 #: Kinds of tokens: ``id``, ``var``, ``map``, ``param``, ``count``, ``int``, ``str``, ``open`` (a
 #: comment or string without an end), ``bad``, ``eof``; the kind of an operator is its text.
@@ -257,44 +262,22 @@ class TokenStream:
         return f"`{text}`"
 
     def error(
-        self,
-        title: str,
-        span: Span,
-        *,
-        code: str = "syntax",
-        label: str = "",
-        labels: tuple[Label, ...] = (),
-        notes: tuple[str, ...] = (),
-        help: tuple[str, ...] = (),
-        edits: tuple[Edit, ...] = (),
+        self, title: str, span: Span, *, code: str = "syntax", **details: Unpack[Details]
     ) -> None:
         """Record an error unless one at the same place or too many are recorded."""
         if span.start == self._last_error_at or len(self.diagnostics.items) >= MAX_ERRORS:
             return
         self._last_error_at = span.start
-        self.diagnostics.error(
-            code, title, span, label=label, labels=labels, notes=notes, help=help, edits=edits
-        )
+        self.diagnostics.error(code, title, span, **details)
 
     def fail(
-        self,
-        title: str,
-        span: Span,
-        *,
-        code: str = "syntax",
-        label: str = "",
-        labels: tuple[Label, ...] = (),
-        notes: tuple[str, ...] = (),
-        help: tuple[str, ...] = (),
-        edits: tuple[Edit, ...] = (),
+        self, title: str, span: Span, *, code: str = "syntax", **details: Unpack[Details]
     ) -> NoReturn:
         """Record an error and leave the rule.
 
         :raises SyntaxFailure: always.
         """
-        self.error(
-            title, span, code=code, label=label, labels=labels, notes=notes, help=help, edits=edits
-        )
+        self.error(title, span, code=code, **details)
         raise SyntaxFailure
 
     def unexpected(

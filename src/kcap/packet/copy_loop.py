@@ -203,45 +203,11 @@ def _advance() -> _Code:
         c.set("%ring", RING, "tail", c.add(tail, length))
         c.leave(c.is_("ne", kind, _SAMPLE), again)
         c.leave(_is_taken(c, tail), again)
-        place = c.alloca(8)
-        c.store("ptr", here, place)
-        past = c.add(at, length)
-        with c.if_(c.is_("ugt", past, size)):
-            scratch = c.pointer(c.get("%ring", RING, "scratch"))
-            first = c.sub(size, at)
-            c.copy("%drain", scratch, here, first)
-            c.copy("%drain", c.offset(scratch, first), data, c.sub(length, first))
-            c.store("ptr", scratch, place)
-        record = c.load("ptr", place)
-        raw = c.narrow(32, record, 8)
+        record = _in_one_piece(c, data, size, here, at, length)
         sample = c.offset(record, _PERF_HEAD)
-        bad, long, good = c.fresh("bad"), c.fresh("long"), c.fresh("good")
-        c.branch(c.is_("ult", raw, layout.PREFIX_OFFSET), bad, long)
-        c.label(long)
-        payload = c.narrow(32, sample, layout.FIELDS["payload_len"].offset)
-        prefix = c.narrow(16, sample, layout.FIELDS["prefix_len"].offset)
-        caplen = c.narrow(32, sample, layout.PCAP_HEADER_OFFSET + 8)
-        site = c.narrow(32, sample, layout.FIELDS["site"].offset)
-        fits = c.is_("ule", c.add(caplen, layout.PREFIX_OFFSET), raw)
-        adds_up = c.is_("eq", c.add(payload, prefix), caplen)
-        known = c.is_("ult", site, c.get("%drain", DRAIN, "site_count"))
-        both = c.op(f"and i1 {fits}, {adds_up}")
-        c.branch(c.op(f"and i1 {both}, {known}"), good, bad)
-        c.label(bad)
-        with c.if_(c.is_("ne", c.get("%ring", RING, "held"), 0)):
-            _take(c, tail, again)
-        c.increase("%drain", DRAIN, "malformed")
-        c.jump(again)
-        c.label(good)
+        _drop_malformed(c, record, sample, tail, again)
         mono = c.narrow(64, sample, 0)
-        young, take = c.fresh("young"), c.fresh("take")
-        c.branch(c.is_("uge", mono, c.get("%drain", DRAIN, "until")), young, take)
-        c.label(young)
-        with c.if_(c.is_("eq", c.get("%ring", RING, "held"), 0)):
-            c.set("%ring", RING, "held", 1)
-            c.set("%ring", RING, "stop", tail)
-        c.jump(again)
-        c.label(take)
+        _leave_young(c, mono, tail, again)
         with c.if_(c.is_("ne", c.get("%ring", RING, "held"), 0)):
             _take(c, tail, again)
         c.set("%ring", RING, "key", mono)
@@ -249,6 +215,60 @@ def _advance() -> _Code:
         c.jump(end)
     c.ret("0")
     return c
+
+
+def _in_one_piece(
+    c: _Code, data: Operand, size: Operand, here: Operand, at: Operand, length: Operand
+) -> Operand:
+    """Where a record of the ring can be read: one that its end parts is copied.
+
+    :param here: where it begins, and ``at`` the offset of that in the ring's data.
+    """
+    place = c.alloca(8)
+    c.store("ptr", here, place)
+    past = c.add(at, length)
+    with c.if_(c.is_("ugt", past, size)):
+        scratch = c.pointer(c.get("%ring", RING, "scratch"))
+        first = c.sub(size, at)
+        c.copy("%drain", scratch, here, first)
+        c.copy("%drain", c.offset(scratch, first), data, c.sub(length, first))
+        c.store("ptr", scratch, place)
+    return c.load("ptr", place)
+
+
+def _drop_malformed(c: _Code, record: Operand, sample: Operand, tail: Operand, again: str) -> None:
+    """Count and pass over a record whose lengths don't add up, or of no site."""
+    raw = c.narrow(32, record, 8)
+    bad, long, good = c.fresh("bad"), c.fresh("long"), c.fresh("good")
+    c.branch(c.is_("ult", raw, layout.PREFIX_OFFSET), bad, long)
+    c.label(long)
+    payload = c.narrow(32, sample, layout.FIELDS["payload_len"].offset)
+    prefix = c.narrow(16, sample, layout.FIELDS["prefix_len"].offset)
+    caplen = c.narrow(32, sample, layout.PCAP_HEADER_OFFSET + 8)
+    site = c.narrow(32, sample, layout.FIELDS["site"].offset)
+    fits = c.is_("ule", c.add(caplen, layout.PREFIX_OFFSET), raw)
+    adds_up = c.is_("eq", c.add(payload, prefix), caplen)
+    known = c.is_("ult", site, c.get("%drain", DRAIN, "site_count"))
+    both = c.op(f"and i1 {fits}, {adds_up}")
+    c.branch(c.op(f"and i1 {both}, {known}"), good, bad)
+    c.label(bad)
+    with c.if_(c.is_("ne", c.get("%ring", RING, "held"), 0)):
+        _take(c, tail, again)
+    c.increase("%drain", DRAIN, "malformed")
+    c.jump(again)
+    c.label(good)
+
+
+def _leave_young(c: _Code, mono: Operand, tail: Operand, again: str) -> None:
+    """Leave a record that is too young in the ring, which is given back up to the first of them."""
+    young, take = c.fresh("young"), c.fresh("take")
+    c.branch(c.is_("uge", mono, c.get("%drain", DRAIN, "until")), young, take)
+    c.label(young)
+    with c.if_(c.is_("eq", c.get("%ring", RING, "held"), 0)):
+        c.set("%ring", RING, "held", 1)
+        c.set("%ring", RING, "stop", tail)
+    c.jump(again)
+    c.label(take)
 
 
 def _is_taken(c: _Code, position: Operand) -> Operand:
