@@ -185,6 +185,14 @@ class Btf:
             return 0 if type_id == 0 or self.base is None else self.base.kind(type_id)
         return parse.kind_of(self._words[self._starts[type_id - self.first_id] + 1])
 
+    def head(self, type_id: int) -> tuple[int, int, int]:
+        """(kind number, offset of the name, id of the type or size that it tells) of a type,
+        without parsing it."""
+        if type_id < self.first_id:
+            return (0, 0, 0) if type_id == 0 or self.base is None else self.base.head(type_id)
+        words, at = self._words, self._starts[type_id - self.first_id]
+        return parse.kind_of(words[at + 1]), words[at], words[at + 2]
+
     # Finding by name
 
     def _string_offset(self, name: str) -> int:
@@ -287,18 +295,22 @@ class Btf:
         return self._named(kind.KIND)
 
     def _named(self, kind: int) -> Iterator[tuple[int, str]]:
-        words = array("I", self._records)
-        strings, first = self._strings, self._first_string
-        find = strings.find
+        words, first = array("I", self._records), self._first_string
+        kinds = self._records[7::4]  # the uppermost byte of the word behind each
         found = [
             (type_id, words[pos])
             for type_id, pos in enumerate(self._starts, self.first_id)
-            if words[pos + 1] >> 24 & 0x1F == kind
+            if kinds[pos] & 0x1F == kind
         ]
+        if not self._strings.isascii():
+            yield from ((type_id, self.string(offset)) for type_id, offset in found)
+            return
+        strings = self._strings.decode("ascii")
+        find = strings.find
         for type_id, offset in found:
             at = offset - first
             if at >= 0:  # the common case without a call: there are 60,000 functions
-                yield type_id, strings[at : find(b"\0", at)].decode("utf-8", "replace")
+                yield type_id, strings[at : find("\0", at)]
             else:
                 yield type_id, self.string(offset)
 
@@ -356,21 +368,27 @@ class Btf:
         """The names of all types of one kind, unnamed ones left out, this BTF's own."""
         return (name for _, name in self.named(kind) if name)
 
-    def prototype_words(self, function: int) -> tuple[Sequence[int], int]:
-        """The prototype of a function as it stands in BTF, for those who look at very many.
+    def prototype_id(self, function: int) -> int:
+        """The id of a function's prototype.
 
         :param function: its id, one of this BTF's own.
+        """
+        return self._words[self._starts[function - self.first_id] + 2]
+
+    def prototype_words(self, prototype: int) -> tuple[Sequence[int], int]:
+        """A prototype as it stands in BTF, for those who look at very many.
+
+        :param prototype: its id, also one of the base's.
         :return: (string offset of the name and type id of each parameter in turn, an ellipsis left
             out; type id of the returned value, 0 for void).
-        :raises BtfError: it has no prototype.
+        :raises BtfError: it is no prototype.
         """
-        proto = self._words[self._starts[function - self.first_id] + 2]
         owner = self
-        while proto < owner.first_id and owner.base is not None:
+        while prototype < owner.first_id and owner.base is not None:
             owner = owner.base
-        if owner.kind(proto) != t.FuncProto.KIND:
-            raise BtfError(f"{self.name or 'blob'}: {function} has no prototype")
-        words, at = owner._words, owner._starts[proto - owner.first_id]
+        if owner.kind(prototype) != t.FuncProto.KIND:
+            raise BtfError(f"{self.name or 'blob'}: type {prototype} is no prototype")
+        words, at = owner._words, owner._starts[prototype - owner.first_id]
         end = at + 3 + 2 * (words[at + 1] & parse.VLEN_MASK)
         if end > at + 3 and not words[end - 1]:  # an ellipsis
             end -= 2

@@ -32,10 +32,10 @@ def list_probes(arguments: Arguments) -> int:
         traceable_file=arguments.traceable_file,
         debug_directories=arguments.debuginfo,
     )
-    found = (f"{line}\n" for line in _lines(arguments, system))
+    found = _found(arguments, system)
     nothing = True
-    while text := "".join(islice(found, 4096)):
-        sys.stdout.write(text)
+    while some := list(islice(found, 4096)):
+        sys.stdout.write("\n".join([*some, ""]))
         nothing = False
     sys.stdout.flush()
     if nothing and not arguments.no_warnings and not as_bpftrace():
@@ -52,7 +52,7 @@ def _warn_of_nothing(arguments: Arguments, system: System) -> None:
               "run as root, see kcap doctor", file=sys.stderr)  # fmt: skip
 
 
-def _lines(arguments: Arguments, system: System) -> Iterator[str]:
+def _found(arguments: Arguments, system: System) -> Iterator[str]:
     from kcap.probes import listing
 
     is_script = arguments.program is not None or os.path.isfile(arguments.file)

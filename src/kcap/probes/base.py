@@ -253,7 +253,7 @@ class ProbeType(ABC):
             if wanted.matches(rest) or wanted.matches(rest.rpartition(":")[2]):
                 yield name
 
-    def parameters(self, probe: str, system: System) -> list[str]:
+    def parameters(self, probe: str, system: System) -> Sequence[str]:
         """The fields of ``args`` as ``-lv`` prints them, such as ``struct sock * sk``.
 
         :param probe: a full name that :meth:`names` gave.

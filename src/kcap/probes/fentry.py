@@ -252,11 +252,11 @@ class Fentry(BtfProbe):
     def search(self, pattern: str, system: System) -> Iterator[str]:
         return self.names([pattern], system)
 
-    def parameters(self, probe: str, system: System) -> list[str]:
+    def parameters(self, probe: str, system: System) -> Sequence[str]:
         module, name = probe.partition(":")[2].rsplit(":", 1)
         type_id = system.function_ids(module).get(name)
         if type_id is None:
-            return []
+            return ()
         return system.signatures(module).parameters(type_id, returned=self.returns)
 
     def _no_btf(self, point: AttachPoint, parts: list[Part]) -> Exception:
@@ -394,16 +394,16 @@ def _known(function: Pattern, module: Pattern, system: System) -> Iterator[tuple
             continue
         ids = system.function_ids(owner)
         if traceable is not None:
-            yield owner, sorted(name for name in traceable[owner] if name in ids)
+            yield owner, [name for name in traceable[owner] if name in ids]
         else:
             yield owner, sorted(n for n in ids if function.matches(n) and not is_unsafe(n))
 
 
-def _traceable(function: Pattern, module: Pattern, system: System) -> dict[str, set[str]] | None:
-    """Names of traceable functions by module, or None if the kernel doesn't tell."""
+def _traceable(function: Pattern, module: Pattern, system: System) -> dict[str, list[str]] | None:
+    """Names of traceable functions by module, sorted, or None if the kernel doesn't tell."""
     if system.functions is None:
         return None
-    found: dict[str, set[str]] = {}
+    found: dict[str, list[str]] = {}
     for name, owner in system.functions.match(function, module):
-        found.setdefault(owner, set()).add(name)
+        found.setdefault(owner, []).append(name)
     return found

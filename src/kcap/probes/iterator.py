@@ -128,7 +128,7 @@ class Iter(BtfProbe):
         wanted = Pattern(parts[0] if parts else "*")
         return (f"{self.name}:{k}" for k in sorted(_kinds(system)) if wanted.matches(k))
 
-    def parameters(self, probe: str, system: System) -> list[str]:
+    def parameters(self, probe: str, system: System) -> Sequence[str]:
         function = (
             system.btf.find(FUNCTION + probe.partition(":")[2], b.Func) if system.btf else None
         )

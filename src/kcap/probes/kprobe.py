@@ -254,12 +254,12 @@ class Kprobe(ProbeType):
         found = _matches(Pattern(parts[-1] if parts else "*"), module, system)
         if len(parts) > 1:
             return iter(sorted(f"{self.name}:{m}:{n}" for n, m in found))
-        return iter(sorted({f"{self.name}:{n}" for n, _ in found}))
+        return iter(sorted(dict.fromkeys([f"{self.name}:{n}" for n, _ in found])))
 
     def search(self, pattern: str, system: System) -> Iterator[str]:
         return self.names([pattern], system)
 
-    def parameters(self, probe: str, system: System) -> list[str]:
+    def parameters(self, probe: str, system: System) -> Sequence[str]:
         from kcap.probes.fentry import Fentry
 
         *module, name = probe.split(":")[1:]
@@ -267,8 +267,8 @@ class Kprobe(ProbeType):
         for owner in owners:
             found = Fentry().parameters(f"fentry:{owner}:{name}", system)
             if found:
-                return [] if self.returns else found
-        return []
+                return () if self.returns else found
+        return ()
 
 
 def _are_entries(context: ProbeContext, system: System) -> bool:

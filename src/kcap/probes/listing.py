@@ -8,6 +8,7 @@ NAME`` and ``enum NAME`` look for types.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kcap import btf as b
@@ -28,7 +29,7 @@ _KINDS: dict[str, type[b.Type]] = {"struct": b.Struct, "union": b.Union, "enum":
 
 
 def list_probes(search: str, system: System, verbose: bool = False) -> Iterator[str]:
-    """The lines that ``-l SEARCH`` prints.
+    """What ``-l SEARCH`` prints: a line for each probe, or lines with line feeds between them.
 
     :param search: patterns; '' lists every probe.
     :param verbose: with the arguments of each probe below it (``-lv``).
@@ -44,7 +45,7 @@ def list_probes(search: str, system: System, verbose: bool = False) -> Iterator[
 def list_points(
     points: Iterable[AttachPoint], system: System, verbose: bool = False
 ) -> Iterator[str]:
-    """The lines that ``-l`` prints for a script: what its attach points stand for, each once."""
+    """What ``-l`` prints for a script: what its attach points stand for, each once."""
     seen: set[str] = set()
     for point in points:
         found = []
@@ -144,8 +145,11 @@ def _of_point(point: AttachPoint, system: System) -> list[str]:
 
 
 def _with_arguments(names: Iterable[str], system: System, verbose: bool) -> Iterator[str]:
-    for name in names:
-        yield name
-        if verbose:
-            for line in probe_type(name.partition(":")[0]).parameters(name, system):
-                yield INDENT + line
+    """Each name; verbose: with the lines of its arguments below it."""
+    if not verbose:
+        yield from names
+        return
+    for provider, alike in groupby(names, lambda name: name.partition(":")[0]):
+        parameters = probe_type(provider).parameters
+        for name in alike:
+            yield f"\n{INDENT}".join((name, *parameters(name, system)))

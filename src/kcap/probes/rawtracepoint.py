@@ -156,7 +156,7 @@ class RawTracepoint(BtfProbe):
     def search(self, pattern: str, system: System) -> Iterator[str]:
         return self.names([pattern], system)
 
-    def parameters(self, probe: str, system: System) -> list[str]:
+    def parameters(self, probe: str, system: System) -> Sequence[str]:
         _, module, event = probe.split(":", 2)
         btf = system.module_btf(module)
         proto = b.tracepoint_prototype(btf, event) if btf is not None else None

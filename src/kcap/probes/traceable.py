@@ -137,12 +137,21 @@ class TraceableFunctions:
         # What the expression begins with is searched for before anything is tried: the end of the
         # line before and the name's first letters, so nothing else may stand there.
         some = r"(?=\S)" if name.text[:1] in ("", "*") else ""
-        line = re.compile(rf"\n{some}({name.regex})(?: \[([^\]\n]+)\].*)?(?=\n)")
-        unsafe = re.compile("|".join([*UNSAFE_PREFIXES, *(rf"{each}\b" for each in UNSAFE_NAMES)]))
-        found = set(line.findall(self._text))
-        return sorted(
-            [(function, owner or KERNEL) for function, owner in found if not unsafe.match(function)]
-        )
+        line = re.compile(rf"\n({some}{name.regex}(?: \[[^\]\n]+\].*)?)(?=\n)")
+        lines = sorted(set(line.findall(self._text)) - self._unsafe_lines)
+        # "name [module]" stands where "name" does: no character of a name is below the blank.
+        return [
+            (function, _module(rest)) if rest else (function, KERNEL)
+            for function, _, rest in [each.partition(" ") for each in lines]
+        ]
+
+    @cached_property
+    def _unsafe_lines(self) -> frozenset[str]:
+        """The lines of functions that wildcards leave alone."""
+        import re
+
+        names = [*UNSAFE_PREFIXES, *(rf"{each}\b" for each in UNSAFE_NAMES)]
+        return frozenset(re.findall(rf"\n((?:{'|'.join(names)}).*)", self._text))
 
     def variants(self, name: str) -> list[str]:
         """Copies of a function that the compiler made: ``name.isra.0``, ``name.constprop.0``."""

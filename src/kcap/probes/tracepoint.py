@@ -160,7 +160,7 @@ class Tracepoint(ProbeType):
         found = _matches(category, event, system)
         return (f"{self.name}:{t.category}:{t.event}" for t in found)
 
-    def parameters(self, probe: str, system: System) -> list[str]:
+    def parameters(self, probe: str, system: System) -> Sequence[str]:
         _, category, event = probe.split(":", 2)
         return _declarations(system.event_text(category, event))
 

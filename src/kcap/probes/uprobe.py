@@ -316,7 +316,7 @@ class Uprobe(ProbeType):
             start = f"{self.name}:{binary.name}:"
             yield from (start + name for name in found)
 
-    def parameters(self, probe: str, system: System) -> list[str]:
+    def parameters(self, probe: str, system: System) -> Sequence[str]:
         from kcap.probes.user_args import listing
 
         path, _, function = probe.partition(":")[2].rpartition(":")

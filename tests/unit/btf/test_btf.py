@@ -238,14 +238,35 @@ def test_arguments_of_many_functions_are_those_of_their_prototypes() -> None:
     nothing = w.func("rcu_read", w.func_proto(0, []))
     base = b.Btf.from_bytes(w.to_bytes())
     listed = Signatures(base)
-    assert listed.parameters(with_result) == ["struct sock * sk", "int"]
-    assert listed.parameters(with_result, returned=True)[2:] == ["int retval"]
-    assert listed.parameters(ellipsis, returned=True) == ["int level"]
-    assert listed.parameters(nothing, returned=True) == []
+    assert listed.parameters(with_result) == ("struct sock * sk", "int")
+    assert listed.parameters(with_result, returned=True)[2:] == ("int retval",)
+    assert listed.parameters(ellipsis, returned=True) == ("int level",)
+    assert listed.parameters(nothing, returned=True) == ()
     module = BtfBuilder(base.end_id, base.end_string)
     its = module.func("nf_close", base.get("tcp_close", b.Func).type_id)  # a prototype of the base
     split = Signatures(b.Btf.from_bytes(module.to_bytes(), base=base))
-    assert split.parameters(its) == ["struct sock * sk", "int"]
+    assert split.parameters(its) == ("struct sock * sk", "int")
+
+
+def test_types_of_many_arguments_are_written_as_those_of_one(btf: b.Btf) -> None:
+    w = BtfBuilder()
+    long_ = w.integer("long", 8, 1)
+    sock = w.struct("sock", 8, [])
+    pointer = w.pointer(w.modifier(b.Const, sock))
+    const_pointer = w.modifier(b.Const, pointer)
+    callback = w.pointer(w.func_proto(long_, [b.Param("sk", pointer)]))
+    array = w.array(long_, long_, 4)
+    types = [
+        long_, pointer, w.pointer(pointer), const_pointer, w.pointer(const_pointer), callback,
+        w.pointer(callback), w.modifier(b.Const, callback), w.pointer(array), w.pointer(0),
+        w.pointer(w.modifier(b.Const, 0)), w.pointer(w.struct("", 4, [])),
+        w.pointer(w.modifier(b.TypeTag, sock, "user")), w.modifier(b.Const, array),
+    ]  # fmt: skip
+    function = w.func("f", w.func_proto(0, [b.Param("", each) for each in types]))
+    made = b.Btf.from_bytes(w.to_bytes())
+    assert Signatures(made).parameters(function) == tuple(
+        render.type_name(made, each) for each in types
+    )
 
 
 def test_split_btf_continues_ids_and_strings_of_its_base(btf: b.Btf) -> None:

@@ -483,17 +483,17 @@ def test_lists_name_the_module_as_bpftrace_does(system: System) -> None:
 
 
 def test_lists_give_arguments_with_their_c_types(system: System) -> None:
-    assert probe_type("fexit").parameters("fexit:vmlinux:vfs_read", system) == [
+    def parameters(probe: str) -> list[str]:
+        return list(probe_type(probe.partition(":")[0]).parameters(probe, system))
+
+    assert parameters("fexit:vmlinux:vfs_read") == [
         "struct file * file",
         "const char * buf",
         "long count",
         "long retval",
     ]
-    assert probe_type("kprobe").parameters("kprobe:tcp_connect", system) == ["struct sock * sk"]
-    assert probe_type("fexit").parameters("fexit:vmlinux:tcp_close", system) == [
-        "struct sock * sk",
-        "long timeout",
-    ]
+    assert parameters("kprobe:tcp_connect") == ["struct sock * sk"]
+    assert parameters("fexit:vmlinux:tcp_close") == ["struct sock * sk", "long timeout"]
 
 
 @pytest.mark.parametrize(

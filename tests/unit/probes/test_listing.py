@@ -64,14 +64,12 @@ def test_everything_is_listed_without_a_pattern(system: System) -> None:
 
 def test_verbose_lists_show_arguments_indented(system: System) -> None:
     assert listed(system, "fexit:vfs_read,rt:kfree_skb", verbose=True) == [
-        "fexit:vmlinux:vfs_read",
-        "    struct file * file",
-        "    const char * buf",
-        "    long count",
+        "fexit:vmlinux:vfs_read\n"
+        "    struct file * file\n"
+        "    const char * buf\n"
+        "    long count\n"
         "    long retval",
-        "rawtracepoint:vmlinux:kfree_skb",
-        "    struct sk_buff * skb",
-        "    unsigned int reason",
+        "rawtracepoint:vmlinux:kfree_skb\n    struct sk_buff * skb\n    unsigned int reason",
     ]
 
 
