@@ -274,16 +274,16 @@ def line(
     :param verbose: also CPU, network namespace, mark and the skb's address.
     :param colours: with colours, for a terminal.
     """
-    from kcap.packet.summary import clock, link_header, summarise
+    from kcap.packet.summary import clock, link_header, printable, summarise
 
     bold, green, blue, dim, reset = _COLOURS if colours else [""] * 5
-    where = f"{green}{packet.interface or '-'}{reset} {packet.direction or '-'}"
+    where = f"{green}{printable(packet.interface) or '-'}{reset} {packet.direction or '-'}"
     what = summarise(packet.link_type, packet.data, packet.original_length)
     header = link_header(packet.link_type, packet.data, packet.original_length) if link else ""
     if header and not packet.made_header:
         what = f"{header}: {what}"
     said = f"{dim}{clock(packet.time_ns)}{reset} {where} {blue}{packet.function}{reset} "
-    said += f"{dim}{packet.comm}[{packet.pid}]{reset} {bold}{what}{reset}"
+    said += f"{dim}{printable(packet.comm)}[{packet.pid}]{reset} {bold}{what}{reset}"
     if packet.linear_only:
         said += " (without fragments)"
     if verbose:

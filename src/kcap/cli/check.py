@@ -162,6 +162,8 @@ def _result(verdict: Verdict) -> str:
     if verdict.passed:
         count = len(verdict.diagnostics)
         return f"passed, {count} warning{'s' * (count > 1)}" if count else "passed"
+    from kcap.lang.render import visible
+
     first, *others = verdict.errors
     more = f" (and {len(others)} more)" if others else ""
-    return f"failed: {first.code}: {first.title}{more}"
+    return f"failed: {first.code}: {visible(first.title)}{more}"

@@ -172,20 +172,23 @@ def _place(drop: Drop | DroppedPacket) -> str:
 
 def _few(names: Sequence[str]) -> str:
     """Some names, and how many more there are."""
-    shown = ",".join(names[:_NAMES])
+    from kcap.packet.summary import printable
+
+    shown = ",".join(map(printable, names[:_NAMES]))
     return f"{shown},+{len(names) - _NAMES}" if len(names) > _NAMES else shown or "-"
 
 
 def packet_lines(dropped: DroppedPacket, *, colours: bool = False) -> list[str]:
     """A dropped packet as a line, and a line for each function of its stack."""
-    from kcap.packet.summary import clock, summarise
+    from kcap.packet.summary import clock, printable, summarise
 
     packet = dropped.packet
     red, dim, reset = (_RED, _DIM, _RESET) if colours else ("", "", "")
     what = summarise(packet.link_type, packet.data, packet.original_length)
+    interface, reason = printable(packet.interface) or "-", dropped.reason or "-"
     head = (
-        f"{clock(packet.time_ns)} {packet.interface or '-'} {red}{dropped.reason or '-'}{reset} "
-        f"{_place(dropped)} {dim}{packet.comm}[{packet.pid}]{reset} {what}"
+        f"{clock(packet.time_ns)} {interface} {red}{reason}{reset} "
+        f"{_place(dropped)} {dim}{printable(packet.comm)}[{packet.pid}]{reset} {what}"
     )
     return [head, *(f"    {dim}{frame}{reset}" for frame in dropped.stack)]
 

@@ -42,6 +42,13 @@ _FRAGMENT: Final = 44
 _DEEPEST: Final = 8
 
 
+def printable(name: str) -> str:
+    """A name as a terminal may get it: a process can call itself what erases a line."""
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def clock(time_ns: int) -> str:
     """A time of day with microseconds, in the local time zone."""
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kcap.packet.summary import clock
+from kcap.packet.summary import clock, printable
 
 if TYPE_CHECKING:
     from kcap.session.journey import Journey, Step
@@ -86,7 +86,8 @@ def _name(step: Step) -> str:
 
 def _where(step: Step) -> str:
     netns = f" netns {step.netns}" if step.netns else ""
-    return f"{step.interface or '-'}{netns} cpu {step.cpu} {step.comm}[{step.pid}]"
+    process = f"{printable(step.comm)}[{step.pid}]"
+    return f"{printable(step.interface) or '-'}{netns} cpu {step.cpu} {process}"
 
 
 def as_json(journey: Journey) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from scapy.layers.l2 import Ether
 
 from kcap.btf import Btf, Enum
 from kcap.btf.build import BtfBuilder
+from kcap.cli.capture import line
 from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_lines
 from kcap.errors import UsageError
 from kcap.packet.decode import Packet
@@ -98,6 +99,18 @@ def test_packet_is_a_line_and_its_stack() -> None:
     )
     assert stack == ["    kfree_skb+1", "    udp_rcv+31"]
     assert "\x1b[31mNO_SOCKET" in packet_lines(dropped(), colours=True)[0]
+
+
+def test_a_process_cannot_write_to_the_terminal_by_its_name() -> None:
+    one = dropped()
+    one.packet.comm, one.packet.interface = "\x1b[2J\ncurl", "eth\x07"
+    (head, *_), table = packet_lines(one), [Drop("", "f", 1, ("eth\x07",), ("\x1b[2J\ncurl",))]
+    assert r" eth\x07 NO_SOCKET udp_rcv+31 \x1b[2J\ncurl[7] IP" in head
+    assert table_lines(table)[1].split() == ["1", "-", "f", r"eth\x07", r"\x1b[2J\ncurl"]
+    assert r" eth\x07 in " in (said := line(one.packet))
+    assert r" \x1b[2J\ncurl[7] IP" in said
+    assert said.isascii()
+    assert "\x1b" not in said
 
 
 def test_packet_is_json() -> None:
