@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from kcap.kernel.maps import Map
     from kcap.kernel.perf import PerfReader
     from kcap.packet.clock import RealtimeOffset
-    from kcap.packet.decode import PacketDecoder
+    from kcap.packet.decode import Packet, PacketDecoder
     from kcap.packet.files import OutputFile
     from kcap.packet.pcapng import Loss
+    from kcap.packet.record import Sample
     from kcap.packet.sink import PacketSink, SiteStats
     from kcap.packet.stream import StreamFile
     from kcap.session.compiled import CompiledScript
@@ -201,19 +202,25 @@ class PacketCapture:
         # All CPUs' samples at once, and also when there are none: the sink merges them by time,
         # and holds the youngest back for the next call.
         samples = [sample for ring in self._reader.rings for sample in ring.read().samples]
-        if self._decoder is not None:
-            found = sorted(map(self._decoder.decode, samples), key=lambda p: p.mono_ns)
-            if end_ns is not None:
-                found = [packet for packet in found if packet.mono_ns <= end_ns]
-            del found[self._undelivered :]
-            self._undelivered -= len(found)
-            yield from found
+        delivered = self._decoded(samples, end_ns)
         try:
             self._sink.consume(samples, started)
         finally:
             del samples
             for ring in self._reader.rings:
                 ring.release()
+        yield from delivered  # at last: who breaks off has in the file what he has seen
+
+    def _decoded(self, samples: Sequence[Sample], end_ns: int | None) -> list[Packet]:
+        """The packets to be delivered; ``end_ns`` as for :meth:`read`."""
+        if self._decoder is None:
+            return []
+        found = sorted(map(self._decoder.decode, samples), key=lambda p: p.mono_ns)
+        if end_ns is not None:
+            found = [packet for packet in found if packet.mono_ns <= end_ns]
+        del found[self._undelivered :]
+        self._undelivered -= len(found)
+        return found
 
     def finish(self, end_ns: int | None) -> Iterator[object]:
         """The last packets, once nothing is attached any more; ``end_ns`` as for :meth:`read`."""

@@ -173,6 +173,21 @@ def fail_within(script: str, before: Objects) -> None:
         raise ZeroDivisionError
 
 
+def test_a_packet_that_a_program_has_seen_is_in_the_file_when_it_breaks_off(
+    network: Network, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.pcap"
+    script = f'fentry:icmp_rcv {{ skboutput("{path}", args.skb, args.skb.len, 0); }}'
+    with kcap.trace(script) as trace:
+        for event in trace:
+            if isinstance(event, kcap.AttachedProbes):
+                network.ping()
+            if isinstance(event, kcap.Packet):
+                seen = event.data
+                break
+    assert seen in [one.data for one in read_capture(path).packets]
+
+
 def test_a_trace_that_was_never_attached_leaves_no_file(tmp_path: Path, before: Objects) -> None:
     with kcap.trace(SCRIPT.format(path=tmp_path / "c.pcap")):
         pass
