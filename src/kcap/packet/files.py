@@ -244,11 +244,11 @@ def _write_error(path: str, error: OSError) -> FileError:
 def _open_parent(path: str) -> tuple[int, str]:
     """Open the directory that ``path``'s last component is in, checking every link on the way."""
     if not path or "\0" in path:
-        raise FileError(f"cannot create a capture file: {path!r} is no file name", path)
+        raise FileError(f"cannot create a file: {path!r} is no file name", path)
     *parents, name = path.split("/")
     if name in ("", ".", ".."):
         raise FileError(
-            f"cannot create capture file '{path}': it names a directory",
+            f"cannot create '{path}': it names a directory",
             path,
             hint="add a file name, for example 'packets.pcap'",
         )
@@ -257,7 +257,7 @@ def _open_parent(path: str) -> tuple[int, str]:
         return _walk(path, directory, parents), name
     except OSError as error:
         raise FileError(
-            f"cannot create capture file '{path}': {error.strerror}",
+            f"cannot create '{path}': {error.strerror}",
             path,
             hint="create the directory first" if error.errno == errno.ENOENT else None,
         ) from error
@@ -303,7 +303,7 @@ def _trusted_target(path: str, directory: int, link: int, status: os.stat_result
     open_to_all = bool(parent.st_mode & stat.S_IWOTH)
     if open_to_all and status.st_uid not in (os.geteuid(), parent.st_uid):
         raise FileError(
-            f"cannot create capture file '{path}': it leads through a symbolic link that user "
+            f"cannot create '{path}': it leads through a symbolic link that user "
             f"{status.st_uid} made in a directory that everybody can write to",
             path,
             hint="name the real directory instead",
@@ -327,7 +327,7 @@ def _open_file(path: str, directory: int, name: str) -> tuple[int, bool]:
             continue  # It went away in between: create it after all.
         except OSError as error:
             raise _create_error(path, error) from error
-    raise FileError(f"cannot create capture file '{path}': it keeps coming and going", path)
+    raise FileError(f"cannot create '{path}': it keeps coming and going", path)
 
 
 def _open_existing(path: str, directory: int, name: str) -> int:
@@ -346,13 +346,13 @@ def _check_replaceable(path: str, directory: int, status: os.stat_result) -> Non
     """Refuse anything but a regular file that nobody else can have planted."""
     if stat.S_ISLNK(status.st_mode):
         raise FileError(
-            f"cannot create capture file '{path}': it is a symbolic link",
+            f"cannot create '{path}': it is a symbolic link",
             path,
             hint="name the file that it points to, or remove the link",
         )
     if not stat.S_ISREG(status.st_mode):
         raise FileError(
-            f"cannot create capture file '{path}': it exists and is no regular file",
+            f"cannot create '{path}': it exists and is no regular file",
             path,
             hint="choose another name",
         )
@@ -375,7 +375,7 @@ def _create_error(path: str, error: OSError) -> FileError:
         errno.EISDIR: "add a file name",
     }
     return FileError(
-        f"cannot create capture file '{path}': {error.strerror}",
+        f"cannot create '{path}': {error.strerror}",
         path,
         hint=hints.get(error.errno or 0),
     )

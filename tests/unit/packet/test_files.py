@@ -189,7 +189,7 @@ def test_fifo_and_device_are_refused_without_opening_them(tmp_path: Path) -> Non
 
 def test_unwritable_directory_is_reported_with_what_to_do() -> None:
     error = refusal("/proc/kcap.pcap")
-    assert "cannot create capture file '/proc/kcap.pcap'" in str(error)
+    assert "cannot create '/proc/kcap.pcap'" in str(error)
     assert error.__cause__ is not None
 
 
