@@ -10,6 +10,7 @@ from kcap import cachedir
 from kcap.codegen import objects
 from kcap.errors import FileError, UsageError
 from kcap.session import kept
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def _files(path: str) -> list[os.DirEntry[str]]:
 def _info(path: str) -> str:
     files = _files(path)
     size = sum(each.stat(follow_symlinks=False).st_size for each in files)
-    return f"{path}: {len(files)} files, {size} bytes"
+    return f"{path}: {plural(len(files), 'file')}, {plural(size, 'byte')}"
 
 
 def _clear(path: str) -> str:
@@ -74,4 +75,4 @@ def _clear(path: str) -> str:
             continue
         except OSError as error:
             raise FileError(f"cannot remove {each.path}: {error.strerror}", each.path) from error
-    return f"{path}: {len(files)} files removed"
+    return f"{path}: {plural(len(files), 'file')} removed"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kcap.errors import UsageError
 from kcap.records import dataclass, field
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -161,7 +162,7 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
 def _result(verdict: Verdict) -> str:
     if verdict.passed:
         count = len(verdict.diagnostics)
-        return f"passed, {count} warning{'s' * (count > 1)}" if count else "passed"
+        return f"passed, {plural(count, 'warning')}" if count else "passed"
     from kcap.lang.render import visible
 
     first, *others = verdict.errors

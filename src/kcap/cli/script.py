@@ -17,6 +17,7 @@ from kcap.cli.reading import read_script, refuse_script
 from kcap.cli.service import READY, STOPPING, notify
 from kcap.cli.signals import ended_by_signals
 from kcap.errors import FileError, UnknownOptionError, UsageError
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from kcap.cli.options import Arguments
@@ -262,8 +263,10 @@ def _show_skipped(trace: Trace, verbose: bool) -> None:
         reason = os.strerror(error.errno) if error.errno else str(error)
         reasons[reason] = reasons.get(reason, 0) + 1
     for reason, count in reasons.items():
-        targets = "1 target" if count == 1 else f"{count} targets"
-        print(f"WARNING: skipped {targets}: {reason} (-v lists them)", file=sys.stderr)
+        print(
+            f"WARNING: skipped {plural(count, 'target')}: {reason} (-v lists them)",
+            file=sys.stderr,
+        )
 
 
 def _renderer(trace: Trace, arguments: Arguments) -> JsonRenderer | TextRenderer:

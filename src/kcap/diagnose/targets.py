@@ -16,6 +16,7 @@ from kcap.probes.names import enumerate_words, has_wildcard
 from kcap.probes.registry import probe_type
 from kcap.probes.renames import successors
 from kcap.records import dataclass
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from kcap.btf import Btf
@@ -220,9 +221,8 @@ def _argument_of(
     if function.renamed:
         return _by_type(node, cast, function, same)
     if index >= len(params):
-        count = len(params)
         raise Refusal(
-            f"{function.name} has {count} argument{'' if count == 1 else 's'}, so {node.name} is "
+            f"{function.name} has {plural(len(params), 'argument')}, so {node.name} is "
             "none of them",
             node.span,
             (f"BTF: {signature(function)}",),

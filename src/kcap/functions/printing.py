@@ -32,6 +32,7 @@ from kcap.sema.types import (
     Type,
     Unresolved,
 )
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -66,7 +67,7 @@ class FormatFunction(Function):
                 call.span,
                 f"{self.name}: {'Not enough' if few else 'Too many'} arguments for format string "
                 f"({len(values)} supplied, {len(conversions)} expected)",
-                labels=[(node.span, f"{len(conversions)} conversions here")],
+                labels=[(node.span, f"{plural(len(conversions), 'conversion')} here")],
             )
         for conversion, value, written in zip(conversions, values, call.args[1:], strict=True):
             if isinstance(value.type, Unresolved) or accepts(conversion, value.type):

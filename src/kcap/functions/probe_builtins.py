@@ -20,6 +20,7 @@ from kcap.functions.usdt_operands import emit_operand, operands
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.types import UINT8, UINT32, UINT64, VOID, Pointer, String
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -95,7 +96,7 @@ class Argument(Function):
         given = operands(context)
         if given is not None and self.index >= len(given):
             raise not_here(
-                self, call, sema, f"the probe has {len(given)} arguments",
+                self, call, sema, f"the probe has {plural(len(given), 'argument')}",
             )  # fmt: skip
         if given is not None and given[self.index].unreadable:
             raise not_here(self, call, sema, given[self.index].unreadable)

@@ -318,9 +318,8 @@ class _Expander:
         counts = sorted({len(macro.parameters) for macro in variants})
         if len(arguments) not in counts:
             wanted = " or ".join(map(str, counts))
-            title = (
-                f"the {_kind(variants[0])} {name} takes {wanted} arguments, not {len(arguments)}"
-            )
+            nouns = "argument" if counts == [1] else "arguments"
+            title = f"the {_kind(variants[0])} {name} takes {wanted} {nouns}, not {len(arguments)}"
             self._fail(title, span, labels=labels)
         for macro in variants:
             for parameter, argument in zip(macro.parameters, arguments, strict=False):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcap.functions.events import CaseResult, CaseStarted, SuiteEnded, SuiteStarted
+from kcap.words import plural
 
 if TYPE_CHECKING:
     TestEvent = SuiteStarted | CaseStarted | CaseResult | SuiteEnded
@@ -20,7 +21,7 @@ _RULE, _RUN, _OK, _PASSED, _FAILED = (
 def test_text(event: TestEvent) -> str:
     """The lines of an event; nothing is said where there are no tests."""
     if isinstance(event, SuiteStarted):
-        return _line(_RULE, f"Running {_tests(event.count)}.") if event.count else ""
+        return _line(_RULE, f"Running {plural(event.count, 'test')}.") if event.count else ""
     if isinstance(event, CaseStarted):
         return _line(_RUN, event.name)
     if isinstance(event, CaseResult):
@@ -32,22 +33,18 @@ def test_text(event: TestEvent) -> str:
 def _summary(event: SuiteEnded) -> str:
     if not event.count:
         return ""
-    text = _line(_RULE, f"{_tests(event.count)} ran.")
+    text = _line(_RULE, f"{plural(event.count, 'test')} ran.")
     passed = event.count - len(event.failed)
     if passed:
-        text += _line(_PASSED, f"{_tests(passed)}.")
+        text += _line(_PASSED, f"{plural(passed, 'test')}.")
     if event.failed:
-        text += _line(_FAILED, f"{_tests(len(event.failed))}, listed below:")
+        text += _line(_FAILED, f"{plural(len(event.failed), 'test')}, listed below:")
     return text + "".join(_line(_FAILED, name) for name in event.failed)
 
 
 def _line(mark: str, text: str) -> str:
     color = _RED if mark is _FAILED else _GREEN
     return f"{color}[{mark}]{_PLAIN} {text}\n"
-
-
-def _tests(count: int) -> str:
-    return f"{count} test{'' if count == 1 else 's'}"
 
 
 def _duration(nanoseconds: int) -> str:

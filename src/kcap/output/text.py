@@ -24,6 +24,7 @@ from kcap.functions.events import (
     ValuePrinted,
 )
 from kcap.lang.source import MacroSpan
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class TextRenderer:
                 return ""
             return located(event.severity, event.text, event.span, quoted=False)
         if isinstance(event, AttachedProbes) and not self.quiet:
-            return f"Attached {event.count} probe{'' if event.count == 1 else 's'}\n"
+            return f"Attached {plural(event.count, 'probe')}\n"
         if isinstance(event, HelperError):
             return self._helper_error(event)
         if isinstance(event, CaseResult) and event.reason:
@@ -123,8 +124,7 @@ def _missed(event: Missed) -> str:
         if event.reason == "recursion"
         else "the kernel was in another probe"
     )
-    plural = "" if event.count == 1 else "s"
-    return f"WARNING: {event.probe} missed {event.count} event{plural}: {reason}\n"
+    return f"WARNING: {event.probe} missed {plural(event.count, 'event')}: {reason}\n"
 
 
 def _benchmarks(event: Benchmarks) -> str:

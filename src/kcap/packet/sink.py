@@ -21,6 +21,7 @@ from kcap.packet.pcapng import Loss, PcapngWriter
 from kcap.packet.record import HEAD, Names, Record, Sample, Site, unpack
 from kcap.packet.stream import StreamFile
 from kcap.records import dataclass, field
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from kcap.codegen.native import NativeCode
@@ -280,7 +281,7 @@ class PacketSink(Closing):
             unfit = sum(each.unfit for each in stats)
             unwritten = target.writer.unwritten
             written = sum(each.written for each in stats) - unwritten
-            line = f"{path}: {_count(written, 'packet')} written"
+            line = f"{path}: {plural(written, 'packet')} written"
             if unwritten:
                 line += f", {unwritten} that the file could not take"
             lines.append(line + (f", {lost} lost (the ring was full)" if lost else ""))
@@ -288,23 +289,23 @@ class PacketSink(Closing):
             converted = sum(each.converted for each in stats)
             if converted:
                 lines.append(
-                    f"{path}: {_count(converted, 'packet')} got another link layer than their "
+                    f"{path}: {plural(converted, 'packet')} got another link layer than their "
                     f"own, for the file to have one link type ({name})"
                 )
             if unfit and isinstance(target.writer, PcapWriter):
                 lines.append(
-                    f"{path}: {_count(unfit, 'packet')} left out: they do not start where link "
+                    f"{path}: {plural(unfit, 'packet')} left out: they do not start where link "
                     f"type {name} does; write them to another file, or to a .pcapng file"
                 )
             elif unfit:
                 lines.append(
-                    f"{path}: {_count(unfit, 'packet')} with another link type than {name}; "
+                    f"{path}: {plural(unfit, 'packet')} with another link type than {name}; "
                     "Wireshark reads the file, tcpdump does not"
                 )
         if self.malformed:
-            lines.append(f"{_count(self.malformed, 'packet record')} malformed and left out")
+            lines.append(f"{plural(self.malformed, 'packet record')} malformed and left out")
         if self.late:
-            lines.append(f"{_count(self.late, 'packet')} written out of order")
+            lines.append(f"{plural(self.late, 'packet')} written out of order")
         return lines
 
     def _open(self, sites: Sequence[Site], comment: str) -> None:
@@ -464,7 +465,3 @@ class PacketSink(Closing):
             target.writer.close(time.time_ns(), lost)
         else:
             target.writer.close()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -19,6 +19,7 @@ from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
 from kcap.probes.registry import probe_type
 from kcap.records import dataclass, field, replace
+from kcap.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -221,9 +222,8 @@ class LoadedScript:
             targets = sum(len(load.targets) for load, _ in probe.programs)
             if targets > 1 or context.at_return is not None:
                 way = probe.kind.way(context, [load for load, _ in probe.programs])
-                count = "1 target" if targets == 1 else f"{targets} targets"
-                programs = "1 program" if len(probe.programs) == 1 else f"{targets} programs"
-                found.append(f"{context.name}: {count}, {programs}, {way}")
+                programs = plural(len(probe.programs), "program")
+                found.append(f"{context.name}: {plural(targets, 'target')}, {programs}, {way}")
         return found
 
     def run(self, provider: str, target: object = None) -> None:

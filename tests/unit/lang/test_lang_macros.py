@@ -134,7 +134,7 @@ def test_a_type_is_passed_on_to_another_macro() -> None:
         ("macro m { @x++ }", "", "the macro m uses @x without being given it", "@x"),
         ("macro m($x) { $x++ }", "m(@y);", "the macro m wants a scratch variable for $x", "@y"),
         ("macro m(@x) { @x++ }", "m(@y[1]);", "the macro m wants a map for @x", "@y[1]"),
-        ("macro m(x) { x }", "m(1, 2);", "the macro m takes 1 arguments, not 2", "m(1, 2)"),
+        ("macro m(x) { x }", "m(1, 2);", "the macro m takes 1 argument, not 2", "m(1, 2)"),
         ("macro m(x) { x++ }", "m(1);", "only variables and maps can be incremented", "1"),
         (
             "macro m(x) { (x*)1 }",

@@ -57,7 +57,7 @@ def test_a_function_without_a_result_works_on_the_scripts_maps() -> None:
          "Type mismatch for $return: trying to assign value of type 'int16' when variable already "
          "has a type 'int8'"),
         ("fn f($a : int8) : int8 { return $a; } begin { print(f()); }",
-         "the function f takes 1 arguments, not 0"),
+         "the function f takes 1 argument, not 0"),
         ("fn f($a : int8) : int8 { return f($a); } begin { print(f(1)); }",
          "the function f calls itself"),
         ("fn f() : void { return 1; } begin { f(); }",
