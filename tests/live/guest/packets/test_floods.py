@@ -184,7 +184,11 @@ def test_floods_on_several_cpus_devices_and_namespaces_are_captured_or_counted_i
 @pytest.mark.parametrize("rotates", [False, True])
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
 def test_a_kill_during_a_flood_leaves_whole_packets(
-    network: Network, tmp_path: Path, suffix: str, rotates: bool
+    network: Network,
+    tmp_path: Path,
+    for_tshark: Callable[[Path], None],
+    suffix: str,
+    rotates: bool,
 ) -> None:
     path = tmp_path / f"killed.{suffix}"
     arguments = ["-i", network.b.device, "-w", str(path), *(["-C", "100k"] if rotates else [])]
@@ -214,11 +218,13 @@ def test_a_kill_during_a_flood_leaves_whole_packets(
     assert sum(map(len, found)) >= 900
     if suffix == "pcapng":
         assert [len(pcapng.read(file).packets) for file in files] == list(map(len, found))
+    for file in files[-2:]:  # the one that was being written, and one whose turn was over
+        for_tshark(file)
 
 
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
 def test_a_full_disk_ends_a_rotation_and_keeps_what_was_written(
-    network: Network, tmp_path: Path, suffix: str
+    network: Network, tmp_path: Path, for_tshark: Callable[[Path], None], suffix: str
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -237,5 +243,7 @@ def test_a_full_disk_ends_a_rotation_and_keeps_what_was_written(
                  numbers([one.data for one in read_capture(file).packets])]  # fmt: skip
         assert 200 < len(found) == len(set(found))
         assert found == sorted(found)
+        for file in files[-2:]:
+            for_tshark(file)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
