@@ -16,9 +16,11 @@ program in user space and in the kernel, and of its BPF programs where there are
 ``path``: what a packet costs its sender more than if nobody captured, in nanoseconds, while the
 program that captures is stopped: all that is done for it in the kernel, BPF or not.
 
-``loss``: packets come faster and faster while the program that captures stands back behind all
-others (``--nice``), until tcpdump loses some; and what the others lose then. tcpdump runs twice,
-with the ring of 2 MiB that it has by default and with one as large as kcap's (``-B 4096``).
+``burst``: more and more packets come without a pause, while the program that captures stands back
+behind all others (``--nice``), until everybody has lost some: who loses from when on. Each way has
+the ring that it has by default; tcpdump runs once more with one as large as kcap's (``-B 4096``).
+
+``loss``: the same at a steady rate, which rises; ``--packets`` are sent at each.
 
 bpftrace is Debian forky's, which is built without libpcap and so left out; ``--bpftrace`` names a
 root directory with another one (/usr/bin/bpftrace and its libraries).
@@ -34,6 +36,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from benchmarks.capture import traffic, ways
 from benchmarks.capture.ways import Result, Way
@@ -42,11 +45,14 @@ from benchmarks.guest.peers import BPFTRACE_ROOT
 ROOT = Path(__file__).resolve().parents[2]
 #: Fewer than tcpdump's ring holds of the longest.
 ON_THE_WAY = 1000
-PARTS = "cost,path,loss"
-#: Pauses between packets, from one that everybody bears to none.
-PAUSES = (80_000, 60_000, 50_000, 45_000, 40_000, 30_000, 20_000, 10_000, 8_000, 0)
-#: Rates that are tried after the one at which tcpdump began to lose.
-FURTHER = 1
+PARTS = "cost,path,burst,loss"
+#: Nanoseconds from packet to packet: a third more packets with each step.
+PAUSES = (56_000, 42_000, 32_000, 24_000, 18_000, 13_500, 10_000, 7_500)
+#: Packets of a burst, a third more with each step, for packets of so many bytes or more.
+BURSTS = {
+    0: (6_000, 8_000, 10_500, 14_000, 18_500, 24_500, 33_000, 44_000),
+    1000: (600, 800, 1_050, 1_400, 1_850, 2_450, 3_300, 4_400),
+}
 
 
 def costs(
@@ -108,26 +114,66 @@ def paths(found: Sequence[Way], sizes: Sequence[int], directory: str) -> Iterato
             yield f"| {size} | {way.name} | {each:.0f} | **{more / first:.2f}** |"
 
 
+class Load(NamedTuple):
+    """Packets that are sent.
+
+    :ivar packets: how many.
+    :ivar pause_ns: nanoseconds from the start of one to the start of the next, at least.
+    """
+
+    packets: int
+    pause_ns: int
+
+
+def bursts(found: Sequence[Way], sizes: Sequence[int], directory: str, nice: int) -> Iterator[str]:
+    """The longest burst that each way takes without a loss."""
+    for size in sizes:
+        counts = next(BURSTS[least] for least in sorted(BURSTS, reverse=True) if size >= least)
+        yield f"packets lost of a burst of packets of {size} bytes, the reader at nice {nice}"
+        loads = [Load(count, 0) for count in counts]
+        yield from _until_lost(found, size, loads, directory, nice)
+
+
 def losses(
     found: Sequence[Way], sizes: Sequence[int], directory: str, count: int, nice: int
 ) -> Iterator[str]:
-    """The rate at which tcpdump begins to lose packets, and what the others lose there."""
-    alike = ways.tcpdump("tcpdump -B 4096", "-B", str(ways.KCAP_RING_KIB))
-    tried = [found[0], alike, *found[1:]]
+    """The steady rate at which each way begins to lose packets."""
     for size in sizes:
         yield f"packets lost of {count} of {size} bytes, the reader at nice {nice}"
-        yield "| pause, ns | packets/s | " + " | ".join(way.name for way in tried) + " |"
-        yield "|---|---|" + "---|" * len(tried)
-        left = FURTHER
-        for pause in PAUSES:
-            results = [ways.measure(way, directory, count, size, pause, nice) for way in tried]
-            rate = results[0].sent.packets / results[0].sent.seconds
-            lost = " | ".join(str(one.lost) for one in results)
-            yield f"| {pause} | {rate:.0f} | {lost} |"
-            if results[0].lost:
-                left -= 1
-                if left < 0:
-                    break
+        loads = [Load(count, pause_ns) for pause_ns in PAUSES]
+        yield from _until_lost(found, size, loads, directory, nice)
+
+
+def _until_lost(
+    found: Sequence[Way], size: int, loads: Sequence[Load], directory: str, nice: int
+) -> Iterator[str]:
+    """A line for each load, each worse than the one before, with what each way lost; one that has
+    lost packets need not show it again."""
+    alike = ways.tcpdump("tcpdump -B 4096", "-B", str(ways.KCAP_RING_KIB))
+    tried = [found[0], alike, *found[1:]]
+    yield "| packets | packets/s | " + " | ".join(way.name for way in tried) + " |"
+    yield "|---|---|" + "---|" * len(tried)
+    least: dict[str, str] = {}
+    for load in loads:
+        results = {
+            way.name: ways.measure(way, directory, load.packets, size, load.pause_ns, nice)
+            for way in tried
+            if way.name not in least
+        }
+        if not results:
+            break
+        rates = {name: one.sent.packets / one.sent.seconds for name, one in results.items()}
+        cells = " | ".join(
+            str(results[way.name].lost) if way.name in results else "-" for way in tried
+        )
+        fastest, slowest = max(rates.values()), min(rates.values())
+        yield f"| {load.packets} | {slowest:.0f} to {fastest:.0f} | {cells} |"
+        for name, one in results.items():
+            if one.lost:
+                least[name] = f"{load.packets} packets, {rates[name]:.0f} a second"
+    yield ""
+    for way in tried:
+        yield f"{way.name}: first lost at {least.get(way.name, 'none of these')}"
 
 
 def outside(kernel: str, bpftrace: str, words: list[str]) -> int:
@@ -164,6 +210,7 @@ def inside(arguments: argparse.Namespace) -> int:
         parts = {
             "cost": lambda: costs(found, sizes, count, arguments.rounds, directory),
             "path": lambda: paths(found, sizes, directory),
+            "burst": lambda: bursts(found, sizes, directory, arguments.nice),
             "loss": lambda: losses(found, sizes, directory, count, arguments.nice),
         }
         for part in arguments.parts.split(","):
