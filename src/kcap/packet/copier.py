@@ -36,6 +36,9 @@ _WARM: Final = 1 << 18
 _LARGEST_RECORD: Final = 1 << 16
 _SMALLEST_RECORD: Final = (12 + layout.PREFIX_OFFSET + 7) // 8 * 8
 _MASK: Final = (1 << 64) - 1
+#: Members of the structure for a look at the rings, each of which sets and reads them.
+_UNTIL, _ROOM, _NOTED, _CORRUPT = map(loop.DRAIN.index, ("until", "room", "noted", "corrupt"))
+_USED, _COUNT = map(loop.TARGET.index, ("used", "count"))
 #: Members of a ring's list of records that were taken from among younger ones.
 _TAKEN: Final = tuple(f"place{number}" for number in range(loop.TAKEN_MOST))
 
@@ -66,6 +69,7 @@ class Struct:
 
     :param members: names of its members.
     :param count: how many structures.
+    :ivar words: all members as they stand in memory, for who is in a hurry.
     """
 
     def __init__(self, members: tuple[str, ...], count: int = 1) -> None:
@@ -75,15 +79,15 @@ class Struct:
         self._memory = mmap(-1, max(8 * len(members) * count, 8))
         touch(self._memory, _WARM)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        self._words = memoryview(self._memory).cast("Q")
+        self.words = memoryview(self._memory).cast("Q")
 
     def get(self, name: str, number: int = 0) -> int:
         """A member of structure ``number``."""
-        return self._words[number * self._length + self._index[name]]
+        return self.words[number * self._length + self._index[name]]
 
     def set(self, name: str, value: int, number: int = 0) -> None:
         """Set a member of structure ``number``."""
-        self._words[number * self._length + self._index[name]] = value
+        self.words[number * self._length + self._index[name]] = value
 
     def take(self, name: str, number: int = 0) -> int:
         """A counter, which starts again at 0."""
@@ -139,8 +143,10 @@ class Outlet:
 
         :raises FileError: when the file cannot take it.
         """
-        used, count = self.struct.take("used"), self.struct.take("count")
+        words = self.struct.words
+        used, count = words[_USED], words[_COUNT]
         if used:
+            words[_USED] = words[_COUNT] = 0
             self.writer.write_joined(self._view[:used], count)
 
     def learn(self, sample: Sample) -> None:
@@ -192,8 +198,7 @@ class Copier:
         sites: Mapping[int, tuple[Outlet, int]],
         odd: Callable[[bytes], None],
     ) -> None:
-        self._collect, self._write = code.function("collect"), code.function("write")
-        self._release = code.function("release")
+        self._run = code.function("run")
         self._rings = rings  # whose memory is used as long as this is
         self._outlets = list({id(outlet): outlet for outlet, _ in sites.values()}.values())
         self._by_site = {site: outlet for site, (outlet, _) in sites.items()}
@@ -224,10 +229,16 @@ class Copier:
             ("site_count", site_count),
         ):  # fmt: skip
             self._drain.set(name, value)
-        #: Records that were none, records that came after a later one: all so far.
-        self.malformed = self.late = 0
-        #: The time of the last record that was written, CLOCK_MONOTONIC.
-        self.last_ns = 0
+
+    @property
+    def malformed(self) -> int:
+        """Records so far that were none."""
+        return self._drain.get("malformed")
+
+    @property
+    def late(self) -> int:
+        """Records so far that came after a later one."""
+        return self._drain.get("late")
 
     def drain(self, until_ns: int, room: int) -> int:
         """Write the records that are older than ``until_ns``; the rest stays in the rings.
@@ -239,29 +250,21 @@ class Copier:
         :raises FileError: a file cannot take them; it ends with a whole packet.
         :raises SyscallError: a ring is corrupt.
         """
-        drain = self._drain
-        drain.set("until", min(until_ns, _MASK))
-        self._collect(drain.address)
-        drain.set("next", 0)
-        drain.set("room", room)
-        drain.set("last", self.last_ns)
+        words = self._drain.words
+        words[_UNTIL] = until_ns
+        words[_ROOM] = room
         try:
             self._copy_all()
         except BaseException:
-            self._count_rest()
-            with suppress(FileError):  # counted by the writer; the first failure is on its way
-                self._flush()
+            self._give_up()
             raise
         finally:
-            if self._release(drain.address):
+            if words[_NOTED]:
                 self._forget()
-            self.last_ns = drain.get("last")
-            self.malformed += drain.take("malformed")
-            self.late += drain.take("late")
         self._flush()
-        if drain.get("corrupt"):
+        if words[_CORRUPT]:
             raise SyscallError("a perf ring is corrupt", errno.EIO)
-        return room - drain.get("room")
+        return room - words[_ROOM]
 
     def written(self, site: int) -> int:
         """How many packets of a site the loop has written since this was asked before."""
@@ -273,9 +276,9 @@ class Copier:
             outlet.settle()
 
     def _copy_all(self) -> None:
-        """Bring what is listed to the buffers of the files."""
+        """Bring what is in the rings to the buffers of the files."""
         drain = self._drain
-        while (why := self._write(drain.address)) != loop.DONE:
+        while (why := self._run(drain.address)) != loop.DONE:
             sample = self._sample(drain.get("next"))
             if why == loop.FULL:
                 self._by_site[_site(sample)].flush()
@@ -302,11 +305,11 @@ class Copier:
         drain.set("next", drain.get("next") + 1)
         outlet = self._by_site.get(_site(sample))
         if outlet is None:
-            self.malformed += 1
+            drain.set("malformed", drain.get("malformed") + 1)
             return
-        mono = int.from_bytes(sample[:8], "little")
-        self.late += mono < drain.get("last")
-        drain.set("last", max(mono, drain.get("last")))
+        mono, last = int.from_bytes(sample[:8], "little"), drain.get("last")
+        drain.set("late", drain.get("late") + (mono < last))
+        drain.set("last", max(mono, last))
         drain.set("room", drain.get("room") - 1)
         self._odd(sample)
         outlet.adopt()
@@ -329,8 +332,17 @@ class Copier:
                 taken.set(name, place)
             self._ring.set("taken_count", len(kept), number)
 
+    def _give_up(self) -> None:
+        """A file has failed: account for what is listed and will not be written, write what the
+        others can take, and give the rings back."""
+        self._count_rest()
+        with suppress(FileError):  # counted by the writer; the first failure is on its way
+            self._flush()
+        self._drain.set("room", 0)
+        self._run(self._drain.address)
+
     def _count_rest(self) -> None:
-        """A file has failed: account for what is listed and will not be written."""
+        """Count what is listed and not written."""
         drain = self._drain
         first, count = drain.get("next"), drain.get("count")
         for number in range(first, min(count, first + drain.get("room"))):

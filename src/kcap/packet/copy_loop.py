@@ -6,7 +6,9 @@ written; this loop spends 40 and the copying. It does exactly what ``PacketSink.
 the packets that need no finishing touch, and stops at each of the others, so the files are the
 same to the byte.
 
-Three functions, all ``i64 f(ptr drain)``, on the structures below; all members are 64 bits wide.
+One function is called, ``i64 run(ptr drain)``, on the structures below; all members are 64 bits
+wide. It does what three others do: ``collect``, ``write``, ``release``. It returns what ``write``
+does; unless that is DONE it is called again, and goes on with ``write``.
 
 ``collect`` makes a list, sorted by time, of the rings' records that are older than ``until``. Each
 CPU's records are nearly in order (an interrupt may put a younger one before one that is being
@@ -22,7 +24,7 @@ pcapng file the block's head is made here; the options at its end are the same f
 a function and process: they come from a template, found by the record's fields; the template of the
 packet before is tried first.
 
-``release`` gives the rings' space up to what was listed back to the kernel, and returns how many
+``release`` gives the rings' space up to what was listed back to the kernel, and notes how many
 positions the lists ``taken`` have.
 """
 
@@ -39,7 +41,7 @@ from kcap.kernel import uapi
 #: Members of the structures, by name their index among 64-bit numbers.
 DRAIN: Final = (
     "rings", "ring_count", "entries", "count", "next", "until", "sites", "site_count", "room",
-    "last", "late", "malformed", "corrupt", "memcpy",
+    "last", "late", "malformed", "corrupt", "memcpy", "listed", "noted",
 )  # fmt: skip
 RING: Final = (
     "data", "size", "control", "tail", "head", "held", "stop", "key", "sample", "scratch",
@@ -168,15 +170,31 @@ def module() -> str:
     """The text of the module."""
     return "\n".join(
         [
-            # Called in one place a packet: to save registers for it would cost more than it does.
-            _advance().text().replace(" #0 {", " #0 alwaysinline {", 1),
-            _collect().text(),
-            _write().text(),
-            _release().text(),
+            # Called in one place each: to save registers for it would cost more than it does.
+            *(
+                part.text().replace(" #0 {", " #0 alwaysinline {", 1)
+                for part in (_advance(), _collect(), _write(), _release())
+            ),
+            _run().text(),
             # no-builtins: a loop must not become a call of memcpy, which nobody would link.
             'attributes #0 = { nounwind "no-builtins" }',
         ]
     )
+
+
+def _run() -> _Code:
+    """All that is done with one look at the rings, or what is left of it to do."""
+    c = _Code("run", "ptr %drain", ".text")
+    with c.if_(c.is_("eq", c.get("%drain", DRAIN, "listed"), 0)):
+        c.op("call i64 @collect(ptr %drain)")
+        c.set("%drain", DRAIN, "next", 0)
+        c.set("%drain", DRAIN, "listed", 1)
+    why = c.op("call i64 @write(ptr %drain)")
+    with c.if_(c.is_("eq", why, DONE)):
+        c.set("%drain", DRAIN, "noted", c.op("call i64 @release(ptr %drain)"))
+        c.set("%drain", DRAIN, "listed", 0)
+    c.ret(why)
+    return c
 
 
 def _advance() -> _Code:
@@ -297,7 +315,7 @@ def _take(c: _Code, position: Operand, full: str) -> None:
 
 def _collect() -> _Code:
     """Fill the list of entries, sorted by (mono, ring)."""
-    c = _Code("collect", "ptr %drain", ".text")
+    c = _Code("collect", "ptr %drain")
     rings = c.pointer(c.get("%drain", DRAIN, "rings"))
     ring_count = c.get("%drain", DRAIN, "ring_count")
     entries = c.pointer(c.get("%drain", DRAIN, "entries"))
@@ -390,7 +408,7 @@ def _earliest(c: _Code, rings: Operand, ring_count: Operand) -> tuple[Operand, O
 
 def _release() -> _Code:
     """Let the kernel have what is listed, and what of it was passed over."""
-    c = _Code("release", "ptr %drain", ".text")
+    c = _Code("release", "ptr %drain")
     rings = c.pointer(c.get("%drain", DRAIN, "rings"))
     noted = c.variable(0)
     with _each(c, rings, c.get("%drain", DRAIN, "ring_count")) as ring:
@@ -406,7 +424,7 @@ def _release() -> _Code:
 
 def _write() -> _Code:
     """Copy what is listed; the result says why it stopped."""
-    c = _Code("write", "ptr %drain", ".text")
+    c = _Code("write", "ptr %drain")
     entries = c.pointer(c.get("%drain", DRAIN, "entries"))
     count = c.get("%drain", DRAIN, "count")
     sites = c.pointer(c.get("%drain", DRAIN, "sites"))

@@ -120,12 +120,8 @@ class PacketSink(Closing):
         self._keeper: Keeper | None = None
         #: Packets of a later time than this (CLOCK_MONOTONIC, nanoseconds) are dropped.
         self.end_ns = _FOREVER
-        #: Site id -> what became of its packets.
-        self.stats = {site.id: SiteStats() for site in sites}
-        #: Samples that were no packet records.
-        self.malformed = 0
-        #: Packets that came after a later one had been written.
-        self.late = 0
+        self._stats = {site.id: SiteStats() for site in sites}
+        self._malformed = self._late = 0
         try:
             self._open(sites, comment)
         except BaseException:
@@ -205,14 +201,7 @@ class PacketSink(Closing):
             self.start()
         until = _FOREVER if drained_at_ns is None else drained_at_ns - self._hold_back_ns
         until = min(until, self.end_ns + 1)
-        copier = self._copier
-        written = 0
-        try:
-            written = copier.drain(until, self._room)
-        finally:
-            for site, stats in self.stats.items():
-                stats.written += copier.written(site)
-            self.late, self.malformed = copier.late, copier.malformed
+        written = self._copier.drain(until, self._room)
         self._room -= written
         return written
 
@@ -227,7 +216,25 @@ class PacketSink(Closing):
             writer.copy(sample)
         else:
             writer.pending.append(sample[layout.PCAP_HEADER_OFFSET :])
-        self.stats[site].written += 1
+        self._stats[site].written += 1
+
+    @property
+    def stats(self) -> dict[int, SiteStats]:
+        """Site id -> what became of its packets so far."""
+        if self._copier is not None:
+            for site, stats in self._stats.items():
+                stats.written += self._copier.written(site)
+        return self._stats
+
+    @property
+    def malformed(self) -> int:
+        """Samples so far that were no packet records."""
+        return self._malformed + (self._copier.malformed if self._copier is not None else 0)
+
+    @property
+    def late(self) -> int:
+        """Packets so far that came after a later one had been written."""
+        return self._late + (self._copier.late if self._copier is not None else 0)
 
     @property
     def complete(self) -> bool:
@@ -364,12 +371,12 @@ class PacketSink(Closing):
         arrival = self._arrivals
         for sample in samples:
             if len(sample) < prefix_offset:
-                self.malformed += 1
+                self._malformed += 1
                 continue
             mono, site, payload, prefix, flags, caplen = head(sample)
             end = prefix_offset + caplen
             if caplen != prefix + payload or end > len(sample) or site not in ways:
-                self.malformed += 1
+                self._malformed += 1
                 continue
             arrival += 1
             way = _FINISH if flags & fixup else ways[site]
@@ -384,7 +391,7 @@ class PacketSink(Closing):
             return
         self._room -= len(batch)
         if batch[0][0] < self._last_ns:
-            self.late += bisect_left(batch, (self._last_ns,))
+            self._late += bisect_left(batch, (self._last_ns,))
         self._last_ns = max(self._last_ns, batch[-1][0])
         pending = {site: target.writer.pending for site, target in self._by_site.items()}
         copy = {
@@ -399,7 +406,7 @@ class PacketSink(Closing):
                 copy[site](data)
             else:
                 self._finish(data, site)
-        for site, stats in self.stats.items():
+        for site, stats in self._stats.items():
             stats.written += sum(1 for e in batch if e[3] == site and e[4] != _FINISH)
         self._flush()
 
@@ -420,7 +427,7 @@ class PacketSink(Closing):
         """A record that needs a finishing touch, or goes to a file that is not Ethernet."""
         record = unpack(sample)
         target = self._by_site[site]
-        stats = self.stats[site]
+        stats = self._stats[site]
         function = self._names.function(record) if not record.position else ""
         frame = finish(sample, record, function)
         if not target.settled:
