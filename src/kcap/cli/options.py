@@ -33,7 +33,12 @@ OPTIONS: Final = (
     Option(("--aot",), "aot", "FILE", "write the script as a program of its own to FILE"),
     Option(("-B",), "buffering", "MODE", "output buffering mode ('full', 'line', or 'none')"),
     Option(("-c", "--cmd"), "command", "CMD", "run CMD and trace until it ends"),
-    Option(("-d",), "debug", "STAGE", "print a stage: ast, codegen, codegen-opt, dis, all"),
+    Option(
+        ("-d",),
+        "debug",
+        "STAGE",
+        "print a stage: ast, codegen, codegen-opt, dis, libbpf, verifier, all",
+    ),
     Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF"),
     Option(("--diagnostics",), "diagnostics", "FORMAT", "how errors are printed ('text', 'json')"),
     Option(("--dry-run",), "dry_run", "", "stop right after attaching all probes"),
@@ -74,6 +79,8 @@ _BY_FLAG: Final = {flag: option for option in OPTIONS for flag in option.flags}
 _REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature", "debuginfo", "dwarf_pids"}
 FEATURES: Final = ("uprobe_multi", "kprobe_multi", "kprobe_session", "tracing_multi")
 STAGES: Final = ("ast", "codegen", "codegen-opt", "dis")
+#: What only the kernel's answer has; ``libbpf``, by bpftrace's word, is what is put into it.
+LOADED_STAGES: Final = ("libbpf", "verifier")
 
 
 @dataclass(slots=True)
@@ -132,6 +139,10 @@ class Arguments:
         :raises UsageError: it is none, or out of range.
         """
         return _pid(self.pid) if self.pid else None
+
+    def prints(self, stage: str) -> bool:
+        """Whether a stage is to be printed (``-d``)."""
+        return stage in self.debug or "all" in self.debug
 
     @property
     def dwarf_pid_numbers(self) -> list[int]:
@@ -262,8 +273,9 @@ def _check(arguments: Arguments) -> None:
         arguments.mode = "test" if arguments.test else "bench"
     arguments.reformat = arguments.reformat or arguments.mode == "format"
     for stage in arguments.debug:
-        if stage not in (*STAGES, "all"):
-            raise UsageError(f"-d {stage}: not one of {', '.join(STAGES)}, all")
+        if stage not in (*STAGES, *LOADED_STAGES, "all"):
+            known = ", ".join((*STAGES, *LOADED_STAGES))
+            raise UsageError(f"-d {stage}: not one of {known}, all")
 
 
 def usage() -> str:

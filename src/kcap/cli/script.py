@@ -146,11 +146,12 @@ def script_options(arguments: Arguments) -> Options:
         debug_directories=arguments.debuginfo,
         cached=not arguments.no_cache,
         verbose=arguments.verbose,
+        verifier_log=arguments.prints("verifier"),
     )
 
 
 def run(name: str, text: str, arguments: Arguments) -> int:
-    """Check, compile, load, attach and follow a script; its exit status."""
+    """Check, compile, load, attach and follow a script; its exit status, or ``INTERRUPTED``."""
     from kcap.session.preparation import Preparation
 
     with Preparation(script_options(arguments)) as preparation:
@@ -168,26 +169,25 @@ def run(name: str, text: str, arguments: Arguments) -> int:
         if not arguments.no_warnings:
             print_diagnostics(script.warnings)
         if arguments.debug:
-            _print_stages(checked, arguments.debug)
+            _print_stages(checked, arguments)
         if arguments.mode == "codegen":
             checked.generate(objects=preparation.objects)
             return 0
         return _follow(script, preparation, arguments)
 
 
-def _print_stages(checked: Checked, stages: list[str]) -> None:
+def _print_stages(checked: Checked, arguments: Arguments) -> None:
     """What the script becomes on its way to the kernel; it is compiled for that alone.
 
-    :param stages: which of ``options.STAGES``, or ``all``.
     :raises CodegenError: LLVM refuses it.
     """
     from kcap.codegen.objects import assembly, optimised
     from kcap.lang.format import format_script
 
-    wanted = options.STAGES if "all" in stages else stages
+    wanted = [stage for stage in options.STAGES if arguments.prints(stage)]
     if "ast" in wanted:
         print(format_script(checked.source), end="")
-    if wanted == ["ast"]:
+    if wanted in ([], ["ast"]):
         return
     compiled = checked.generate()
     if "codegen" in wanted:
@@ -201,6 +201,16 @@ def _print_stages(checked: Checked, stages: list[str]) -> None:
             print(f"{program.spec.name} is {program.context.name}: {count} instructions")
 
 
+def _print_loaded(trace: Trace, arguments: Arguments) -> None:
+    """What was put into the kernel, and what its verifier said to it."""
+    if arguments.prints("libbpf"):
+        print(*trace.loaded.contents(), sep="\n")
+    if arguments.prints("verifier"):
+        for name, log in trace.loaded.verifier_logs():
+            print(f"{name}:", *log, sep="\n")
+    sys.stdout.flush()
+
+
 def _follow(
     script: Checked | CompiledScript, preparation: Preparation, arguments: Arguments
 ) -> int:
@@ -212,6 +222,8 @@ def _follow(
             ended_by_signals(trace.stop, trace.signals, trace.signalled),
         ):
             renderer = _renderer(trace, arguments)
+            if arguments.debug:
+                _print_loaded(trace, arguments)
             trace.attach()
             gc.freeze()  # what a start made stays
             gc.enable()

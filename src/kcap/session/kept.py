@@ -49,7 +49,7 @@ DIRECTORY = "scripts"
 #: Bytes that the directory may hold; beyond it the oldest files go.
 LIMIT = 16 << 20
 #: Options that don't change what a script is compiled to; of the environment only some do.
-_NOT_READ = ("environment", "verbose")
+_NOT_READ = ("environment", "verbose", "verifier_log")
 #: What of ``ProbeContext.extra`` only the compiler reads, and takes room.
 _FOR_COMPILING = (
     *("alike", "helper_slots", "session", "slot_places", "target_names", "usdt_arguments"),

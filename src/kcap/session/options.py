@@ -35,6 +35,7 @@ class Options:
     :param debug_directories: where debugging information of programs is looked for first.
     :param mode: ``test`` or ``bench``: run these probes and end; '' for an ordinary trace.
     :param verbose: ask for the verifier's log of every program if ``log_size`` is set (``-v``).
+    :param verifier_log: ask for it in any case.
     :param environment: where ``BPFTRACE_*`` variables are looked up.
     """
 
@@ -55,6 +56,7 @@ class Options:
     mode: Mode = ""
     debug_directories: Sequence[str] = ()
     verbose: bool = False
+    verifier_log: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
 

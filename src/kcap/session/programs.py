@@ -17,6 +17,7 @@ from kcap.kernel.errors import (
 )
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import Program
+from kcap.kernel.spec import MapType, ProgramType
 from kcap.probes.registry import probe_type
 from kcap.records import dataclass, field, replace
 from kcap.words import plural
@@ -58,8 +59,8 @@ class LoadedScript:
         ``skipped``.
     :param with_lines: compiles the script once more with the place of each instruction, to say
         where it goes wrong when the kernel refuses a program; None: that is not said.
-    :param log_size: ask for the verifier's log of every program, which has to fit so many bytes; 0:
-        only for that of a program that it refuses, of any size.
+    :param log: ask for the verifier's log of every program, not only of one that it refuses.
+    :param log_size: how many bytes that log has to fit; 0: any number.
     :raises ProgramRefusedError: the verifier refuses a program; nothing is left behind.
     :raises SyscallError: any other refusal.
     :raises UsageError: probes that can't share a script.
@@ -70,12 +71,13 @@ class LoadedScript:
         compiled: Compiled,
         system: System,
         with_lines: Callable[[], Compiled] | None = None,
+        log: bool = False,
         log_size: int = 0,
     ) -> None:
         self._compiled = compiled
         self._with_lines = with_lines
         self._system = system
-        self._log_size = log_size
+        self._log = int(log), log_size
         self._collection = Collection()
         self.maps = self._collection.maps
         self.probes: list[LoadedProbe] = []
@@ -164,9 +166,8 @@ class LoadedScript:
             for spec in own:
                 mine.append(Map.create(spec))
                 maps[spec.name] = mine[-1]
-            size = self._log_size
             made = self._dated(load.apply(probe.compiled.spec))
-            return Program.load(made, maps, 1 if size else 0, size)
+            return Program.load(made, maps, *self._log)
         finally:  # the program keeps its own maps alive
             for map_ in mine:
                 map_.close()
@@ -225,6 +226,29 @@ class LoadedScript:
                 programs = plural(len(probe.programs), "program")
                 found.append(f"{context.name}: {plural(targets, 'target')}, {programs}, {way}")
         return found
+
+    def contents(self) -> list[str]:
+        """What was put into the kernel: its maps and programs, a line each."""
+        maps = [
+            f"map {spec.name}: {_name(MapType, spec.type)}, {spec.max_entries} entries, "
+            f"keys of {spec.key_size} bytes, values of {spec.value_size}"
+            for spec in self._compiled.maps
+        ]
+        programs = [
+            f"program {probe.compiled.context.name}: {_name(ProgramType, program.spec.type)}, "
+            f"{len(program.spec.insns) // 8} instructions"
+            for probe in self.probes
+            for _, program in probe.programs
+        ]
+        return [*maps, *programs]
+
+    def verifier_logs(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What the verifier said to each program that is loaded, by the probe's name."""
+        return [
+            (probe.compiled.context.name, program.log)
+            for probe in self.probes
+            for _, program in probe.programs
+        ]
 
     def run(self, provider: str, target: object = None) -> None:
         """Run the programs of ``begin``, ``end``, ``self:signal``.
@@ -287,6 +311,11 @@ class LoadedScript:
             for _, program in probe.programs:
                 program.close()
         self._collection.close()
+
+
+def _name(enumeration: type, value: int) -> str:
+    """What an enumeration of bpf(2) calls a value."""
+    return next((name for name, known in vars(enumeration).items() if known == value), str(value))
 
 
 def _in_attaching_order(probes: Iterable[LoadedProbe]) -> list[LoadedProbe]:

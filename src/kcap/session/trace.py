@@ -112,7 +112,7 @@ class Trace(Closing):
         with self.timings.phase("load"):
             try:
                 self._loaded = LoadedScript(
-                    self.compiled, self.system, self.script.with_lines, self._log_size()
+                    self.compiled, self.system, self.script.with_lines, *self._log()
                 )
             except KcapError:
                 self.script.check()  # which tells more, if something changed since it was kept
@@ -134,11 +134,12 @@ class Trace(Closing):
             packets = PacketOptions(deliver=packets)
         return PacketCapture(self.script, packets, self._kernel_symbol)
 
-    def _log_size(self) -> int:
-        """How large the verifier's log of each program may be; 0 where it isn't asked for."""
-        config = self.script.config
-        wanted = self.script.options.verbose and "log_size" in config.origins
-        return config.log_size if wanted else 0
+    def _log(self) -> tuple[bool, int]:
+        """Whether the verifier's log of each program is asked for, and how large it may be (0: as
+        large as it is)."""
+        config, asked = self.script.config, self.script.options
+        limited = (asked.verbose or asked.verifier_log) and "log_size" in config.origins
+        return asked.verifier_log or limited, config.log_size if limited else 0
 
     def _environment(self) -> Environment:
         from kcap.session.symbols import LazyKernelSymbols, LazyUserSymbols, StoredStacks

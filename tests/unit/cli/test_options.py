@@ -59,7 +59,10 @@ def test_stages_of_d_are_separated_by_commas_or_repeated() -> None:
         (["--dry-run=1"], "option --dry-run takes no value"),
         (["-B", "some"], 'Invalid buffering mode "some"'),
         (["-f", "xml"], 'Invalid output format "xml"'),
-        (["-d", "lexer"], "-d lexer: not one of ast, codegen, codegen-opt, dis, all"),
+        (
+            ["-d", "lexer"],
+            "-d lexer: not one of ast, codegen, codegen-opt, dis, libbpf, verifier, all",
+        ),
     ],
 )
 def test_what_cannot_be_taken_is_named(words: list[str], message: str) -> None:

@@ -186,3 +186,16 @@ def test_features_can_be_switched_off(capfd: Capture) -> None:
 def test_unknown_features_are_refused() -> None:
     with pytest.raises(UsageError, match="--no-feature warp: not one of uprobe_multi"):
         main(["--no-feature", "warp", "-e", "begin { }"])
+
+
+def test_what_is_loaded_and_the_verifiers_log_are_printed_before_the_trace(capfd: Capture) -> None:
+    script = "begin { @x[pid] = 1; exit(); }"
+    assert main(["-q", "-d", "libbpf,verifier", "-e", script]) == 0
+    out = capfd.readouterr().out
+    before, _, after = out.partition("begin:\n")
+    assert re.search(
+        r"^map AT_x: HASH, 4096 entries, keys of \d+ bytes, values of \d+$", before, re.M
+    )
+    assert re.search(r"^program begin: \w+, \d+ instructions$", before, re.M)
+    assert re.search(r"^processed \d+ insns", after, re.M)
+    assert out.endswith("]: 1\n")
