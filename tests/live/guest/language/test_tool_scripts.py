@@ -4,12 +4,14 @@ under a little work."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,9 @@ from kcap.output.text import TextRenderer
 
 PATH = "/tmp/kcap-tool-scripts"
 TIME = r"\d\d:\d\d:\d\d"
+HISTOGRAM = r"^@usecs: *\n[\[(]\S.* \d+ \|@* *\|$"
+#: Addresses that nobody has: packets to the first are dropped here, those to the other get lost.
+UNREACHABLE, SILENT = "10.99.0.2", "10.99.0.3"
 #: For how long each script runs.
 SECONDS = 3.0
 
@@ -80,6 +85,30 @@ interval:ms:300 { time("%H:%M:%S\\n"); print(@); clear(@); }
 END { print(@calls, 3); clear(@calls); clear(@woken); clear(@); }
 """
 
+LOST = """
+tracepoint:skb:kfree_skb /args.protocol == 0x0800/ {
+  $skb = (struct sk_buff *)args.skbaddr;
+  $ip = (struct iphdr *)($skb.head + $skb.network_header);
+  if ($ip.daddr == (uint32)pton("10.99.0.2")) {
+    time("%H:%M:%S ");
+    printf("dropped %s:%d %s\\n", ntop($ip.daddr), $ip.protocol, kstack(2));
+  }
+}
+tracepoint:tcp:tcp_retransmit_skb /args.dport == 81/ {
+  $state = args.state == TCP_SYN_SENT ? "SYN" : "";
+  printf("again %s:%d %s\\n", ntop(args.daddr), args.dport, $state);
+}
+"""
+
+DISKS = """
+tracepoint:block:block_rq_issue { @started[args.dev, args.sector] = nsecs; }
+tracepoint:block:block_rq_complete /@started[args.dev, args.sector]/ {
+  @usecs = hist((nsecs - @started[args.dev, args.sector]) / 1000);
+  delete(@started, (args.dev, args.sector));
+}
+END { clear(@started); }
+"""
+
 
 def open_files() -> None:
     with open(PATH, "w") as file:
@@ -99,6 +128,30 @@ def connect() -> None:
         server.listen(7)
         client.connect(server.getsockname())
         server.accept()[0].close()
+
+
+def write_through() -> None:
+    with open(PATH, "wb", buffering=0) as file:
+        file.write(os.urandom(8192))
+        os.fsync(file.fileno())
+
+
+@pytest.fixture(scope="module")
+def nobody() -> Iterator[None]:
+    """A network in which no neighbour answers; packets to one of them are sent all the same."""
+    for words in (
+        "link add kcap-l0 type veth peer name kcap-l1",
+        "address add 10.99.0.1/24 dev kcap-l0",
+        "link set kcap-l0 up",
+        "link set kcap-l1 up",
+        f"neighbour add {SILENT} lladdr 02:00:00:00:00:99 dev kcap-l0",
+    ):
+        subprocess.run(["ip", *words.split()], check=True)
+    neighbour = Path("/proc/sys/net/ipv4/neigh/kcap-l0")
+    (neighbour / "retrans_time_ms").write_text("50")
+    (neighbour / "mcast_solicit").write_text("1")
+    yield
+    subprocess.run(["ip", "link", "delete", "kcap-l0"], check=True)
 
 
 def printed(script: str, work: Callable[[], None]) -> str:
@@ -127,6 +180,24 @@ def printed(script: str, work: Callable[[], None]) -> str:
     return text
 
 
+def test_a_tool_for_lost_packets_prints_where_they_are_dropped_and_what_is_sent_again(
+    nobody: None,
+) -> None:
+    with contextlib.ExitStack() as sockets:
+
+        def connect_to_nobody() -> None:
+            for address in (UNREACHABLE, SILENT) if not sockets_made else ():
+                made = sockets.enter_context(socket.socket())
+                made.setblocking(False)
+                made.connect_ex((address, 81))
+                sockets_made.append(made)
+
+        sockets_made: list[socket.socket] = []
+        text = printed(LOST, connect_to_nobody)
+    assert re.search(rf"^{TIME} dropped 10\.99\.0\.2:6 \n +\w+\+\d+\n +\w+\+\d+$", text, re.M), text
+    assert re.search(r"^again 10\.99\.0\.3:81 SYN$", text, re.M), text
+
+
 @pytest.mark.parametrize(
     ("script", "work", "wanted"),
     [
@@ -145,10 +216,11 @@ def printed(script: str, work: Callable[[], None]) -> str:
         (COUNTS, open_files, (
             rf"^{TIME}\n@\[vfs_write\]: \d+$",
             r"^@calls\[\S+\]: \d+$",
-            r"^@usecs: *\n[\[(]\S.* \d+ \|@* *\|$",
+            HISTOGRAM,
         )),
+        (DISKS, write_through, (HISTOGRAM,)),
     ],
-    ids=["files", "programs", "connections", "counts"],
+    ids=["files", "programs", "connections", "counts", "disks"],
 )  # fmt: skip
 def test_a_tool_prints_what_its_kind_prints(
     script: str, work: Callable[[], None], wanted: tuple[str, ...]
