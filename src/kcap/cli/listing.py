@@ -30,7 +30,7 @@ def list_probes(arguments: Arguments) -> int:
         pid=arguments.pid_number,
         unsafe=arguments.unsafe,
         traceable_file=arguments.traceable_file,
-        debug_directories=arguments.debuginfo,
+        debug_directories=arguments.debug_directories,
     )
     found = _found(arguments, system)
     nothing = True

@@ -39,7 +39,7 @@ OPTIONS: Final = (
         "STAGE",
         "print a stage: ast, codegen, codegen-opt, dis, libbpf, verifier, all",
     ),
-    Option(("--debuginfo",), "debuginfo", "DIRS", "where to look for DWARF"),
+    Option(("--debuginfo",), "debuginfo", "DIR[:DIR]", "where to look for DWARF"),
     Option(("--diagnostics",), "diagnostics", "FORMAT", "how errors are printed ('text', 'json')"),
     Option(("--dry-run",), "dry_run", "", "stop right after attaching all probes"),
     Option(("--dwarf-pid",), "dwarf_pids", "PID", "dw_ustack() can walk this process' stacks"),
@@ -76,7 +76,15 @@ OPTIONS: Final = (
 )
 
 _BY_FLAG: Final = {flag: option for option in OPTIONS for flag in option.flags}
-_REPEATED: Final = {"debug", "include_dirs", "includes", "no_feature", "debuginfo", "dwarf_pids"}
+#: What may be given several times, and what separates the parts of one value ('': nothing).
+_REPEATED: Final = {
+    "debug": ",",
+    "debuginfo": ":",
+    "dwarf_pids": ",",
+    "include_dirs": "",
+    "includes": "",
+    "no_feature": ",",
+}
 FEATURES: Final = ("uprobe_multi", "kprobe_multi", "kprobe_session", "tracing_multi")
 STAGES: Final = ("ast", "codegen", "codegen-opt", "dis")
 #: What only the kernel's answer has; ``libbpf``, by bpftrace's word, is what is put into it.
@@ -139,6 +147,12 @@ class Arguments:
         :raises UsageError: it is none, or out of range.
         """
         return _pid(self.pid) if self.pid else None
+
+    @property
+    def debug_directories(self) -> list[str]:
+        """The directories of ``--debuginfo``. A ``+`` in front of one asks bpftrace to compare
+        checksums of files without a build id, as kcap always does."""
+        return [directory.removeprefix("+") for directory in self.debuginfo if directory]
 
     def prints(self, stage: str) -> bool:
         """Whether a stage is to be printed (``-d``)."""
@@ -233,10 +247,12 @@ def _value(flag: str, queue: list[str]) -> str:
 
 
 def _set(arguments: Arguments, option: Option, value: str) -> None:
-    if option.attribute in _REPEATED:
-        getattr(arguments, option.attribute).extend(value.split(","))
-    else:
+    separator = _REPEATED.get(option.attribute)
+    if separator is None:
         setattr(arguments, option.attribute, value)
+    else:
+        parts = value.split(separator) if separator else [value]
+        getattr(arguments, option.attribute).extend(parts)
 
 
 def _take_parameters(arguments: Arguments, rest: list[str], words: list[str]) -> None:

@@ -143,7 +143,7 @@ def script_options(arguments: Arguments) -> Options:
         without=arguments.no_feature,
         probe_filter=arguments.probe_filter,
         mode=cast("Mode", arguments.mode if arguments.mode in ("test", "bench") else ""),
-        debug_directories=arguments.debuginfo,
+        debug_directories=arguments.debug_directories,
         cached=not arguments.no_cache,
         verbose=arguments.verbose,
         verifier_log=arguments.prints("verifier"),

@@ -50,6 +50,16 @@ def test_stages_of_d_are_separated_by_commas_or_repeated() -> None:
     assert parse(["-d", "ast,codegen", "-d", "dis", "f"]).debug == ["ast", "codegen", "dis"]
 
 
+def test_directories_of_debugging_information_are_separated_by_colons_or_repeated() -> None:
+    arguments = parse(["--debuginfo=/a:+lib,b:..", "--debuginfo", "/c", "f"])
+    assert arguments.debug_directories == ["/a", "lib,b", "..", "/c"]
+
+
+def test_a_comma_belongs_to_the_name_of_a_header_or_its_directory() -> None:
+    arguments = parse(["-I", "/a,b", "-I/c", "--include", "d,e.h", "f"])
+    assert (arguments.include_dirs, arguments.includes) == (["/a,b", "/c"], ["d,e.h"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
