@@ -2,8 +2,8 @@
 """Emits one BPF program: the face that functions see, and the memory behind it.
 
 Scalars are registers; everything else is a :class:`~kcap.codegen.memory.Place`. What is larger
-than 32 bytes lies in per-CPU scratch memory (:mod:`kcap.codegen.scratch`), so that the 512-byte
-stack never is the user's problem.
+than the setting ``on_stack_limit`` lies in per-CPU scratch memory (:mod:`kcap.codegen.scratch`), so
+that the 512-byte stack never is the user's problem.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from kcap.sema.config import Config
     from kcap.sema.probe import ProbeContext
 
-#: Objects up to this many bytes are kept on the BPF stack.
-STACK_OBJECT = 32
 #: Probes that concern no process, or that the kernel itself binds to the one of ``-p``.
 BOUND_TO_PROCESS = frozenset(
     {"begin", "end", "self", "test", "bench", "interval", "profile", "software", "hardware"}
@@ -166,7 +164,7 @@ class Emitter:
 
     def alloc(self, size: int, align: int = 8) -> Operand:
         """Memory for a temporary of ``size`` bytes, valid until the statement ends; not zeroed."""
-        if size <= STACK_OBJECT:
+        if size <= self.config.on_stack_limit:
             return self.ir.temporary(size)
         offset = round_up(self._scratch_used, 8)
         self._scratch_used = offset + size

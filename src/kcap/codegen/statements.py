@@ -80,7 +80,7 @@ def open_frame(gen: Emitter) -> None:
     shared: list[tree.Variable] = []
     for variable_, functions in users.items():
         only = next(iter(functions))
-        if variable_.type.size > 32:
+        if variable_.type.size > gen.config.on_stack_limit:
             gen.scratch_variables[variable_] = gen.scratch_mark()
             gen.variables[variable_] = gen.alloc(variable_.type.size, 8)
         elif len(functions) > 1:

@@ -333,3 +333,20 @@ def test_a_loop_sees_narrow_keys_as_they_are() -> None:
     text = 'begin { @[(int8)-3] = 1; for ($kv : @) { printf("%d", $kv.0) } delete(@, (int8)-3); }'
     assert run(text).text == "-3"
     assert run(text).map("@") == {}
+
+
+@pytest.mark.parametrize(("limit", "scratch"), [(0, True), (32, True), (512, False)])
+def test_objects_up_to_the_limit_are_on_the_stack_and_print_the_same(
+    limit: int, scratch: bool
+) -> None:
+    script = """begin {
+        $t = (1, (2, "XXXX"), "longer than thirty-two bytes, by far");
+        @s["a"] = $t;
+        print(@s["a"]);
+        for ($i : 0..2) { print(($i, "abc")); }
+    }"""
+    config = Config(on_stack_limit=limit)
+    assert run(script, config=config).text == (
+        "(1, (2, XXXX), longer than thirty-two bytes, by far)\n(0, abc)\n(1, abc)\n"
+    )
+    assert any(map_.name == SCRATCH for map_ in compiled(script, config=config).maps) == scratch
