@@ -8,6 +8,7 @@ for every test that is given as a program; tests that are shell commands start k
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import os
@@ -395,7 +396,7 @@ def main() -> int:
 
 
 def warm_up() -> None:
-    """Import everything that tests would import, LLVM included, before forking."""
+    """Import everything that tests would import, LLVM included, before forking: by a trace."""
     import llvmlite.binding as llvm
 
     import kcap
@@ -406,7 +407,12 @@ def warm_up() -> None:
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    kcap.compile('begin { @ = count(); @h = hist(1); printf("%d %s\\n", pid, comm); print(@); }')
+    script = 'begin { @ = count(); @h = hist(1); printf("%d %s\\n", pid, comm); print(@); exit(); }'
+    with kcap.trace(script) as trace:
+        trace.attach()
+        list(trace)
+    kcap.compile(script).generate()
+    gc.freeze()  # or each fork copies what its collector looks at
 
 
 if __name__ == "__main__":
