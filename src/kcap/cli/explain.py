@@ -62,8 +62,10 @@ def _known(words: list[str]) -> int:
     else:
         from kcap.probes.system import System
 
-        lines = known.about_function(value, System())
-    print("\n".join(lines))
+        system = System()
+        print(*known.about_function(value, system), sep="\n")
+        return 0 if known.has_function(value, system) else 1
+    print(*lines, sep="\n")
     return 0
 
 

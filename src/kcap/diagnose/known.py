@@ -114,6 +114,14 @@ def _about_probe(found: ProbeType) -> list[str]:
     return lines
 
 
+def has_function(name: str, system: System) -> bool:
+    """Whether anything of a kernel function is known here: its type, or that it can be traced."""
+    from kcap.probes.function_lookup import modules_with_type
+
+    traceable = system.functions is not None and name in system.functions
+    return traceable or bool(modules_with_type(name, system))
+
+
 def about_function(name: str, system: System) -> list[str]:
     """What this machine knows of a kernel function: arguments, whether and how it can be traced,
     other names."""

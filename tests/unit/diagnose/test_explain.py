@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kcap.cli import explain
-from kcap.diagnose.known import about_function, about_helper, about_probe
+from kcap.diagnose.known import about_function, about_helper, about_probe, has_function
 from kcap.diagnose.verifier import explain_text
 from kcap.errors import UsageError
 from kcap.probes.system import System
@@ -206,6 +206,11 @@ def test_about_a_function_that_fentry_cannot_trace(machine: System) -> None:
         "  kprobe: yes",
         "  fentry: no, it takes a variable number of arguments",
     ]
+
+
+def test_a_function_that_is_not_there_is_not_known(machine: System) -> None:
+    assert has_function("napi_gro_receive", machine)
+    assert not has_function("icmp_rcw", machine)
 
 
 def test_about_a_function_that_is_not_there(machine: System) -> None:
