@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import sys
 from typing import Final, Literal
 
 from kcap.codegen.module import KEEP_BLOCK_ORDER
@@ -42,18 +41,25 @@ class Compiler:
     """
 
     def __init__(self) -> None:
+        self._ask = self._answer = self._pid = -1
+        self._log = open(os.memfd_create("kcap-llvm"), "w+b")  # noqa: SIM115 - for the child's life
         ask_read, self._ask = os.pipe()
         self._answer, answer_write = os.pipe()
-        self._log = open(os.memfd_create("kcap-llvm"), "w+b")  # noqa: SIM115 - for the child's life
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError as error:
+            self.close()
+            raise CodegenError(
+                f"no process can be started for LLVM: {error.strerror}", ""
+            ) from error
+        finally:
+            if self._pid:  # not in the child
+                os.close(ask_read)
+                os.close(answer_write)
         if self._pid == 0:
             os.close(self._ask)
             os.close(self._answer)
             _child(ask_read, answer_write, self._log.fileno())
-        os.close(ask_read)
-        os.close(answer_write)
 
     def compile(
         self, ir: str, *, optimise: bool = True, text: TextKind = "none", native: bool = False
@@ -86,14 +92,14 @@ class Compiler:
 
         :raises CodegenError: with LLVM's own words.
         """
-        with os.fdopen(self._answer, "rb") as stream:
+        with self._log, os.fdopen(self._answer, "rb") as stream:
             self._answer = -1
             data = stream.read()
-        status = self._wait()
-        if status or len(data) < 4:
-            self._log.seek(0)
-            log = self._log.read().decode(errors="replace").strip()
-            raise CodegenError(_summary(log, status), log)
+            status = self._wait()
+            if status or len(data) < 4:
+                self._log.seek(0)
+                log = self._log.read().decode(errors="replace").strip()
+                raise CodegenError(_summary(log, status), log)
         (size,) = struct.unpack_from("<I", data)
         return data[4 : 4 + size], data[4 + size :].decode()
 
