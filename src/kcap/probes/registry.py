@@ -89,7 +89,7 @@ class Resolver:
         self.system = system
         self.warnings = Diagnostics()
         self._counts: dict[Span, int] = {}
-        self._probes = self._programs = 0
+        self._probes = self._programs = self._named = 0
         self._filter = _compiled(system.probe_filter)
         self._kept = self._filtered = 0
 
@@ -155,26 +155,35 @@ class Resolver:
     def _check_limits(self, point: AttachPoint, contexts: list[ProbeContext]) -> None:
         """Count what the script attaches to and loads.
 
+        A wildcard whose block names ``probe`` is a program for each target in bpftrace, which
+        looks at these first: of a script that has too many targets for both limits it is told in
+        bpftrace's words, though one program may serve them.
+
         :raises ScriptError: it is more than the settings allow.
         """
         for context in contexts:
             targets = max(1, len(context.targets))
+            programs = probe_type(context.provider).programs(context)
             self._probes += targets
-            self._programs += probe_type(context.provider).programs(context)
-        programs, probes = self.system.max_bpf_progs, self.system.max_probes
-        if programs is not None and self._programs > programs:
+            self._programs += programs
+            self._named += targets if "target_index" in context.extra else programs
+        limits = self.system
+        too_many = limits.max_probes is not None and self._probes > limits.max_probes
+        programs = self._named if too_many else self._programs
+        if limits.max_bpf_progs is not None and programs > limits.max_bpf_progs:
+            wanted = ("BPF_PROGS", "PROBES") if too_many else ("BPF_PROGS",)
             raise problem(
                 "too-many-programs",
-                f"Your program is trying to generate more than {self._programs - 1} BPF programs, "
-                f"which exceeds the current limit of {programs}",
+                f"Your program is trying to generate more than {programs - 1} BPF programs, "
+                f"which exceeds the current limit of {limits.max_bpf_progs}",
                 point.span,
-                help=(RAISE_LIMIT.format("BPFTRACE_MAX_BPF_PROGS"),),
+                help=[RAISE_LIMIT.format(f"BPFTRACE_MAX_{each}") for each in wanted],
             )
-        if probes is not None and self._probes > probes:
+        if too_many:
             raise problem(
                 "too-many-probes",
                 f"Can't attach to {self._probes} probes because it exceeds the current limit of "
-                f"{probes} probes.",
+                f"{limits.max_probes} probes.",
                 point.span,
                 notes=("a great number of probes makes the system slow, or worse",),
                 help=(RAISE_LIMIT.format("BPFTRACE_MAX_PROBES"),),

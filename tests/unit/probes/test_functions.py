@@ -206,6 +206,30 @@ def offering(machine: dict[str, Any]) -> Offering:
     return Offering(**machine)
 
 
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max_probes": 1, "max_bpf_progs": 1}, "generate more than 1 BPF programs, "),
+        ({"max_probes": 1, "max_bpf_progs": 2}, "attach to 2 probes because"),
+        ({"max_probes": 2, "max_bpf_progs": 1}, ""),
+    ],
+)
+def test_too_many_probes_that_bpftrace_makes_a_program_of_each_are_too_many_programs(
+    machine: dict[str, Any], limits: dict[str, int], words: str
+) -> None:
+    system = Offering(**machine, **limits)  # type: ignore[arg-type]
+    system.offered = frozenset({"kprobe_multi"})
+    resolver = Resolver(system)
+    if not words:  # one program serves them all
+        resolver.resolve(point("kprobe:vfs_*"), {"probe"})
+        return
+    with pytest.raises(ScriptError) as caught:
+        resolver.resolve(point("kprobe:vfs_*"), {"probe"})
+    (error,) = caught.value.errors
+    assert words in error.title
+    assert error.help[-1].endswith("BPFTRACE_MAX_PROBES environment variable.")
+
+
 def test_with_multi_links_one_program_serves_all_functions_of_a_module(offering: Offering) -> None:
     offering.offered = frozenset({"tracing_multi", "kprobe_multi"})
     kernel, module = Resolver(offering).resolve(point("fexit:*e*"), {"probe"})
