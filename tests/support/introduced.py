@@ -28,6 +28,7 @@ FEATURES = {
     "for_each_map_elem": Introduced("5.13", "bpf_for_each_map_elem", {}),
     "get_func_ip": Introduced("5.15", "bpf_get_func_ip in kprobes", {}),
     "get_attach_cookie": Introduced("5.15", "bpf_get_attach_cookie", {}),
+    "event_probes": Introduced("5.15", "probes on events, in dynamic_events", {}),
     "perf_link": Introduced("5.15", "links of perf events", {}),
     "bloom_filter": Introduced("5.16", "bloom filter maps", {}),
     "loop": Introduced("5.17", "bpf_loop", {}),

@@ -25,7 +25,6 @@ from kcap.words import plural
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
     from kcap.sema.function import CallSite, Sema
-    from kcap.sema.probe import ProbeContext
 
 USER_PROBES = frozenset({"uprobe", "uretprobe", "usdt"})
 #: The most arguments that a USDT probe has (<sys/sdt.h>).
@@ -65,11 +64,6 @@ def not_here(function: Function, call: CallSite, sema: Sema, why: str, *help_: s
     )
 
 
-def stack_space(context: ProbeContext) -> str:
-    """The address space of the traced function's stack."""
-    return "user" if context.provider in USER_PROBES else "kernel"
-
-
 class Argument(Function):
     """``arg0`` and so on: the arguments of the traced function as integers.
 
@@ -100,7 +94,7 @@ class Argument(Function):
             )  # fmt: skip
         if given is not None and given[self.index].unreadable:
             raise not_here(self, call, sema, given[self.index].unreadable)
-        return made(self, call, UINT64, data=stack_space(context))
+        return made(self, call, UINT64, data=context.space)
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         if gen.context.arguments == "slots":
@@ -123,7 +117,7 @@ class StackArgument(Argument):
     def check(self, call: CallSite, sema: Sema) -> tree.Expr:
         if sema.context.arguments != "registers" or sema.context.provider in RETURN_PROBES:
             raise not_here(self, call, sema, "only kprobe and uprobe see the stack")
-        return made(self, call, UINT64, data=stack_space(sema.context))
+        return made(self, call, UINT64, data=sema.context.space)
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         known = registers.current()

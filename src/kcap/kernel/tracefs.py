@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+#: Those in the kernel, those in programs and libraries.
+PROBE_EVENTS = ("kprobe_events", "uprobe_events")
 BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
 
 # Bytes of the C types of array elements in format files, where the length is an expression.
@@ -91,6 +94,18 @@ class EventFormat:
     def field(self, name: str) -> Field | None:
         """A field by name, or None."""
         return next((f for f in self.fields if f.name == name), None)
+
+
+@dataclass(slots=True, frozen=True)
+class ProbeEvent:
+    """An event that somebody has defined: a kprobe or uprobe that has a name.
+
+    :param user: in a program or library instead of the kernel.
+    :param is_return: at a function's return.
+    """
+
+    user: bool
+    is_return: bool
 
 
 def parse_format(text: str) -> EventFormat:
@@ -213,6 +228,19 @@ class Tracefs:
         lines = self._read("available_events").splitlines()
         pairs = (line.partition(":") for line in lines)
         return sorted((category, name) for category, _, name in pairs)
+
+    def probe_events(self) -> dict[tuple[str, str], ProbeEvent]:
+        """Which of the events (category, name) are probes that ``kprobe_events`` and
+        ``uprobe_events`` list."""
+        found = {}
+        for user, file in enumerate(PROBE_EVENTS):
+            with suppress(FileError):  # a kernel that is built without
+                for line in self._read(file).splitlines():
+                    # "r16:kprobes/myprobe vfs_read ret=$retval"
+                    kind, _, name = line.partition(" ")[0].partition(":")
+                    category, _, event = name.partition("/")
+                    found[category, event] = ProbeEvent(bool(user), kind.startswith("r"))
+        return found
 
     def event_id(self, category: str, name: str) -> int:
         """The number that perf_event_open takes.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from kcap import cachedir
 from kcap.errors import FileError
 from kcap.kernel.errors import SyscallError
-from kcap.kernel.tracefs import BLACKLIST, Tracefs, kprobe_blacklist
+from kcap.kernel.tracefs import BLACKLIST, PROBE_EVENTS, Tracefs, kprobe_blacklist
 from kcap.probes import kept
 from kcap.probes.traceable import KERNEL, TraceableFunctions
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kcap.btf import Btf
     from kcap.btf.signatures import Signatures
-    from kcap.kernel.tracefs import EventFormat
+    from kcap.kernel.tracefs import EventFormat, ProbeEvent
     from kcap.lang.diagnostic import Diagnostic
     from kcap.sema.kerneltypes import KernelTypes
 
@@ -375,6 +375,13 @@ class System:
         if there:
             self._note(f"events/{category}/{event}/format")
         return there
+
+    @cached_property
+    def probe_events(self) -> dict[tuple[str, str], ProbeEvent]:
+        """The tracepoints (category, name) that are kprobes or uprobes with a name."""
+        for file in PROBE_EVENTS:
+            self._note(file)
+        return self.tracefs.probe_events() if self.tracefs is not None else {}
 
     def _note(self, file: str) -> None:
         """Remember what a file of tracefs says."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
@@ -14,13 +15,14 @@ from kcap.probes.names import Pattern, has_wildcard, nearest
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
 from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
-from kcap.sema.types import Field, Struct
+from kcap.sema.types import UINT64, Field, Struct
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from kcap.kernel.links import Link
     from kcap.kernel.programs import Program
+    from kcap.kernel.tracefs import ProbeEvent
     from kcap.lang.ast import AttachPoint
     from kcap.lang.diagnostic import ScriptError
     from kcap.probes.system import System
@@ -56,7 +58,7 @@ class Tracepoint(ProbeType):
         target = EventTarget(parts[0].text, parts[1].text)
         if system.has_event(target.category, target.event) is False:
             raise self._unknown(parts, system)
-        return [self._context(parts, [target], _args(target, system))]
+        return [self._context(parts, [target], _args(target, system), system)]
 
     def _expand(
         self, parts: list[Part], uses: Collection[str], system: System
@@ -64,10 +66,12 @@ class Tracepoint(ProbeType):
         groups: dict[object, list[EventTarget]] = {}
         structs: dict[object, Struct | None] = {}
         for target in _matches(parts[0].text, parts[1].text, system):
-            key: object = target if serving.must_split(uses) else None
             struct = _args(target, system) if "args" in uses else None
-            if struct is not None:
-                key = (key, struct.origin)
+            key = (
+                target if serving.must_split(uses) else None,
+                _made(target, system),
+                struct.origin if struct is not None else None,
+            )
             groups.setdefault(key, []).append(target)
             structs[key] = struct
         return [
@@ -83,7 +87,7 @@ class Tracepoint(ProbeType):
         system: System,
     ) -> ProbeContext:
         if len(targets) > 1:
-            context = self._context(parts, targets, args)
+            context = self._context(parts, targets, args, system)
             names = [self.target_name(context, target) for target in targets]
             cookies = system.offers("perf_link")
             serving.share_names(context, uses, names, "cookie" if cookies else "load")
@@ -91,12 +95,12 @@ class Tracepoint(ProbeType):
         target = targets[0]
         own_names = (target.category, target.event)
         own = [Part(name, part.span) for name, part in zip(own_names, parts, strict=True)]
-        context = self._context(own, targets, args or _args(target, system))
+        context = self._context(own, targets, args or _args(target, system), system)
         context.extra["expanded"] = True
         return context
 
     def _context(
-        self, parts: list[Part], targets: list[EventTarget], args: Struct | None
+        self, parts: list[Part], targets: list[EventTarget], args: Struct | None, system: System
     ) -> ProbeContext:
         rest = rest_of(parts)
         missing = "the format file of the tracepoint can't be read: run as root"
@@ -110,6 +114,9 @@ class Tracepoint(ProbeType):
             args=args,
             args_missing=missing if args is None else "",
         )
+        made = _made(targets[0], system)
+        if made is not None:
+            _as_probe(context, made)
         if has_wildcard(rest):
             context.extra["expanded"] = True
         return context
@@ -140,13 +147,22 @@ class Tracepoint(ProbeType):
     def attach_target(
         self, context: ProbeContext, target: EventTarget, program: Program, system: System
     ) -> Link:
+        from kcap.kernel.errors import AttachError
         from kcap.kernel.links import attach_tracepoint
         from kcap.kernel.tracefs import Tracefs
 
         what = f"{self.name}:{target.category}:{target.event}"
         number = (system.tracefs or Tracefs.find()).event_id(target.category, target.event)
         cookie = serving.cookie_of(context, target)
-        return attach_tracepoint(program.fileno(), number, what, cookie)
+        try:
+            return attach_tracepoint(program.fileno(), number, what, cookie)
+        except AttachError as error:
+            if error.errno == errno.EINVAL:
+                error.hint = (
+                    "it may be a synthetic event, or a probe on another event: the kernel runs BPF "
+                    "programs only for tracepoints, kprobes and uprobes"
+                )
+            raise
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         if serving.loaded_for_each(context):
@@ -193,6 +209,23 @@ def _matches(category: str, event: str, system: System) -> list[EventTarget]:
         for found in members
         if events.matches(found)
     ]
+
+
+def _made(target: EventTarget, system: System) -> ProbeEvent | None:
+    """What probe an event is, if it is none of the kernel's own."""
+    return system.probe_events.get((target.category, target.event))
+
+
+def _as_probe(context: ProbeContext, made: ProbeEvent) -> None:
+    """Make a context one of events that are kprobes or uprobes: the kernel runs programs of that
+    type only for them, and gives them registers instead of the event's fields."""
+    context.program_type = uapi.BPF_PROG_TYPE_KPROBE
+    context.args = None
+    context.arguments = "none" if made.is_return else "registers"
+    context.retval = UINT64 if made.is_return else None
+    context.space = "user" if made.user else "kernel"
+    instead = "retval" if made.is_return else "arg0, arg1, …, or reg()"
+    context.args_missing = f"the kernel gives no fields of kprobes and uprobes: use {instead}"
 
 
 def _declarations(text: str) -> list[str]:

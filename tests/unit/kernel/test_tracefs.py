@@ -9,7 +9,7 @@ import pytest
 
 from kcap.errors import FileError
 from kcap.kernel.errors import SyscallError
-from kcap.kernel.tracefs import Field, Tracefs, kprobe_blacklist, parse_format
+from kcap.kernel.tracefs import Field, ProbeEvent, Tracefs, kprobe_blacklist, parse_format
 
 # Linux 6.12's sched:sched_process_exec, skb:kfree_skb and sock:inet_sock_set_state in parts
 FORMAT = """name: made_up
@@ -119,3 +119,19 @@ def test_the_blacklist_names_functions(tmp_path: Path) -> None:
     path.write_text("0xffffffff81000000-0xffffffff81000010\tasm_exc_int3\n\n")
     assert kprobe_blacklist(str(path)) == {"asm_exc_int3"}
     assert kprobe_blacklist(str(tmp_path / "absent")) == frozenset()
+
+
+def test_events_that_are_named_probes_are_told(tmp_path: Path) -> None:
+    (tmp_path / "kprobe_events").write_text(
+        "p:kprobes/reading vfs_read count=%dx\nr16:mine/read vfs_read\n"
+    )
+    (tmp_path / "uprobe_events").write_text("p:uprobes/main /bin/true:0x0000000000001040\n")
+    assert Tracefs(str(tmp_path)).probe_events() == {
+        ("kprobes", "reading"): ProbeEvent(user=False, is_return=False),
+        ("mine", "read"): ProbeEvent(user=False, is_return=True),
+        ("uprobes", "main"): ProbeEvent(user=True, is_return=False),
+    }
+
+
+def test_a_kernel_without_named_probes_has_none(tmp_path: Path) -> None:
+    assert Tracefs(str(tmp_path)).probe_events() == {}

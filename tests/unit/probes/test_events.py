@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from kcap.probes.registry import Resolver, probe_type, probe_types
 from kcap.probes.system import System
 from kcap.probes.timers import Rate
 from kcap.sema.types import Array, Enum, Integer, Pointer
-from unit.probes.frozen_machine import point
+from unit.probes.frozen_machine import point, write_machine
 
 
 def refused(system: System, text: str) -> Diagnostic:
@@ -303,6 +304,49 @@ def test_more_probes_than_allowed_are_refused(machine: dict[str, Any]) -> None:
     assert caught.value.errors[0].title == (
         "Can't attach to 4 probes because it exceeds the current limit of 2 probes."
     )
+
+
+def named_probes(directory: Path) -> System:
+    """A machine on which probes were given names in tracefs."""
+    given = write_machine(directory)
+    tracefs = Path(given["tracefs"])
+    (tracefs / "kprobe_events").write_text("p:kprobes/reading vfs_read\nr4:kprobes/read vfs_read\n")
+    (tracefs / "uprobe_events").write_text("p:uprobes/reading /bin/true:0x0000000000001040\n")
+    names = ("kprobes:reading", "kprobes:read", "uprobes:reading")
+    with (tracefs / "available_events").open("a") as events:
+        events.writelines(f"{name}\n" for name in names)
+    for name in names:
+        event = tracefs / "events" / name.replace(":", "/")
+        event.mkdir(parents=True)
+        (event / "id").write_text("200\n")
+    return System(**given)
+
+
+def test_an_event_that_is_a_named_probe_has_the_registers_of_one(tmp_path: Path) -> None:
+    resolver = Resolver(named_probes(tmp_path))
+    (entry,) = resolver.resolve(point("tracepoint:kprobes:reading"), {"args"})
+    assert (entry.name, entry.program_type) == (
+        "tracepoint:kprobes:reading",
+        uapi.BPF_PROG_TYPE_KPROBE,
+    )
+    assert (entry.args, entry.arguments, entry.space) == (None, "registers", "kernel")
+    assert entry.args_missing == (
+        "the kernel gives no fields of kprobes and uprobes: use arg0, arg1, …, or reg()"
+    )
+    (back,) = resolver.resolve(point("tracepoint:kprobes:read"), {"retval"})
+    assert (back.arguments, str(back.retval)) == ("none", "uint64")
+    (user,) = resolver.resolve(point("tracepoint:uprobes:reading"), {"arg0"})
+    assert (user.arguments, user.space) == ("registers", "user")
+
+
+def test_named_probes_among_tracepoints_are_programs_of_their_own(tmp_path: Path) -> None:
+    found = Resolver(named_probes(tmp_path)).resolve(point("tracepoint:*:*"), {"pid"})
+    assert {context.name: context.program_type for context in found} == {
+        "tracepoint:*:*": uapi.BPF_PROG_TYPE_TRACEPOINT,
+        "tracepoint:kprobes:read": uapi.BPF_PROG_TYPE_KPROBE,
+        "tracepoint:kprobes:reading": uapi.BPF_PROG_TYPE_KPROBE,
+        "tracepoint:uprobes:reading": uapi.BPF_PROG_TYPE_KPROBE,
+    }
 
 
 def test_names_of_probe_types_are_unique() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,8 @@ def probe(feature: str, btf: Btf) -> bool | None:
     """What the running kernel answers."""
     if feature == "module_btf":
         return len(os.listdir("/sys/kernel/btf")) > 1
+    if feature == "event_probes":
+        return "e[:[<group>/]" in Path(Tracefs.find().path, "README").read_text()
     if feature == "bloom_filter":
         return features.map_type(uapi.BPF_MAP_TYPE_BLOOM_FILTER)
     if feature in COUNTS:
