@@ -28,6 +28,7 @@ from kcap.errors import KcapError
 from kcap.vm.errors import GuestDied
 from kcap.vm.guest import Guest
 from kcap.vm.sources import Share
+from support import traced_program
 
 MARK = "KCAP_IN_GUEST"
 #: A property of a test with a capture file for tshark begins so; its name follows.
@@ -92,6 +93,7 @@ class GuestRun(threading.Thread):
             )
             shutil.copy2(self.root / "pyproject.toml", staging)
             shutil.copytree(self.root / "docs", staging / "docs")
+            traced_program.build(staging)
             shares = [Share(staging, str(self.root), bring_back=False)]
             for attempts_left in range(RESTARTS, -1, -1):
                 try:
