@@ -16,7 +16,7 @@ from kcap.functions.symbols import (
     emit_user_symbol,
     kernel_address,
 )
-from kcap.functions.usdt_operands import emit_operand, operands
+from kcap.functions.usdt_operands import emit_operand, operands, thread_pointer
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.types import UINT8, UINT32, UINT64, VOID, Pointer, String
@@ -94,14 +94,26 @@ class Argument(Function):
             )  # fmt: skip
         if given is not None and given[self.index].unreadable:
             raise not_here(self, call, sema, given[self.index].unreadable)
+        if given is not None and given[self.index].of_thread:
+            thread = thread_pointer(sema.types)
+            if thread is None:
+                raise not_here(
+                    self, call, sema, "the kernel does not tell where threads have their variables"
+                )
+            return made(self, call, UINT64, data=thread)
         return made(self, call, UINT64, data=context.space)
+
+    def needs(self, call: tree.Call) -> frozenset[int]:
+        """The task, for what counts from its thread pointer."""
+        return frozenset({Helper.get_current_task} if isinstance(call.data, int) else ())
 
     def emit(self, call: tree.Call, gen: Emitter) -> str:
         if gen.context.arguments == "slots":
             return load_slot(gen, self.index)
         given = operands(gen.context)
         if given is not None:
-            return emit_operand(given[self.index], gen)
+            operand = given[self.index]
+            return emit_operand(operand, gen, call.data if operand.of_thread else 0)
         known = registers.current()
         if self.index < len(known.arguments):
             return load_register(gen, known.arguments[self.index])

@@ -6,9 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcap.functions import registers
+from kcap.kernel.helpers import Helper
+from kcap.sema.types import Struct
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
+    from kcap.sema.kerneltypes import KernelTypes
     from kcap.sema.probe import ProbeContext
     from kcap.symbols.usdt import Argument
 
@@ -22,8 +25,26 @@ def operands(context: ProbeContext) -> list[Argument] | None:
     return found
 
 
-def emit_operand(operand: Argument, gen: Emitter) -> str:
-    """The value of an operand, extended to i64 by its sign; 0 where memory can't be read."""
+def thread_pointer(types: KernelTypes) -> int | None:
+    """Where struct task_struct has the thread pointer of a task that runs (arch/x86's
+    do_arch_prctl_64 and CLONE_SETTLS note it), or None.
+
+    A program that sets it by an instruction of its own (WRFSBASE) is not seen to do so before the
+    task is scheduled anew.
+    """
+    task = types.struct("task_struct")
+    thread = task.find("thread") if task is not None else None
+    if thread is None or not isinstance(thread.type, Struct):
+        return None
+    base = thread.type.find("fsbase")
+    return thread.offset + base.offset if base is not None else None
+
+
+def emit_operand(operand: Argument, gen: Emitter, thread: int) -> str:
+    """The value of an operand, extended to i64 by its sign; 0 where memory can't be read.
+
+    :param thread: what :func:`thread_pointer` said, if the operand counts from there.
+    """
     bits = 8 * operand.size
     if operand.constant is not None:
         return str(_wrapped(operand.constant, bits, operand.signed))
@@ -34,7 +55,13 @@ def emit_operand(operand: Argument, gen: Emitter) -> str:
         narrow = gen.ir.resize(whole, 64, bits, False)
         return gen.ir.resize(narrow, bits, 64, operand.signed)
     slot = gen.ir.alloca(operand.size, operand.size)
-    gen.read(slot, operand.size, _address(operand, gen), "user")
+    address = _address(operand, gen)
+    if operand.of_thread:
+        task = gen.helper(Helper.get_current_task)
+        base = gen.ir.alloca(8, 8)
+        gen.read(base, 8, gen.ir.op(f"add i64 {task}, {thread}"), "kernel")
+        address = gen.ir.op(f"add i64 {address}, {gen.ir.load('i64', base)}")
+    gen.read(slot, operand.size, address, "user")
     loaded = gen.ir.load(f"i{bits}", slot)
     return gen.ir.resize(loaded, bits, 64, operand.signed)
 

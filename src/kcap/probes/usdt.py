@@ -217,7 +217,8 @@ def _placed(target: UsdtTarget, uses: Collection[str], numbered: bool) -> bool:
 
     if not numbered:
         return "uaddr" in uses
-    return "uaddr" in uses or any(one.symbol for one in parse_arguments(target.arguments))
+    symbols = (one.symbol for one in parse_arguments(target.arguments) if not one.of_thread)
+    return "uaddr" in uses or any(symbols)
 
 
 def _operands(target: UsdtTarget) -> list[Argument]:
@@ -229,8 +230,11 @@ def _operands(target: UsdtTarget) -> list[Argument]:
     here = elf.address_of(target.places[0][0]) or 0
     for at, argument in enumerate(found):
         if argument.symbol:
-            variable = user_symbol(target.binary.path, argument.symbol)
-            address = variable.address if variable is not None else None
+            if argument.of_thread:
+                address = elf.thread_variable(argument.symbol)
+            else:
+                variable = user_symbol(target.binary.path, argument.symbol)
+                address = variable.address if variable is not None else None
             found[at] = place_argument(argument, address, here, elf.fixed)
     return found
 

@@ -27,10 +27,10 @@ _SHDR = Struct("<IIQQQQIIQQ")
 _PHDR = Struct("<IIQQQQQQ")
 _SYMBOL = "<IBBHQQ"
 
-_PT_LOAD = 1
+_PT_LOAD, _PT_TLS = 1, 7
 _PF_X = 1
 _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
-_STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 1, 2, 10
+_STT_OBJECT, _STT_FUNC, _STT_TLS, _STT_GNU_IFUNC = 1, 2, 6, 10
 _FUNCTIONS = (_STT_FUNC, _STT_GNU_IFUNC)
 _ET_EXEC = 2
 _DT_NEEDED = 1
@@ -104,12 +104,14 @@ class ElfFile:
         kind, phoff, shoff = fields[1], fields[5], fields[6]
         phentsize, phnum, shentsize, shnum, shstrndx = fields[9:14]
         self.is_relocatable = kind != _ET_EXEC
-        headers = (_PHDR.unpack_from(self._data, phoff + i * phentsize) for i in range(phnum))
+        headers = [_PHDR.unpack_from(self._data, phoff + i * phentsize) for i in range(phnum)]
         self.segments = [
             Segment(offset, address, in_file, in_memory, bool(flags & _PF_X))
             for kind, flags, offset, address, _, in_file, in_memory, _ in headers
             if kind == _PT_LOAD
         ]
+        #: Bytes of a thread's own variables, and what they are aligned to.
+        self._of_threads = next(((h[6], h[7]) for h in headers if h[0] == _PT_TLS), (0, 1))
         raw = [_SHDR.unpack_from(self._data, shoff + i * shentsize) for i in range(shnum)]
         names = self._slice(raw[shstrndx][4], raw[shstrndx][5]) if raw else b""
         self.sections = [Section(_string(names, h[0]), h[1], h[3], h[4], h[5], h[6]) for h in raw]
@@ -178,6 +180,18 @@ class ElfFile:
         """
         return next((s for s in self._symbols((_STT_OBJECT,)) if s.name == name), None)
 
+    def thread_variable(self, name: str) -> int | None:
+        """Where a program has a variable of each thread's own, in bytes from the thread pointer
+        (%fs); None if there is none. (Of libraries only the dynamic linker knows.)
+
+        They lie in front of it: https://www.akkadia.org/drepper/tls.pdf, 3.4.6, variant II.
+
+        :raises FileError: a symbol table is damaged.
+        """
+        found = next((s for s in self._symbols((_STT_TLS,)) if s.name == name), None)
+        size, alignment = self._of_threads
+        return found.address - -(-size // max(1, alignment)) * alignment if found else None
+
     def _symbols(self, kinds: tuple[int, ...]) -> list[ElfSymbol]:
         found: dict[tuple[int, str], ElfSymbol] = {}
         for section in self._symbol_tables():
@@ -193,7 +207,8 @@ class ElfFile:
         strings = self.content(self.sections[section.link])
         table = self.content(section)
         for name_at, info, _, index, address, size in iter_unpack(_SYMBOL, table):
-            if info & 0xF in kinds and index and address:
+            # the first of a thread's own variables is at 0
+            if info & 0xF in kinds and index and (address or info & 0xF == _STT_TLS):
                 end = strings.index(b"\0", name_at)
                 # static symbol tables carry versions: memcpy@@GLIBC_2.14
                 name = strings[name_at:end].partition(b"@")[0].decode("utf-8", "replace")

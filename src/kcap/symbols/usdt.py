@@ -53,6 +53,7 @@ class Argument(NamedTuple):
     :ivar scale: 1, 2, 4 or 8.
     :ivar shift: bits to shift a register right by first (8 for ``ah`` and its like).
     :ivar symbol: a variable whose address is still to be added (:func:`place_argument`).
+    :ivar of_thread: the address counts from the thread pointer (``%fs``).
     :ivar unreadable: why it can't be read; all else means nothing then.
     """
 
@@ -66,6 +67,7 @@ class Argument(NamedTuple):
     scale: int = 1
     shift: int = 0
     symbol: str = ""
+    of_thread: bool = False
     unreadable: str = ""
 
 
@@ -118,12 +120,15 @@ def parse_arguments(text: str) -> list[Argument]:
 def place_argument(argument: Argument, variable: int | None, probe: int, fixed: bool) -> Argument:
     """An argument with the address of its symbol put in.
 
-    :param variable: the symbol's address as it was linked; None: the file does not have it.
+    :param variable: the symbol's address as it was linked, or its distance from the thread pointer;
+        None: the file does not have it.
     :param probe: where the probe is, as it was linked.
     :param fixed: the file is mapped where it was linked for, wherever a register points to.
     """
     if variable is None:
         return argument._replace(unreadable=f"the file does not say where {argument.symbol} is")
+    if argument.of_thread:
+        return argument._replace(symbol="", displacement=argument.displacement + variable)
     if argument.register == "rip":  # which is the probe's own place when it is hit
         return argument._replace(symbol="", displacement=argument.displacement + variable - probe)
     if not fixed:
@@ -149,8 +154,8 @@ def _operand(size: int, signed: bool, operand: str) -> Argument:
         if symbol:
             raise ValueError("the address of a symbol")
         return Argument(size, signed, constant)
-    if operand.startswith(("%fs:", "%gs:")):
-        raise ValueError("a variable that each thread has of its own")
+    of_thread = operand.startswith("%fs:")
+    operand = operand.removeprefix("%fs:")
     if operand.startswith("%"):
         register, shift = _register(operand)
         return Argument(size, signed, register=register, shift=shift)
@@ -159,6 +164,10 @@ def _operand(size: int, signed: bool, operand: str) -> Argument:
         raise ValueError(_UNKNOWN)
     base, index, scale = ([*inside[:-1].split(","), "", ""])[:3]
     displacement, symbol = _sum(number)
+    if of_thread and symbol:
+        symbol, _, relocation = symbol.partition("@")
+        if relocation != "tpoff":
+            raise ValueError(_UNKNOWN)
     return Argument(
         size,
         signed,
@@ -168,6 +177,7 @@ def _operand(size: int, signed: bool, operand: str) -> Argument:
         index_register=_register(index)[0] if index else "",
         scale=_number(scale or "1"),
         symbol=symbol,
+        of_thread=of_thread,
     )
 
 

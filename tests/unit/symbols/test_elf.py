@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,8 @@ def test_damaged_notes_are_an_error(tmp_path: Path) -> None:
         ("8@(%rsp)", Argument(8, False, None, "rsp", True)),
         ("8@8(%rax,%rbx,4)", Argument(8, False, None, "rax", True, 8, "rbx", 4)),
         ("8f@%rax", Argument(8, False, register="rax")),
+        ("8@%fs:0", Argument(8, False, memory=True, of_thread=True)),
+        ("-4@%fs:-8(%rax)", Argument(4, True, None, "rax", True, -8, of_thread=True)),
     ],
 )
 def test_operands_of_the_assembler(text: str, argument: Argument) -> None:
@@ -161,7 +165,8 @@ def test_operands_of_the_assembler(text: str, argument: Argument) -> None:
         ("16@%rax", "operand 16@%rax: it has 16 bytes"),
         ("8@$table", "operand 8@$table: the address of a symbol"),
         ("8f@%xmm0", "operand 8f@%xmm0: uprobes do not see the register %xmm0"),
-        ("4@%fs:x@tpoff", "operand 4@%fs:x@tpoff: a variable that each thread has of its own"),
+        ("4@%fs:x", "operand 4@%fs:x: of an unknown form"),
+        ("4@%gs:8", "operand 4@%gs:8: uprobes do not see the register %gs:8"),
     ],
 )
 def test_an_operand_that_cant_be_read_says_why(text: str, why: str) -> None:
@@ -178,6 +183,26 @@ def test_a_variable_is_found_from_where_the_probe_is() -> None:
     assert place_argument(bare, 0x404000, 0x401000, fixed=True).displacement == 0x404004
     assert "wherever the file is" in place_argument(bare, 0x4000, 0x1000, fixed=False).unreadable
     assert "does not say where table is" in place_argument(bare, None, 0, fixed=True).unreadable
+
+
+def test_a_variable_of_a_thread_is_found_from_the_thread_pointer() -> None:
+    (argument,) = parse_arguments("-4@%fs:own@tpoff+4")
+    assert (argument.symbol, argument.of_thread) == ("own", True)
+    placed = place_argument(argument, -16, 0x1234, fixed=False)
+    assert (placed.symbol, placed.displacement) == ("", -12)
+    assert "does not say where own is" in place_argument(argument, None, 0, fixed=True).unreadable
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_program_has_the_variables_of_a_thread_in_front_of_the_thread_pointer(
+    tmp_path: Path,
+) -> None:
+    source, made = tmp_path / "p.c", tmp_path / "p"
+    source.write_text("__thread int one = 1; __thread long two = 2; void _start(void) {}")
+    subprocess.run(["gcc", "-nostdlib", "-static", "-o", made, source], check=True)
+    elf = ElfFile(str(made))
+    found = {name: elf.thread_variable(name) for name in ("one", "two", "three")}
+    assert found == {"one": -16, "two": -8, "three": None}
 
 
 MAPS = """00400000-00401000 r--p 00000000 08:01 12 /usr/bin/pro gram

@@ -39,6 +39,7 @@ def lines(program: TracedProgram) -> list[str]:
         f"uprobe:{PROGRAM}:{symbol.address:#x}": '"by address %d", arg0',
         f'uprobe:{PROGRAM}:cpp:"app::gre*"': '"%s %d", probe, arg0',
         f"uprobe:{PROGRAM}@{SOURCE.name}:{LINE}": '"by line %s", func',
+        f"usdt:{PROGRAM}:app:mine": '"of the thread %d", arg0',
     }
     script = "\n".join(
         f'{probe} {{ printf({what}); printf("\\n"); }}' for probe, what in probes.items()
@@ -66,6 +67,7 @@ def lines(program: TracedProgram) -> list[str]:
         "by address 2",
         f"uprobe:{PROGRAM}:cpp:app::greet(int) 7",
         "by line handle",
+        "of the thread 41",
     ],
 )
 def test_a_place_in_a_program_is_found_and_fires_once(lines: list[str], line: str) -> None:
