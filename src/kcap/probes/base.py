@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from kcap.kernel.errors import AttachError
     from kcap.kernel.links import Link
     from kcap.kernel.programs import Program
-    from kcap.kernel.spec import ProgramSpec
+    from kcap.kernel.spec import FunctionSpec, ProgramSpec
     from kcap.lang.ast import AttachPoint
     from kcap.lang.diagnostic import ScriptError
     from kcap.lang.source import Span
@@ -95,7 +95,8 @@ class Part:
 class Load:
     """One loading of a context's program.
 
-    :param name: the program's name, for messages and for the kernel's lists.
+    :param name: the program's name, for messages; if it is for one of several targets, also for the
+        kernel's lists.
     :param targets: the targets of the context that this program serves.
     :param type: BPF_PROG_TYPE_*.
     :param expected_attach_type: BPF_TRACE_FENTRY and so on, or 0.
@@ -105,6 +106,7 @@ class Load:
     :param flags: BPF_F_SLEEPABLE and so on.
     :param index: the number that the program takes its target for (``target_index: load``).
     :param function: the function that it is loaded for, or ''.
+    :param alone: it is for one of several targets.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Load:
     flags: int = 0
     index: int = 0
     function: str = ""
+    alone: bool = False
 
     def apply(self, spec: ProgramSpec) -> ProgramSpec:
         """``spec`` (the compiled program) with what this loading needs filled in."""
@@ -130,7 +133,16 @@ class Load:
             attach_program=self.attach_program,
             flags=spec.flags | self.flags,
             constants=self._constants(spec),
+            functions=self._functions(spec),
         )
+
+    def _functions(self, spec: ProgramSpec) -> tuple[FunctionSpec, ...]:
+        """The program's functions; the first, by whose name the kernel lists it, is named after the
+        one of several targets that it is for."""
+        if not self.alone or not spec.functions:
+            return spec.functions
+        main, *others = spec.functions
+        return (replace(main, name=self.name), *others)
 
     def _constants(self, spec: ProgramSpec) -> tuple[tuple[str, int], ...]:
         """The numbers that the program wants."""

@@ -63,6 +63,7 @@ class BtfProbe(ProbeType):
                 attach_program=target.program,
                 index=serving.index_of(context, target),
                 function=target.name,
+                alone=len(context.targets) > 1,
             )
             for target in context.targets
         ]

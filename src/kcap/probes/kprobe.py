@@ -221,7 +221,7 @@ class Kprobe(ProbeType):
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         if serving.loaded_for_each(context):
-            return serving.each_load(context)
+            return serving.each_load(self, context)
         (load,) = super().load_specs(context, system)
         if context.at_return is not None:
             kind = uapi.BPF_TRACE_KPROBE_SESSION

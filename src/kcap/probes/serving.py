@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from kcap.kernel.links import Link
     from kcap.kernel.programs import Program
+    from kcap.probes.base import ProbeType
     from kcap.probes.btf_targets import BtfTarget
     from kcap.probes.kprobe import KprobeTarget
     from kcap.probes.system import System
@@ -131,17 +132,20 @@ def loaded_for_each(context: ProbeContext) -> bool:
     return context.extra.get("target_index") == "load"
 
 
-def each_load(context: ProbeContext) -> list[Load]:
-    """How the program of a context is loaded for each of its targets."""
-    kind, attach_type = context.program_type, context.attach_type
+def each_load(kind: ProbeType, context: ProbeContext) -> list[Load]:
+    """How the program of a context is loaded for each of its targets.
+
+    :param kind: what names the targets.
+    """
     return [
         Load(
-            context.name,
+            kind.target_name(context, target),
             (target,),
-            kind,
-            attach_type,
+            context.program_type,
+            context.attach_type,
             index=index_of(context, target),
             function=getattr(target, "name", ""),
+            alone=True,
         )
         for target in context.targets
     ]

@@ -166,7 +166,7 @@ class Tracepoint(ProbeType):
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
         if serving.loaded_for_each(context):
-            return serving.each_load(context)
+            return serving.each_load(self, context)
         return super().load_specs(context, system)
 
     def names(self, parts: Sequence[str], system: System) -> Iterator[str]:

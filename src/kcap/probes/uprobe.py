@@ -287,7 +287,7 @@ class Uprobe(ProbeType):
     # Loading and attaching
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
-        return user_places.loads(context, len(context.targets), system)
+        return user_places.loads(self, context, len(context.targets), system)
 
     def attach(
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System

@@ -144,7 +144,7 @@ class Usdt(ProbeType):
         return target.name
 
     def load_specs(self, context: ProbeContext, system: System) -> list[Load]:
-        return user_places.loads(context, sum(len(t.places) for t in context.targets), system)
+        return user_places.loads(self, context, sum(len(t.places) for t in context.targets), system)
 
     def attach(
         self, context: ProbeContext, loaded: Sequence[tuple[Load, Program]], system: System

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from kcap.kernel.links import Link
     from kcap.kernel.programs import Program
+    from kcap.probes.base import ProbeType
     from kcap.probes.system import System
     from kcap.sema.probe import ProbeContext
 
@@ -50,13 +51,14 @@ def share_names(
     serving.share_names(context, uses, names, index)
 
 
-def loads(context: ProbeContext, places: int, system: System) -> list[Load]:
+def loads(kind: ProbeType, context: ProbeContext, places: int, system: System) -> list[Load]:
     """How the program of a context is loaded.
 
+    :param kind: what names its targets.
     :param places: how many it is attached to.
     """
     if serving.loaded_for_each(context):
-        return serving.each_load(context)
+        return serving.each_load(kind, context)
     multi = places > 1 and system.has("uprobe_multi")
     if system.pid is not None:
         multi = multi and system.has("uprobe_multi_of_process")

@@ -14,7 +14,7 @@ from kcap.btf.build import BtfBuilder
 from kcap.errors import FileError
 from kcap.kernel import uapi
 from kcap.kernel.programs import relocate
-from kcap.kernel.spec import ProgramSpec, Relocation
+from kcap.kernel.spec import FunctionSpec, ProgramSpec, Relocation
 from kcap.lang.diagnostic import Diagnostic, ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
@@ -172,6 +172,20 @@ def test_one_program_knows_the_names_of_all_targets(
     (context,) = resolve(text, "probe", "func")
     assert context.extra["target_names"] == probes
     assert context.extra["many_functions"]
+
+
+def test_a_program_for_one_of_many_targets_has_its_name_in_the_kernel(
+    system: System, resolve: Any
+) -> None:
+    compiled = ProgramSpec("prog_0", 0, bytes(8), functions=(FunctionSpec("fentry_vfs___1", 0),))
+    for text, names in (
+        ("fentry:vfs_*", ["fentry_vfs_read", "fentry_vfs_write"]),
+        ("kprobe:vfs_*", ["kprobe:vfs_read", "kprobe:vfs_write"]),
+        ("fentry:vfs_read", ["fentry_vfs___1"]),
+    ):
+        (context,) = resolve(text, "probe")
+        loads = probe_type(context.provider).load_specs(context, system)
+        assert [load.apply(compiled).functions[0].name for load in loads] == names
 
 
 def test_without_cookies_a_program_is_loaded_with_the_number_of_each_target(
