@@ -70,6 +70,9 @@ def _sessions(script: tree.Script, features: Features) -> dict[tree.Program, tre
     pairs = sessions.joined(script)
     for entry, other in pairs.items():
         entry.context.at_return = other.context
+        for context in (entry.context, other.context):
+            if "target_index" in context.extra:  # of one link, whose cookies tell the targets
+                context.extra["target_index"] = "cookie"
     return pairs
 
 

@@ -47,7 +47,7 @@ class Link(Closing):
     @property
     def bpf_links(self) -> tuple[int, ...]:
         """Those descriptors that are links of the kernel's own kind; perf events are none."""
-        return () if self._events else tuple(self._fds)
+        return tuple(fd for fd in self._fds if fd not in self._events)
 
     def disable(self) -> None:
         """Stop perf events from firing, which is quick; others only stop by closing."""
@@ -173,6 +173,7 @@ def attach_kprobe(
     *,
     is_return: bool = False,
     cookie: int = 0,
+    linked: bool = False,
     what: str = "",
 ) -> Link:
     """Attach a KPROBE program to a kernel function.
@@ -181,6 +182,7 @@ def attach_kprobe(
     :param offset: bytes behind it.
     :param is_return: at the function's return.
     :param cookie: what bpf_get_attach_cookie returns; other than 0 needs Linux 5.15.
+    :param linked: by a BPF link, which knows what the kprobe missed; needs Linux 5.15.
     :param what: the probe, for messages; by default made of the function.
     :raises AttachError: no such function, one that may not be probed, or refused.
     """
@@ -193,7 +195,7 @@ def attach_kprobe(
         raise syscall_error(
             f"attach to {what}", error, AttachError, _kprobe_hint(error.errno)
         ) from error
-    return attach_event(program, [event], what, cookie)
+    return attach_event(program, [event], what, cookie, linked=linked)
 
 
 def _kprobe_hint(number: int | None) -> str | None:
@@ -318,16 +320,19 @@ def _attach_on_cpus(
     return attach_event(program, events, what, cookie)
 
 
-def attach_event(program: int, events: Sequence[int], what: str, cookie: int = 0) -> Link:
+def attach_event(
+    program: int, events: Sequence[int], what: str, cookie: int = 0, *, linked: bool = False
+) -> Link:
     """Attach a program to open perf events, which the link then owns; they are closed on failure.
 
-    :param cookie: other than 0 makes a BPF link (5.15 and later).
+    :param cookie: what bpf_get_attach_cookie returns.
+    :param linked: by BPF links (5.15 and later), as also a cookie other than 0 needs them.
     :raises AttachError: the kernel refused.
     """
     links: list[int] = []
     try:
         for event in events:
-            if cookie:
+            if cookie or linked:
                 attr = pack("<IIIIQ", program, event, uapi.BPF_PERF_EVENT, 0, cookie)
                 links.append(bpf(uapi.BPF_LINK_CREATE, Buffer(attr)))
             else:

@@ -104,7 +104,8 @@ class Kprobe(ProbeType):
         context = self._context(parts, targets)
         context.extra["many_functions"] = True
         names = [f"{self.name}:{rest_of(self._named(parts, target))}" for target in targets]
-        cookies = system.offers("kprobe_multi") or system.offers("perf_link")
+        known = system.offers("kprobe_multi") or system.offers("perf_link")
+        cookies = known and len(targets) > serving.FEW
         serving.share_names(context, uses, names, "cookie" if cookies else "load")
         context.extra["alike"] = ""  # no program of many functions knows more of them
         return context
@@ -207,6 +208,7 @@ class Kprobe(ProbeType):
                 offset,
                 is_return=self.returns,
                 cookie=cookie,
+                linked=system.offers("perf_link"),
                 what=f"{self.name}:{target.symbol}" if target.name else "",
             )
         except AttachError as error:
@@ -273,7 +275,7 @@ class Kprobe(ProbeType):
 
 def _are_entries(context: ProbeContext, system: System) -> bool:
     """Whether ftrace knows all targets, so that one link can serve them."""
-    if serving.loaded_for_each(context) or any(t.offset or not t.name for t in context.targets):
+    if any(target.offset or not target.name for target in context.targets):
         return False
     known = system.functions
     return known is not None and (len(context.targets) > 1 or context.targets[0].name in known)

@@ -41,6 +41,11 @@ Way = Literal["each", "tracing_multi", "kprobe_multi"]
 MANY: Final = 16
 """From how many functions on a kprobe_multi link is worth its dearer events."""
 
+FEW: Final = 32
+"""To how many kprobes whose block names ``probe`` a program of its own is loaded for each: an event
+costs a tenth less than if it asks which of them it is, and the kernel tells what each takes. For
+that, 27 are attached and detached in 0.8 s instead of 0.1 s (6.12, instructions counted)."""
+
 _NAMES: Final = frozenset(("probe", "func"))
 """Builtins that differ between the targets of a wildcard."""
 

@@ -229,8 +229,9 @@ def offering(machine: dict[str, Any]) -> Offering:
     ],
 )
 def test_too_many_probes_that_bpftrace_makes_a_program_of_each_are_too_many_programs(
-    machine: dict[str, Any], limits: dict[str, int], words: str
+    monkeypatch: pytest.MonkeyPatch, machine: dict[str, Any], limits: dict[str, int], words: str
 ) -> None:
+    monkeypatch.setattr(serving, "FEW", 1)
     system = Offering(**machine, **limits)  # type: ignore[arg-type]
     system.offered = frozenset({"kprobe_multi"})
     resolver = Resolver(system)

@@ -143,7 +143,10 @@ def test_hundreds_of_functions_take_one_program_and_one_link(probe: str) -> None
 
 @pytest.mark.needs("kprobe_multi")
 @pytest.mark.parametrize("uses", ["", ", probe"], ids=["by addresses", "by names"])
-def test_all_wildcards_of_a_probe_are_served_by_one_link(uses: str) -> None:
+def test_all_wildcards_of_a_probe_are_served_by_one_link(
+    monkeypatch: pytest.MonkeyPatch, uses: str
+) -> None:
+    monkeypatch.setattr(serving, "FEW", 1)
     script = f"kprobe:tcp_v4_c*,kprobe:tcp_sendmsg* {{ @[func{uses}] = count(); }}"
     with traced(script) as trace:
         exchange()
@@ -153,6 +156,16 @@ def test_all_wildcards_of_a_probe_are_served_by_one_link(uses: str) -> None:
     for function in ("tcp_v4_connect", "tcp_sendmsg", "tcp_sendmsg_locked"):
         named = f", kprobe:{function}" if uses else ""
         assert f"@[{function}{named}]: 1\n" in text
+
+
+def test_few_functions_that_are_told_apart_have_programs_with_their_names() -> None:
+    with traced("kprobe:tcp_sendmsg* { @[probe] = count(); }") as trace:
+        exchange()
+        found = entries(trace)
+        names = [program.spec.functions[0].name for _, program in trace.loaded.probes[0].programs]
+    assert found == {"kprobe:tcp_sendmsg": 1, "kprobe:tcp_sendmsg_locked": 1}
+    assert names == list(found)
+    assert programs(trace) == 1
 
 
 def test_functions_are_where_the_kernel_says() -> None:
