@@ -22,15 +22,16 @@ NAMED = "kcap_named"
 @contextmanager
 def defined(file: str, definition: str) -> Iterator[None]:
     """An event is defined in a file of tracefs, and taken back at the end."""
-    path = Path(Tracefs.find().path, file)
+    events = os.open(f"{Tracefs.find().path}/{file}", os.O_WRONLY | os.O_APPEND)
     kind, _, rest = definition.partition(" ")
-    with path.open("a") as events:
-        events.write(f"{kind}:{NAMED}/one {rest}\n")
     try:
-        yield
+        os.write(events, f"{kind}:{NAMED}/one {rest}\n".encode())
+        try:
+            yield
+        finally:
+            os.write(events, f"-:{NAMED}/one\n".encode())
     finally:
-        with path.open("a") as events:
-            events.write(f"-:{NAMED}/one\n")
+        os.close(events)
 
 
 def seen(script: str, act: Callable[[], object]) -> dict[object, object]:
