@@ -10,23 +10,35 @@ import sys
 from collections.abc import Sequence
 from errno import EDQUOT, EFBIG, EIO, ENOSPC, EPIPE
 from importlib import import_module
+from typing import Final, NamedTuple
 
 from kcap.cli.errors import choose_format, print_error
 from kcap.errors import KcapError
 
-#: kcap's own subcommands, each a module of this package with ``main(argv) -> int``.
-SUBCOMMANDS = {
-    "cache": "cache",
-    "check": "check",
-    "capture": "capture",
-    "doctor": "doctor",
-    "drops": "drops",
-    "explain": "explain",
-    "extcap": "extcap",
-    "fix": "fix",
-    "follow": "follow",
-    "run": "script",
-    "vm": "vm",
+
+class Command(NamedTuple):
+    """A subcommand of kcap's own.
+
+    :param module: the module of this package that has its ``main(argv) -> int``.
+    :param help: what it does, in a line.
+    """
+
+    module: str
+    help: str
+
+
+SUBCOMMANDS: Final = {
+    "cache": Command("cache", "say or remove what is kept to start faster"),
+    "capture": Command("capture", "capture packets at kernel functions"),
+    "check": Command("check", "see whether a script works, here or on other kernels"),
+    "doctor": Command("doctor", "say what this machine can do, and what is missing"),
+    "drops": Command("drops", "show which packets are dropped, why and where"),
+    "explain": Command("explain", "explain an error, a verifier log or a kernel function"),
+    "extcap": Command("extcap", "let Wireshark capture at kernel functions"),
+    "fix": Command("fix", "print or write a script with its mistakes mended"),
+    "follow": Command("follow", "show the way of packets through the kernel"),
+    "run": Command("script", "run a script, as without a command"),
+    "vm": Command("vm", "run anything in a QEMU guest with a chosen kernel"),
 }
 
 #: What writing to standard output fails with: its reader is gone, or its disk is full.
@@ -66,7 +78,7 @@ def _run(words: list[str]) -> int:
     """Do what the words ask; the exit status."""
     words = _with_format_taken(words)
     if words and words[0] in SUBCOMMANDS:
-        module = import_module(f"kcap.cli.{SUBCOMMANDS[words[0]]}")
+        module = import_module(f"kcap.cli.{SUBCOMMANDS[words[0]].module}")
         status: int = module.main(words[1:])
         return status
     gc.disable()  # a tenth of a start, and nothing is garbage yet; script._follow() looks again

@@ -303,13 +303,15 @@ def usage() -> str:
         "    kcap [options] filename [parameters]",
         "    kcap [options] - <stdin input>",
         "    kcap [options] -e 'program'",
-        f"    kcap COMMAND …      (kcap's own: {', '.join(sorted(SUBCOMMANDS))})",
+        "    kcap COMMAND ...",
         "",
         "OPTIONS:",
     ]
     for option in OPTIONS:
         left = ", ".join(option.flags) + (f" {option.value}" if option.value else "")
         lines.append(f"    {left:<28} {option.help}")
+    lines += ["", "COMMANDS (kcap COMMAND --help says more):"]
+    lines += [f"    {name:<12} {command.help}" for name, command in SUBCOMMANDS.items()]
     lines += [
         "",
         "EXAMPLES:",

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from kcap.cli.main import main
+from kcap.cli.main import SUBCOMMANDS, main
 from kcap.cli.options import OPTIONS, parse, usage
 from kcap.errors import UsageError
 
@@ -96,10 +97,12 @@ def test_a_process_id_is_a_number_in_range(value: str, message: str) -> None:
     assert caught.value.message == message
 
 
-def test_the_help_names_every_option() -> None:
+def test_the_help_names_every_option_and_command() -> None:
     text = usage()
     for option in OPTIONS:
         assert f"\n    {', '.join(option.flags)} " in text
+    for name, command in SUBCOMMANDS.items():
+        assert re.search(rf"^    {name} +{command.help}$", text, re.MULTILINE)
 
 
 def test_a_kernel_without_a_guest_is_refused() -> None:
