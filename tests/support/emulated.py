@@ -83,6 +83,7 @@ class EmulatedRing(ringbuf.RingReader):
         self.data = memoryview(bytearray(2 * self.SIZE))
         self.words = self.data.cast("I")
         self._start = self._end = 0
+        self._pace = ringbuf.Pace(self.SIZE, 0.0)
         self._wake = os.eventfd(1)
         self._poll = mock.Mock(fileno=lambda: self._wake)
 

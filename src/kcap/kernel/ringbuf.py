@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import select
+import time
 from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from kcap.kernel.errors import syscall_error
 if TYPE_CHECKING:
     from kcap.kernel.maps import Map
 
+#: A ring is looked at before this part of it is full, if records keep coming as they came.
+PART = 1 / 4
 BUSY = 1 << 31
 DISCARD = 1 << 30
 HEADER_SIZE = 8
@@ -50,6 +53,30 @@ def walk(words: memoryview, data: memoryview, start: int, end: int) -> tuple[lis
     return records, start
 
 
+class Pace:
+    """When a ring that wakes nobody is to be looked at again: the sooner, the faster it fills.
+
+    :param size: of the ring, in bytes.
+    :param now: a time in seconds, of the clock that :meth:`wait` is told, too.
+    """
+
+    def __init__(self, size: int, now: float) -> None:
+        self._room = size * PART
+        self._looked, self._written = now, 0
+
+    def wait(self, now: float, read: int, written: int, longest: float) -> float:
+        """Seconds to wait before the next look, by what has been written since the last call.
+
+        :param read: the reader's position.
+        :param written: the writers' position.
+        :param longest: at most.
+        """
+        rate = (written - self._written) / max(now - self._looked, 1e-6)
+        self._looked, self._written = now, written
+        room = self._room - (written - read)
+        return min(longest, max(room, 0.0) / rate) if rate else longest
+
+
 class RingReader(Closing):
     """Reads one ring buffer.
 
@@ -74,6 +101,7 @@ class RingReader(Closing):
         self.words = self.data.cast("I")
         self._views = (self.words, self.data, self._producer, producer, self._consumer)
         self._next = self._consumer[0]
+        self._pace = Pace(self.size, time.monotonic())
         self._poll = select.epoll()
         self._poll.register(fd, select.EPOLLIN)
 
@@ -87,6 +115,12 @@ class RingReader(Closing):
         Programs may submit without waking (BPF_RB_NO_WAKEUP): read after a time-out too.
         """
         return bool(self._poll.poll(timeout))
+
+    def rest(self, longest: float) -> float:
+        """Seconds until the next look, in which the ring will not get too full, if records keep
+        coming as they came since the last call; ``longest`` at most."""
+        read, written = self.pending()
+        return self._pace.wait(time.monotonic(), read, written, longest)
 
     def pending(self) -> tuple[int, int]:
         """(reader's, writers' position) in bytes, growing for ever; modulo ``size`` they are

@@ -282,7 +282,7 @@ class Trace(Closing):
             ended = False
             waits = not self._all_probes_have_run()
             while not (self._stopping or ended or self._complete()):
-                ready = {fd for fd, _ in poll.poll(self.tick if waits else 0)}
+                ready = {fd for fd, _ in poll.poll(self._rest() if waits else 0)}
                 ended = self._ended(ready) or not waits
                 looked = time.monotonic_ns()
                 yield from self._read()
@@ -296,6 +296,10 @@ class Trace(Closing):
                 if time.monotonic() >= next_losses:
                     next_losses += LOSS_INTERVAL
                     yield from self._losses()
+
+    def _rest(self) -> float:
+        """How long nothing needs to be looked at, in seconds."""
+        return self.tick if self._ring is None else self._ring.rest(self.tick)
 
     def _all_probes_have_run(self) -> bool:
         """Whether there is nothing to wait for: all probes are ``begin`` and ``end``."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcap.kernel.ringbuf import BUSY, DISCARD, ring_size, walk
+from kcap.kernel.ringbuf import BUSY, DISCARD, Pace, ring_size, walk
 
 SIZE = 4096
 
@@ -91,3 +91,24 @@ def test_a_ring_is_a_power_of_two_of_pages(wanted: int, size: int) -> None:
 def test_a_ring_of_more_than_a_gigabyte_is_refused() -> None:
     with pytest.raises(OverflowError):
         ring_size((1 << 30) + 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "pending", "seconds"),
+    [
+        (0, 0, 0.1),  # nothing comes
+        (1_000, 0, 0.1),  # 10,000 bytes a second
+        (100_000, 0, 0.001),  # 1,000 bytes until it is a quarter full, at 1,000,000 a second
+        (100_000, 500, 0.0005),  # half of them have come while the others were read
+        (100_000, 1_500, 0.0),
+        (0, 1_500, 0.1),  # a record that is still being written; nothing comes behind it
+    ],
+)
+def test_a_ring_that_fills_faster_is_looked_at_sooner(
+    written: int, pending: int, seconds: float
+) -> None:
+    pace = Pace(4_000, now=5.0)
+    assert pace.wait(7.0, 1_000_000, 1_000_000, longest=0.1) <= 0.1
+    position = 1_000_000 + written
+    wait = pace.wait(7.1, position - pending, position, longest=0.1)
+    assert wait == pytest.approx(seconds)
