@@ -7,7 +7,7 @@ guest's clock moves on by a nanosecond with each instruction (and with the time 
 idle), so that results depend neither on what else this machine does nor on the emulator's ways:
 "1 s" is 10⁹ instructions. ``--clock wall`` takes time as it passes, by KVM where that works::
 
-    python -m benchmarks.guest [--kernel 6.12] [--rounds 3] [--minutes 25] [--groups start,event]
+    python -m benchmarks.guest [--kernel 6.12] [--rounds 1] [--minutes 30] [--groups start,event]
 
 The run ends after so many rounds, or after ``--minutes``, wherever it is then. The results go to
 ``benchmarks/results/KERNEL.json`` (``--json``) after every case; ``tools/update_docs.py`` makes the
@@ -43,7 +43,9 @@ RESULTS = ROOT / "benchmarks/results"
 IN_GUEST = "/mnt/benchmarks"
 #: In this order, so that what matters most is there if the time is up. Cold starts empty the page
 #: cache.
-GROUPS = ("start", "event", "scale", "reader", "packets", "cold start", "more scale")
+GROUPS = (
+    "start", "event", "reader", "scale", "packets", "code", "cold start", "more scale",
+)  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
@@ -52,8 +54,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kernel", default="6.12")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--clock", choices=("counted", "wall"), default="counted", help="see above")
-    parser.add_argument("--rounds", type=int, default=3, help="at most")
-    parser.add_argument("--minutes", type=float, default=25, help="see above")
+    parser.add_argument("--rounds", type=int, default=1, help="at most; 3 for --clock wall")
+    parser.add_argument("--minutes", type=float, default=30, help="see above")
     parser.add_argument("--groups", default=",".join(GROUPS))
     parser.add_argument("--case", default="", help="only cases that this matches (re)")
     parser.add_argument(
@@ -123,7 +125,7 @@ class Record:
         self._results.merge(data)
         whole = {"facts": self._facts, **self._results.data()}
         self._target.write_text(json.dumps(whole, indent=1) + "\n")
-        for case in dict.fromkeys(f"{row['group']}: {row['case']}" for row in data["rows"]):
+        for case in rows.Results(data).cases:
             progress(f"{time.monotonic() - self._started:.0f} s: {case}")
 
     def seconds_left(self) -> float:
@@ -133,7 +135,8 @@ class Record:
 
     def show(self) -> int:
         """Print the tables; the exit status."""
-        print("; ".join(f"{name} {value}" for name, value in self._facts.items()))
+        told = {name: value for name, value in self._facts.items() if name != "cases"}
+        print("; ".join(f"{name} {value}" for name, value in told.items()))
         for line in rows.lines(self._results):
             print(line)
         return 0
@@ -177,15 +180,17 @@ def measured(arguments: argparse.Namespace, turn: int) -> Iterator[dict[str, Any
     from benchmarks.guest import tracers
 
     ways = all_tracers(arguments)
+    cases = list(wanted_cases(arguments, ways))
     facts = {
         "kernel": os.uname().release,
         "CPUs": os.cpu_count(),
         "Python": sys.version.split()[0],
         "versions": {way.name: tracers.version(way) for way in ways},
+        "cases": list(dict.fromkeys(case.title for case in cases)),
     }
     yield {"facts": facts, **rows.Results().data()}
     prime(ways)
-    for case in wanted_cases(arguments, ways):
+    for case in cases:
         yield rows.take_turn(case, turn).data()
 
 
@@ -213,12 +218,13 @@ def prime(ways: list[Tracer]) -> None:
 
 def wanted_cases(arguments: argparse.Namespace, ways: list[Tracer]) -> Iterator[Case]:
     """The cases that the command line asks for."""
-    from benchmarks.guest import events, packets, reading, scale, start
+    from benchmarks.guest import code, events, packets, reading, scale, start
 
     cached = [way for way in ways if "no-cache" not in way.name]
     made: dict[str, Callable[[], Iterator[Case]]] = {
         start.GROUP: lambda: start.warm_cases(ways),
         events.GROUP: lambda: events.cases(cached),
+        code.GROUP: lambda: code.cases(cached),
         reading.GROUP: lambda: reading.cases(cached),
         packets.GROUP: packets.cases,
         scale.GROUP: lambda: scale.cases(cached),

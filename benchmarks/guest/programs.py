@@ -13,14 +13,17 @@ from kcap.kernel.syscall import Buffer, bpf
 
 _GET_FD_BY_ID, _GET_NEXT_ID, _GET_INFO = 13, 11, 15
 _STATISTICS = "/proc/sys/kernel/bpf_stats_enabled"
-# struct bpf_prog_info: type, id, tag[8], jited_prog_len, xlated_prog_len; … run_time_ns at 192
+# struct bpf_prog_info: type, id, tag[8], jited_prog_len, xlated_prog_len; … run_time_ns at 192,
+# attach_btf_id at 224
 _INFO_SIZE = 232
-_RUN_TIME = 192
+_RUN_TIME, _ATTACH_BTF_ID = 192, 224
 
 
 class LoadedProgram(NamedTuple):
     """A program in the kernel.
 
+    :ivar type: BPF_PROG_TYPE_*.
+    :ivar function: BTF id of the function that it is loaded for (fentry; told since 5.18), or 0.
     :ivar xlated: instructions after the verifier rewrote them.
     :ivar native: bytes of machine code.
     :ivar time: nanoseconds of all its runs, while statistics were on.
@@ -29,6 +32,8 @@ class LoadedProgram(NamedTuple):
 
     number: int
     name: str
+    type: int
+    function: int
     xlated: int
     native: int
     time: int
@@ -76,7 +81,8 @@ def _info(fd: int) -> LoadedProgram:
     info = Buffer(_INFO_SIZE)
     bpf(_GET_INFO, Buffer(struct.pack("<IIQ", fd, _INFO_SIZE, info.address)))
     data = info.tobytes()
-    _, number, _, native, xlated = struct.unpack_from("<II8sII", data)
+    type_, number, _, native, xlated = struct.unpack_from("<II8sII", data)
     time, runs = struct.unpack_from("<QQ", data, _RUN_TIME)
     name = data[64:80].partition(b"\0")[0].decode()
-    return LoadedProgram(number, name, xlated // 8, native, time, runs)
+    (function,) = struct.unpack_from("<I", data, _ATTACH_BTF_ID)
+    return LoadedProgram(number, name, type_, function, xlated // 8, native, time, runs)

@@ -32,6 +32,11 @@ class Case(NamedTuple):
     warm_up: bool = False
     rounds: int = 1000
 
+    @property
+    def title(self) -> str:
+        """Its group and name."""
+        return _title(self.group, self.name)
+
 
 class Row(NamedTuple):
     """One thing measured, of each tracer.
@@ -70,6 +75,11 @@ class Results:
         """All rows, in the order in which they came."""
         return list(self._rows.values())
 
+    @property
+    def cases(self) -> list[str]:
+        """The titles of the cases of which something is known, in the order in which they came."""
+        return list(dict.fromkeys([_title(row.group, row.case) for row in self.rows]))
+
     def add(self, case: Case, tracer: str, figures: Figures) -> None:
         """Take the figures of a round."""
         peer = case.tracers[-1].name
@@ -78,11 +88,11 @@ class Results:
 
     def fail(self, case: Case, tracer: str, reason: str) -> None:
         """Note why a tracer can't do a case."""
-        self.missing.setdefault(f"{case.group}: {case.name}", {})[tracer] = reason
+        self.missing.setdefault(case.title, {})[tracer] = reason
 
     def failed(self, case: Case, tracer: str) -> bool:
         """Whether a tracer could not do a case."""
-        return tracer in self.missing.get(f"{case.group}: {case.name}", ())
+        return tracer in self.missing.get(case.title, ())
 
     def merge(self, data: Mapping[str, Any]) -> None:
         """Take what another process measured in rounds of its own."""
@@ -102,6 +112,10 @@ class Results:
     ) -> list[float]:
         row = Row(group, case, measure, unit, peer, {})
         return self._rows.setdefault(row[:3], row).values.setdefault(tracer, [])
+
+
+def _title(group: str, case: str) -> str:
+    return f"{group}: {case}"
 
 
 def take_turn(case: Case, turn: int) -> Results:

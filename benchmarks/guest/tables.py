@@ -78,6 +78,12 @@ TABLES = {
         ),
         ("BPF time", "slowdown", "xlated"),
     ),
+    "code": Table(
+        "code",
+        "a program",
+        (Column("instructions as loaded", "xlated", 1),),
+        ("xlated",),
+    ),
     "reader": Table(
         "reader",
         "reader",
@@ -148,9 +154,10 @@ def table(name: str) -> Iterator[str]:
     yield f"| {' | '.join([form.head, *heads])} |"
     yield "|---" * (1 + len(heads)) + "|"
     for case in _cases(form.group):
-        cells = [_ratio_cell(form.group, case, column) for column in columns]
+        cells = [case.replace("|", "\\|")]
+        cells += [_ratio_cell(form.group, case, column) for column in columns]
         cells += [_cell(form.group, case, measure, peer) for measure in measures]
-        yield f"| {case} | {' | '.join(cells)} |"
+        yield f"| {' | '.join(cells)} |"
 
 
 def probe_types() -> Iterator[str]:
@@ -173,8 +180,7 @@ def shortfalls() -> Iterator[str]:
     """A line for each figure that is not what was aimed at."""
     some = False
     for run in runs():
-        groups = {row.group for row in run.results.rows}
-        left_out = [form.group for form in TABLES.values() if form.group not in groups]
+        left_out = _left_out(run)
         if left_out:
             some = True
             yield f"- not measured on {run.kernel}: {', '.join(left_out)}"
@@ -189,6 +195,15 @@ def shortfalls() -> Iterator[str]:
                     )
     if not some and runs():
         yield "None: every figure is what was aimed at."
+
+
+def _left_out(run: Run) -> list[str]:
+    """The groups and, of others, the cases that a run did not come to."""
+    done = run.results.cases
+    groups = {row.group for row in run.results.rows}
+    absent = [form.group for form in TABLES.values() if form.group not in groups]
+    cases = [case for case in run.facts.get("cases", ()) if case not in done]
+    return absent + [case for case in cases if case.partition(":")[0] not in absent]
 
 
 def facts() -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,9 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     tables.runs.cache_clear()
 
 
-def write(directory: Path, kernel: str, *rows: Row) -> None:
-    data = {"facts": FACTS, "rows": [each._asdict() for each in rows], "missing": {}}
+def write(directory: Path, kernel: str, *rows: Row, cases: Sequence[str] = ()) -> None:
+    facts = {**FACTS, "cases": cases}
+    data = {"facts": facts, "rows": [each._asdict() for each in rows], "missing": {}}
     (directory / f"{kernel}.json").write_text(json.dumps(data))
 
 
@@ -65,8 +66,21 @@ def test_a_case_that_a_run_lacks_has_a_dash_for_it_and_a_group_is_named(results:
     assert list(tables.table("reader")) == ["Not measured in these runs."]
     assert (
         next(iter(tables.shortfalls()))
-        == "- not measured on 6.12: start, cold start, event, reader, packets"
+        == "- not measured on 6.12: start, cold start, event, code, reader, packets"
     )
+
+
+def test_a_case_that_a_run_did_not_come_to_is_named(results: Path) -> None:
+    wanted = ["scale: many", "scale: more", "reader: text"]
+    write(results, "6.12", row("many", "both", "s", [1.0], [4.0]), cases=wanted)
+    assert list(tables.shortfalls()) == [
+        "- not measured on 6.12: start, cold start, event, code, reader, packets, scale: more"
+    ]
+
+
+def test_a_bar_in_a_case_does_not_end_its_cell(results: Path) -> None:
+    write(results, "6.12", row("`/a || b/`", "both", "s", [1.0], [4.0]))
+    assert list(tables.table("scale"))[2] == "| `/a \\|\\| b/` | **0.25** | 4 s |"
 
 
 def test_what_the_peer_cannot_do_is_shown_as_it_is(results: Path) -> None:
