@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kcap.cli import selection
 from kcap.cli.signals import ended_by_signals
+from kcap.cli.started import started
 from kcap.errors import UsageError
 from kcap.records import replace
 
@@ -145,7 +146,7 @@ def _add_lines(group: argparse._ArgumentGroup) -> None:
         "--verbose",
         action="count",
         default=0,
-        help="say more of each packet; twice: print the script, too",
+        help="say more of each packet; twice: print the script and the phases of the start, too",
     )
 
 
@@ -229,9 +230,11 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
         Capture(request) as capture,
         ended_by_signals(capture.stop),
     ):
-        if arguments.verbose > 1:
+        detailed = arguments.verbose > 1
+        if detailed:
             print(capture.script, end="", file=sys.stderr)
         capture.attach()
+        started(capture.trace, verbose=detailed)
         if request.user:
             capture.drop_privileges()
         if not arguments.quiet:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kcap.cli import selection
 from kcap.cli.signals import ended_by_signals
+from kcap.cli.started import started
 from kcap.records import replace
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         help="with source lines of places; needs the kernel's debugging information")  # fmt: skip
     add("--json", action="store_true", help="a line of JSON for each packet, no table")
     add("-q", "--quiet", action="store_true", help="count only: nothing but the table at the end")
+    add("-v", "--verbose", action="store_true",
+        help="print the script and the phases of the start, too")  # fmt: skip
     return parser
 
 
@@ -65,7 +68,10 @@ def main(argv: Sequence[str]) -> int:
     each = (each or not sys.stdout.isatty()) and not arguments.quiet
     trace = Drops(request, each=each, stacks=arguments.stack, source=arguments.source)
     with trace as drops, ended_by_signals(drops.stop):
+        if arguments.verbose:
+            print(drops.script, end="", file=sys.stderr)
         drops.attach()
+        started(drops.trace, verbose=arguments.verbose)
         print("counting dropped packets; Ctrl-C ends", file=sys.stderr, flush=True)
         drops.trace.on_tick = _Tick(drops, arguments, table=not each)
         _show(drops, arguments)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kcap.cli import selection
 from kcap.cli.signals import ended_by_signals
+from kcap.cli.started import started
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-w", "--write", default="", metavar="FILE",
         help="write the packet as it is at every function to FILE, too")  # fmt: skip
     add("-q", "--quiet", action="store_true", help="print no ways")
-    add("-v", "--verbose", action="store_true", help="print the script, too")
+    add("-v", "--verbose", action="store_true",
+        help="print the script and the phases of the start, too")  # fmt: skip
     return parser
 
 
@@ -97,6 +99,7 @@ def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:
         if arguments.verbose:
             print(follow.script, end="", file=sys.stderr)
         follow.attach()
+        started(follow.trace, verbose=arguments.verbose)
         print(
             f"following packets through {follow.functions} functions; Ctrl-C ends",
             file=sys.stderr, flush=True,

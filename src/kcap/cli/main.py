@@ -41,6 +41,8 @@ SUBCOMMANDS: Final = {
     "vm": Command("vm", "run anything in a QEMU guest with a chosen kernel"),
 }
 
+#: Those that trace.
+_TRACING = ("capture", "drops", "follow", "run")
 #: What writing to standard output fails with: its reader is gone, or its disk is full.
 _OUTPUT_FAILS = frozenset({EPIPE, ENOSPC, EDQUOT, EFBIG, EIO})
 
@@ -77,11 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     """Do what the words ask; the exit status."""
     words = _with_format_taken(words)
+    if not words or words[0] not in SUBCOMMANDS or words[0] in _TRACING:
+        gc.disable()  # a tenth of a start, and nothing is garbage yet; started() enables it
     if words and words[0] in SUBCOMMANDS:
         module = import_module(f"kcap.cli.{SUBCOMMANDS[words[0]].module}")
         status: int = module.main(words[1:])
         return status
-    gc.disable()  # a tenth of a start, and nothing is garbage yet; script._follow() looks again
     from kcap.cli import script
 
     return script.main(words)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from kcap.cli.progress import ProgressLine
 from kcap.cli.reading import read_script, refuse_script
 from kcap.cli.service import READY, STOPPING, notify
 from kcap.cli.signals import ended_by_signals
+from kcap.cli.started import started
 from kcap.errors import FileError, UnknownOptionError, UsageError
 from kcap.words import plural
 
@@ -225,11 +225,7 @@ def _follow(
             if arguments.debug:
                 _print_loaded(trace, arguments)
             trace.attach()
-            gc.freeze()  # what a start made stays
-            gc.enable()
-            if arguments.verbose:
-                print(*trace.timings.lines(), sep="\n", file=sys.stderr)
-                print(*trace.ways(), sep="\n", file=sys.stderr)
+            started(trace, verbose=arguments.verbose)
             if not arguments.no_warnings:
                 _show_skipped(trace, arguments.verbose)
             if arguments.dry_run:

@@ -20,6 +20,8 @@ class Followed:
 
     request: FollowRequest
 
+    trace = None
+
     def __init__(self, request: FollowRequest) -> None:
         Followed.request = request
         self.functions, self.losses, self.script = 7, 3, "the script"
