@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.guest import rows
+from benchmarks.guest import rows, tables
 from benchmarks.guest.peers import BPFTRACE_ROOT
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def measured(arguments: argparse.Namespace, turn: int) -> Iterator[dict[str, Any
         "kernel": os.uname().release,
         "CPUs": os.cpu_count(),
         "Python": sys.version.split()[0],
-        "versions": {way.name: tracers.version(way) for way in ways},
+        "versions": {way.name: tracers.version(way) for way in ways if way.name != tables.FRESH},
         "cases": list(dict.fromkeys(case.title for case in cases)),
     }
     yield {"facts": facts, **rows.Results().data()}
@@ -199,7 +199,7 @@ def all_tracers(arguments: argparse.Namespace) -> list[Tracer]:
     the one that the others are compared with."""
     from benchmarks.guest import tracers
 
-    ways = [tracers.kcap(), tracers.kcap("kcap --no-cache", "--no-cache")]
+    ways = [tracers.kcap(), tracers.kcap(tables.FRESH, "--no-cache")]
     for peer in arguments.peer:
         name, _, command = peer.partition("=")
         ways.append(tracers.Tracer(name, tuple(shlex.split(command))))
@@ -213,14 +213,16 @@ def prime(ways: list[Tracer]) -> None:
     from benchmarks.guest import start
 
     for way in ways:
-        start.whole(way, start.WHOLE["begin"])
+        if way.name != tables.FRESH:  # its files are kcap's
+            start.whole(way, start.WHOLE["begin"])
 
 
 def wanted_cases(arguments: argparse.Namespace, ways: list[Tracer]) -> Iterator[Case]:
     """The cases that the command line asks for."""
     from benchmarks.guest import code, events, packets, reading, scale, start
 
-    cached = [way for way in ways if "no-cache" not in way.name]
+    wanted = arguments.groups.split(",")
+    cached = [way for way in ways if way.name != tables.FRESH]
     made: dict[str, Callable[[], Iterator[Case]]] = {
         start.GROUP: lambda: start.warm_cases(ways),
         events.GROUP: lambda: events.cases(cached),
@@ -228,10 +230,10 @@ def wanted_cases(arguments: argparse.Namespace, ways: list[Tracer]) -> Iterator[
         reading.GROUP: lambda: reading.cases(cached),
         packets.GROUP: packets.cases,
         scale.GROUP: lambda: scale.cases(cached),
-        start.COLD: lambda: start.cold_cases(ways),
+        start.COLD: lambda: start.cold_cases(ways, warm_up=start.GROUP not in wanted),
         "more scale": lambda: scale.more_cases(cached, arguments.most_fentry),
     }
-    for group in arguments.groups.split(","):
+    for group in wanted:
         yield from (case for case in made[group]() if re.search(arguments.case, case.name))
 
 

@@ -53,14 +53,14 @@ PROBES = (
     Probe("vfs_unlink", '/comm == "bash" || comm == "sh"/ { @since[tid] = nsecs; }'),
     Probe("vfs_rename", '/strcontains(comm, "tmp")/ { print((pid, comm, nsecs)); }'),
     Probe("vfs_symlink", "{ @parent[curtask->real_parent->tgid] = count(); }"),
-    Probe("vfs_link", "{ $i = 0; while ($i < 10) { @loop[$i] = count(); $i++; } }"),
+    Probe("vfs_link", "{ for $i : 0..10 { @loop[$i] = count(); } }"),
     Probe("vfs_mknod", "{ for $kv : @since { print($kv.1); } clear(@since); }"),
     Probe("vfs_truncate", "/pid > 1000 && uid == 0/ { @last[pid, tid] = nsecs; }"),
-    Probe("vfs_statfs", "{ delete(@last, (pid, tid)); @gone++; }"),
+    Probe("tcp_disconnect", "{ delete(@last, (pid, tid)); @gone++; }"),
     Probe("vfs_fsync_range", "{ if (args.start) { @some = count(); } else { @all = count(); } }"),
     Probe("set_user_nice", '{ printf("%s %d %s\\n", comm, args.nice, strftime("%H:%M", nsecs)); }'),
     Probe("vfs_fallocate", "{ @us = hist((args.len - args.offset) / 1000); }"),
-    Probe("kprobe:do_fchmodat", "{ @caller[ksym(reg(\"ip\"))] = count(); }"),
+    Probe("kprobe:tcp_shutdown", "{ @caller[ksym(reg(\"ip\"))] = count(); }"),
     Probe("tracepoint:syscalls:sys_enter_chdir", "{ @to[comm, str(args.filename)] = count(); }"),
 )  # fmt: skip
 #: BPF_PROG_TYPE_* of the probes that fentry has no part in.
@@ -69,19 +69,25 @@ _TYPES = {"kprobe": 2, "tracepoint": 5}
 
 def length(tracer: Tracer, probe: Probe) -> Figures:
     """The instructions of a probe's program, as loaded."""
-    return {("xlated", "insns"): _lengths(tracer)[probe.place]}
+    found = _lengths(tracer)
+    if isinstance(found, FailedError):
+        raise found
+    return {("xlated", "insns"): found[probe.place]}
 
 
 @functools.cache
-def _lengths(tracer: Tracer) -> dict[str, int]:
-    """Those of all probes: they do not change from round to round."""
+def _lengths(tracer: Tracer) -> dict[str, int] | FailedError:
+    """Those of all probes, which do not change from round to round, or why there are none."""
     before = set(programs.loaded())
     script = "\n".join(f"{_written(probe)} {probe.block}" for probe in PROBES)
-    with Run(tracer, script) as run:
-        run.attached()
-        new = [each for number, each in programs.loaded().items() if number not in before]
-        run.stop()
-    return {probe.place: _of(probe, new).xlated for probe in PROBES}
+    try:
+        with Run(tracer, script) as run:
+            run.attached()
+            new = [each for number, each in programs.loaded().items() if number not in before]
+            run.stop()
+        return {probe.place: _of(probe, new).xlated for probe in PROBES}
+    except FailedError as error:
+        return error
 
 
 def _of(probe: Probe, new: Sequence[programs.LoadedProgram]) -> programs.LoadedProgram:

@@ -67,10 +67,13 @@ def warm_cases(tracers: Sequence[Tracer]) -> Iterator[Case]:
         yield Case(GROUP, name, tracers, work, (script,), warm_up=True)
 
 
-def cold_cases(tracers: Sequence[Tracer]) -> Iterator[Case]:
-    """Each script with a cold page cache."""
+def cold_cases(tracers: Sequence[Tracer], *, warm_up: bool) -> Iterator[Case]:
+    """Each script with a cold page cache.
+
+    :param warm_up: nobody has run these scripts before.
+    """
     for name, work, script in _works():
-        yield Case(COLD, name, tracers, cold, (work, script), warm_up=True, rounds=COLD_ROUNDS)
+        yield Case(COLD, name, tracers, cold, (work, script), warm_up=warm_up, rounds=COLD_ROUNDS)
 
 
 def _works() -> Iterator[tuple[str, Callable[[Tracer, str], Figures], str]]:
