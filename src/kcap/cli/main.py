@@ -92,11 +92,14 @@ def _run(words: list[str]) -> int:
 
 def _open_standard_streams() -> None:
     """Put /dev/null in the place of standard streams that the process was started without: the
-    next file that is opened, a capture say, would take their numbers and be printed to."""
+    next file that is opened, a capture say, would take their numbers and be printed to. What is
+    started (``-c``, ``system()``) gets them, too."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
-            if null != number:
+            if null == number:
+                os.set_inheritable(null, True)
+            else:
                 os.dup2(null, number)
                 os.close(null)
             stream = io.TextIOWrapper(io.FileIO(number, mode, closefd=False))
@@ -109,8 +112,7 @@ def _give_output_up(error: OSError) -> None:
     os.dup2(null, sys.stdout.fileno())  # what is left in buffers is flushed at the very end
     os.close(null)
     if error.errno != EPIPE:
-        lost = KcapError(f"can't write to standard output: {error.strerror}")
-        print_error(lost)
+        print_error(KcapError(f"can't write to standard output: {error.strerror}"))
 
 
 def _with_format_taken(words: list[str]) -> list[str]:

@@ -77,6 +77,20 @@ def test_a_closed_standard_input_is_an_empty_one(words: list[str], tmp_path: Pat
     assert done.returncode == 1
 
 
+def test_what_is_started_has_standard_streams_too() -> None:
+    program = (
+        "import subprocess, sys\n"
+        "from kcap.cli.main import _open_standard_streams\n"
+        "_open_standard_streams()\n"
+        "sys.exit(subprocess.call(['sh', '-c', 'echo said']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, preexec_fn=lambda: os.close(1),
+        stderr=subprocess.PIPE, env=_ENVIRONMENT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_what_is_opened_later_is_not_printed_to(tmp_path: Path) -> None:
     """A file that took the number of a closed standard output would get all that is printed."""
     target = tmp_path / "program"
