@@ -104,9 +104,9 @@ class Kprobe(ProbeType):
         context = self._context(parts, targets)
         context.extra["many_functions"] = True
         names = [f"{self.name}:{rest_of(self._named(parts, target))}" for target in targets]
-        known = system.offers("kprobe_multi") or system.offers("perf_link")
-        cookies = known and len(targets) > serving.FEW
-        serving.share_names(context, uses, names, "cookie" if cookies else "load")
+        cookies = system.offers("kprobe_multi") or system.offers("perf_link")
+        each = not cookies or ("probe" in uses and len(targets) <= serving.FEW)
+        serving.share_names(context, uses, names, "load" if each else "cookie")
         context.extra["alike"] = ""  # no program of many functions knows more of them
         return context
 

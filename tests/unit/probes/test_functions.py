@@ -245,6 +245,20 @@ def test_too_many_probes_that_bpftrace_makes_a_program_of_each_are_too_many_prog
     assert error.help[-1].endswith("BPFTRACE_MAX_PROBES environment variable.")
 
 
+@pytest.mark.parametrize(
+    ("uses", "few", "index"),
+    [("probe", 2, "load"), ("probe", 1, "cookie"), ("func", 2, "cookie")],
+)
+def test_a_program_is_loaded_for_each_of_few_kprobes_that_are_told_apart_by_name(
+    offering: Offering, monkeypatch: pytest.MonkeyPatch, uses: str, few: int, index: str
+) -> None:
+    monkeypatch.setattr(serving, "FEW", few)
+    offering.offered = frozenset({"kprobe_multi"})
+    (context,) = Resolver(offering).resolve(point("kprobe:vfs_*"), {uses})
+    assert context.extra["target_index"] == index
+    assert probe_type("kprobe").programs(context) == (2 if index == "load" else 1)
+
+
 def test_with_multi_links_one_program_serves_all_functions_of_a_module(offering: Offering) -> None:
     offering.offered = frozenset({"tracing_multi", "kprobe_multi"})
     kernel, module = Resolver(offering).resolve(point("fexit:*e*"), {"probe"})
