@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,9 @@ def set_up() -> None:
     for device in (SENDER, RECEIVER):
         Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
     Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")
+    # Without groups of their own for sessions, a reader's nice counts beside the generator.
+    with suppress(FileNotFoundError):
+        Path("/proc/sys/kernel/sched_autogroup_enabled").write_text("0")
 
 
 def send(count: int, size: int, pause_ns: int) -> Sent:
