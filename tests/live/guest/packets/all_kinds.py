@@ -15,22 +15,23 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from support import frames
+from support import PATIENCE, frames
 from support.net import setns
 
 NAMES = ("w-a", "w-b", "w-c", "w-d")
 #: What the devices on top of a's and b's link are in: 10.N.0.1 at a, 10.N.0.2 at b.
 PLAIN, TAGGED, STACKED, VXLAN, GRE, BRIDGE, TUN = range(90, 97)
 VLAN_DEVICES = ("vlan", "outer", "inner")
-STREAM_PORT = 5555
+#: Where the veth pairs have their ends.
+VETH = {"a0": "w-a", "b0": "w-b", "b1": "w-b", "b2": "w-b", "c0": "w-c", "d0": "w-d"}
 
 
 def set_up() -> None:
     """Make all of it."""
-    _ip(
+    run_ip(
         "",
         *(f"netns add {name}" for name in NAMES),
         "link add a0 address 02:00:00:00:90:01 netns w-a type veth "
@@ -40,13 +41,13 @@ def set_up() -> None:
         # Elsewhere no IPv6: what the kernel sends by itself would go through the tunnels, too.
         with entered(name):
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
-    _ip(
+    run_ip(
         "",
         "link add c0 netns w-c type veth peer name b1 netns w-b",
         "link add d0 netns w-d type veth peer name b2 netns w-b",
     )
     for name, device, own, other in (("w-a", "a0", 1, 2), ("w-b", "b0", 2, 1)):
-        _ip(
+        run_ip(
             name,
             "link set lo up",
             f"link set {device} mtu 9000 up",
@@ -65,7 +66,7 @@ def set_up() -> None:
                 for line in (f"link set {dev} up", f"addr add 10.{net}.0.{own}/24 dev {dev}")
             ),
         )
-    _ip(
+    run_ip(
         "w-b",
         # A bridge that snoops joins 224.0.0.106 after some seconds: IGMP that nobody sent.
         "link add br0 type bridge mcast_snooping 0",
@@ -75,7 +76,7 @@ def set_up() -> None:
         f"addr add 10.{BRIDGE}.0.1/24 dev br0",
     )
     for name, device, own in (("w-c", "c0", 3), ("w-d", "d0", 4)):
-        _ip(
+        run_ip(
             name,
             "link set lo up",
             f"link set {device} up",
@@ -98,13 +99,13 @@ def set_up() -> None:
 
 def tear_down() -> None:
     """Remove the namespaces, and all with them."""
-    _ip("", *(f"netns del {name}" for name in NAMES))
+    run_ip("", *(f"netns del {name}" for name in NAMES))
 
 
-def offloads(*words: str) -> None:
-    """Set offloads at both ends of the link between a and b, as ethtool -K takes them."""
-    for name, device in (("w-a", "a0"), ("w-b", "b0")):
-        with entered(name):
+def offloads(devices: Iterable[str], *words: str) -> None:
+    """Set offloads of some of the veth devices, as ethtool -K takes them."""
+    for device in devices:
+        with entered(VETH[device]):
             subprocess.run(["ethtool", "-K", device, *words], check=True, capture_output=True)
 
 
@@ -120,7 +121,7 @@ def entered(name: str) -> Iterator[None]:
         os.close(before)
 
 
-def _ip(name: str, *lines: str) -> None:
+def run_ip(name: str, *lines: str) -> None:
     where = ["-n", name] if name else []
     done = subprocess.run(
         ["ip", *where, "-batch", "-"], input="\n".join(lines), text=True, capture_output=True
@@ -146,7 +147,7 @@ def datagram(
     with receiver, sender:
         receiver.bind((address, 4000))
         for one in (receiver, sender):
-            one.settimeout(30)
+            one.settimeout(PATIENCE)
         for option, value in (options or {}).items():
             sender.setsockopt(socket.IPPROTO_IPV6, option, value)
         sender.sendto(data, (address, 4000))
@@ -156,25 +157,27 @@ def datagram(
         assert sender.recv(1 << 16) == data[:32]
 
 
-def stream(data: bytes) -> None:
+def stream(data: bytes, port: int) -> None:
     """Send a TCP stream from a to b."""
-    address = (f"10.{PLAIN}.0.2", STREAM_PORT)
+    address = (f"10.{PLAIN}.0.2", port)
     with entered("w-b"):
         listener = socket.create_server(address)
     with entered("w-a"):
         client = socket.socket()
     with listener, client:
-        client.settimeout(60)
-        listener.settimeout(60)
+        client.settimeout(PATIENCE)
+        listener.settimeout(PATIENCE)
         client.connect(address)
         server, _ = listener.accept()
         with server:
-            server.settimeout(60)
+            server.settimeout(PATIENCE)
             received = bytearray()
             left = memoryview(data)
             client.setblocking(False)
             while len(received) < len(data):
-                readable, writable, _ = select.select([server], [client] if left else [], [], 60)
+                readable, writable, _ = select.select(
+                    [server], [client] if left else [], [], PATIENCE
+                )
                 if writable:
                     left = left[client.send(left) :]
                 if readable:
@@ -193,19 +196,26 @@ class TunDevice:
             self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
             # IFF_TUN, IFF_NO_PI; TUNSETIFF.
             fcntl.ioctl(self.fd, 0x400454CA, struct.pack("16sH22x", b"tun0", 0x0001 | 0x1000))
-        _ip("w-a", "link set tun0 up", f"addr add {self.own}/24 dev tun0")
+        run_ip("w-a", "link set tun0 up", f"addr add {self.own}/24 dev tun0")
 
-    def ping(self, data: bytes) -> bytes:
-        """Write an echo request; the answer."""
-        echo = frames.icmp_echo(data)
-        os.write(self.fd, frames.ipv4(self.peer, self.own, frames.ICMP, echo))
-        deadline = time.monotonic() + 60
+    def echo(self, data: bytes) -> None:
+        """Write a datagram for a socket in a, which sends the same back."""
+        with entered("w-a"):
+            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with receiver:
+            receiver.settimeout(PATIENCE)
+            receiver.bind((self.own, 4000))
+            datagram_ = frames.udp(self.peer, self.own, (4001, 4000), data)
+            os.write(self.fd, frames.ipv4(self.peer, self.own, frames.UDP, datagram_))
+            got, back = receiver.recvfrom(1 << 16)
+            assert got == data
+            receiver.sendto(data, back)
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             select.select([self.fd], [], [], 1)
             with contextlib.suppress(BlockingIOError):
-                answer = os.read(self.fd, 1 << 16)
-                if data in answer:
-                    return answer
+                if data in os.read(self.fd, 1 << 16):
+                    return
         raise TimeoutError("no answer by the tun device")
 
     def close(self) -> None:
