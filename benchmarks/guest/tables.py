@@ -66,7 +66,15 @@ TABLES = {
         ("to attached", "to exit", "memory"),
     ),
     "cold starts": Table(
-        "cold start", "start, page cache cold", _STARTS, ("to attached", "to exit")
+        "cold start",
+        "start, page cache cold",
+        (
+            Column("CPU, from cache", "CPU", 0.5),
+            Column("read from disk, from cache", "read", 0.5),
+            Column("CPU, `--no-cache`", "CPU", 1, FRESH),
+            Column("read from disk, `--no-cache`", "read", 1, FRESH),
+        ),
+        ("CPU", "read"),
     ),
     "events": Table(
         "event",

@@ -44,10 +44,12 @@ class Usage(NamedTuple):
 
     :ivar cpu: seconds of user and system time, its children included.
     :ivar peak: the largest of its processes, in KiB.
+    :ivar read: KiB that were read from disks for it.
     """
 
     cpu: float
     peak: int
+    read: float
 
 
 class FailedError(Exception):
@@ -99,7 +101,7 @@ class Run:
     def __init__(self, tracer: Tracer, script: str, *options: str) -> None:
         self.output: IO[bytes] = tempfile.TemporaryFile(dir="/tmp")  # noqa: SIM115
         self._errors: IO[bytes] = tempfile.TemporaryFile(dir="/tmp")  # noqa: SIM115
-        self.usage = Usage(0.0, 0)
+        self.usage = Usage(0.0, 0, 0)
         self.status: int | None = None
         self.seconds = 0.0
         environment = {**os.environ, NOTIFY: "1", "BPFTRACE_MAX_PROBES": "4096"}
@@ -169,7 +171,7 @@ class Run:
         _, status, used = os.wait4(self.pid, 0)
         self.seconds = time.monotonic() - self._started
         self._process.returncode = self.status = os.waitstatus_to_exitcode(status)
-        self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss)
+        self.usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss, used.ru_inblock / 2)
         return self.seconds
 
     def cpu(self) -> float:
