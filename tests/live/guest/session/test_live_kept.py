@@ -94,7 +94,7 @@ def test_maps_of_a_kept_script_are_read_as_before() -> None:
 
 @pytest.mark.usefixtures("no_event_stays")
 def test_an_event_that_is_defined_anew_makes_it_another_script() -> None:
-    text = "tracepoint:kcap_test:opened { @ = args.first; }"
+    text = "tracepoint:kcap_test:opened { @ = arg0; }"
     for arguments in ("first=%ax:u64", "other=%ax:u64 first=%ax:u32"):
         define(arguments)
         for wanted in (False, True):
