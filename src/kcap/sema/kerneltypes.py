@@ -75,7 +75,8 @@ class KernelTypes:
         self.definitions = definitions
         self._modules = modules
         self._loaded: list[Btf] | None = None
-        self._converted: dict[tuple[int, int], Type] = {}
+        # By the BTF itself, not by its id(): that of a BPF program's, given back, may be another's.
+        self._converted: dict[tuple[Btf, int], Type] = {}
 
     @property
     def btf(self) -> Btf | None:
@@ -204,7 +205,7 @@ class KernelTypes:
         :param btf: what ``type_id`` counts in.
         :raises BtfError: there is no such type.
         """
-        key = (id(btf), type_id)
+        key = (btf, type_id)
         found = self._converted.get(key)
         if found is None:
             found = self._converted[key] = self._convert(btf, type_id)
