@@ -24,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(LivePlugin(config), "kcap-live")
 
 
+# First, wherever this file is found: the kernel stands first in names of tests, in a guest as here.
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test for every kernel of each test below ``guest/``."""
     if "live_kernel" in metafunc.fixturenames:
