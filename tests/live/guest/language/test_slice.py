@@ -271,7 +271,9 @@ def act(made: Ran, network: Network, path: Path) -> None:
         call(CASE_OPERATORS, left, right)
         call(CASE_WIDTHS, left)
     text = ctypes.create_string_buffer(b"a string of user space")
-    Path("/proc/thread-self/comm").write_text("main-thread")
+    own_name = Path("/proc/thread-self/comm")
+    before = own_name.read_text()
+    own_name.write_text("main-thread")
     made.facts["tid"] = threading.get_native_id()
     made.facts["before"] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     call(CASE_ONCE, 7, ctypes.addressof(text))
@@ -279,6 +281,7 @@ def act(made: Ran, network: Network, path: Path) -> None:
     for sample in SAMPLES:
         call(CASE_AGGREGATE, sample)
     call(CASE_PRINT)
+    own_name.write_text(before)
 
     def call_often() -> None:
         for _ in range(500):
