@@ -272,7 +272,7 @@ def act(made: Ran, network: Network, path: Path) -> None:
         call(CASE_WIDTHS, left)
     text = ctypes.create_string_buffer(b"a string of user space")
     own_name = Path("/proc/thread-self/comm")
-    before = own_name.read_text()
+    before = own_name.read_text().strip()
     own_name.write_text("main-thread")
     made.facts["tid"] = threading.get_native_id()
     made.facts["before"] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
