@@ -106,7 +106,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
 def test_arguments_of_a_programs_functions_have_the_types_of_its_btf(typed: Program) -> None:
     listed = [name for name in list_probes("fentry:bpf:*", System()) if name.endswith(":add")]
     (probe,) = listed
-    assert Fentry().parameters(probe, System()) == ["int n", "struct pair * pair"]
+    assert list(Fentry().parameters(probe, System())) == ["int n", "struct pair * pair"]
     here = probe.removeprefix("fentry:").removesuffix(":add")
     script = f"""
         fentry:{here}:add {{ printf("%d %d %d\\n", args.n, args.pair->first, args.pair->second); }}
