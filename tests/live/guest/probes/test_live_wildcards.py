@@ -162,9 +162,11 @@ def test_few_functions_that_are_told_apart_have_programs_with_their_names() -> N
     with traced("kprobe:tcp_sendmsg* { @[probe] = count(); }") as trace:
         exchange()
         found = entries(trace)
-        names = [program.spec.functions[0].name for _, program in trace.loaded.probes[0].programs]
+        (probe,) = trace.loaded.probes
+        names = [program.spec.functions[0].name for _, program in probe.programs]
+        functions = [target.name for target in probe.compiled.context.targets]
     assert found == {"kprobe:tcp_sendmsg": 1, "kprobe:tcp_sendmsg_locked": 1}
-    assert names == sorted(map(str, found))
+    assert names == [f"kprobe:{function}" for function in functions]
     assert programs(trace) == 1
 
 
