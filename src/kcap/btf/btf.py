@@ -223,10 +223,12 @@ class Btf:
     def find_all(self, name: str, kind: builtins.type[T]) -> Iterator[T]:
         """Types with a name and of a kind, in the order of their ids, this BTF's own only.
 
-        :param name: without ``struct`` and the like.
+        :param name: without ``struct`` and the like; nothing has the name ''.
         :param kind: ``Struct``, ``Union``, ``Func``, ... A base class (``Composite``, ``Type``)
             takes all its kinds.
         """
+        if not name:  # anonymous types are not found by that
+            return
         self._searches += 1
         if self._searches > FEW and kind.KIND > 0 and not kind.__subclasses__():
             for type_id in self._ids_of(kind.KIND).get(name, ()):

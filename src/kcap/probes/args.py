@@ -162,7 +162,8 @@ def _behind_context(types: KernelTypes, type_: Type) -> Type:
     unchanged."""
     if not (isinstance(type_, Pointer) and isinstance(type_.target, Struct)):
         return type_
-    real = types.struct(_BEHIND_CONTEXTS.get(type_.target.name, ""))
+    name = _BEHIND_CONTEXTS.get(type_.target.name)
+    real = types.struct(name) if name is not None else None
     return Pointer(real, type_.space) if real is not None else type_
 
 

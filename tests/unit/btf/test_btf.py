@@ -129,6 +129,16 @@ def test_before_the_sign_was_recorded_enum_values_are_signed() -> None:
     assert found[1] == -1
 
 
+def test_what_has_no_name_is_not_found_by_that_however_often_names_are_asked_for() -> None:
+    w = BtfBuilder()
+    w.struct("", 8, [])
+    named = w.struct("named", 8, [])
+    btf = b.Btf.from_bytes(w.to_bytes())
+    for _ in range(100):  # the first few are found in another way than many are
+        assert btf.find("", b.Struct) is None
+        assert btf.get("named", b.Struct).id == named
+
+
 def test_functions_are_listed_with_ids_and_have_prototypes(btf: b.Btf) -> None:
     listed = {name: i for i, name in btf.functions()}
     assert list(listed) == ["ip_rcv", "__traceiter_kfree_skb"]
