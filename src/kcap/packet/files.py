@@ -37,6 +37,7 @@ _MAX_LINKS: Final = 40  # as in fs/namei.c (MAXSYMLINKS)
 _IOV_MAX: Final = 1024  # UIO_MAXIOV, include/uapi/linux/uio.h
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_UNNAMED_FLAGS: Final = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
 #: Records shorter than this on average are joined: copying them in Python is then cheaper than the
 #: kernel's walk through an iovec each (42 against 66 ns a record of 80 bytes, even at about 2000).
 _JOIN_BELOW: Final = 2048
@@ -49,10 +50,12 @@ class OutputFile(Closing):
     """A file open for writing, of which nothing is changed until :meth:`begin`.
 
     :param path: where; relative to the working directory.
+    :param start: whole records that it begins with. One that is created has them before it has
+        its name, wherever the file system can do that: a SIGKILL leaves no empty file.
     :raises FileError: when it cannot or must not be written, with the reason and what to do.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, start: Sequence[Buffer] = ()) -> None:
         self.path = path
         #: Bytes of whole records in the file; and where to note them for a ``Keeper``.
         self.size = 0
@@ -60,9 +63,11 @@ class OutputFile(Closing):
         #: Whole records in the file.
         self.records = 0
         self._begun = False
+        self._start = start
         self._directory, self._name = _open_parent(path)
+        first = b"".join(start)
         try:
-            self.fd, self._created = _open_file(path, self._directory, self._name)
+            self.fd, self._created = _open_file(path, self._directory, self._name, first)
         except BaseException:
             os.close(self._directory)
             raise
@@ -76,13 +81,18 @@ class OutputFile(Closing):
         self.identity = (status.st_dev, status.st_ino)
 
     def begin(self) -> None:
-        """Empty the file; from here on it stays, whatever happens."""
+        """Empty the file but for what it begins with; from here on it stays, whatever happens."""
         self._begun = True
+        start, size = self._start, sum(map(len, self._start))
+        if size and self._created and os.lseek(self.fd, 0, os.SEEK_CUR) == size:
+            self._grow(size, len(start))
+            return
         try:
             os.ftruncate(self.fd, 0)
         except OSError as error:
             raise _write_error(self.path, error) from error
         self._grow(0, 0)
+        self.write(start)
 
     def write(self, records: Sequence[Buffer]) -> None:
         """Append records, each buffer a whole one.
@@ -311,12 +321,18 @@ def _trusted_target(path: str, directory: int, link: int, status: os.stat_result
     return os.readlink("", dir_fd=link)
 
 
-def _open_file(path: str, directory: int, name: str) -> tuple[int, bool]:
-    """Open ``name`` for writing: its descriptor, and whether it was created just now."""
+def _open_file(path: str, directory: int, name: str, first: bytes) -> tuple[int, bool]:
+    """Open ``name`` for writing: its descriptor, and whether it was created just now.
+
+    :param first: what one that is created begins with, if the file system can do that.
+    """
     for _ in range(3):
         try:
-            flags = _FILE_FLAGS | os.O_CREAT | os.O_EXCL
-            return os.open(name, flags, 0o600, dir_fd=directory), True
+            fd = _create_filled(path, directory, name, first) if first else None
+            if fd is None:
+                flags = _FILE_FLAGS | os.O_CREAT | os.O_EXCL
+                fd = os.open(name, flags, 0o600, dir_fd=directory)
+            return fd, True
         except FileExistsError:
             pass
         except OSError as error:
@@ -328,6 +344,33 @@ def _open_file(path: str, directory: int, name: str) -> tuple[int, bool]:
         except OSError as error:
             raise _create_error(path, error) from error
     raise FileError(f"cannot create '{path}': it keeps coming and going", path)
+
+
+def _create_filled(path: str, directory: int, name: str, first: bytes) -> int | None:
+    """Create a file that has a content before it has a name: open(2), O_TMPFILE.
+
+    :returns: its descriptor; None where that can't be done.
+    :raises FileExistsError: the name is taken.
+    :raises FileError: there is no room for the content.
+    """
+    try:
+        fd = os.open(".", _UNNAMED_FLAGS, 0o600, dir_fd=directory)
+    except OSError:  # the file system knows no such files; or creating one at all will say why not
+        return None
+    try:
+        os.write(fd, first)
+    except OSError as error:
+        os.close(fd)
+        raise _write_error(path, error) from error
+    try:
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        os.close(fd)
+        raise
+    except OSError:  # no /proc
+        os.close(fd)
+        return None
+    return fd
 
 
 def _open_existing(path: str, directory: int, name: str) -> int:

@@ -185,12 +185,11 @@ class RotatingFile(OutputFile):
         self._file.write(self.ending())
         whole = self._file.whole
         self._file.close()
-        self._file = OutputFile(self._next_name())
+        self._file = OutputFile(self._next_name(), self._headers)
         self.fd = self._file.fd
         self.files += 1
-        self._file.begin()
         self._watch_this(whole)
-        self._file.write(self._headers)
+        self._file.begin()
         self.held, self.begun_ns = {}, int(self._now() * 1e9)
         if self._pcapng:
             blocks.tally(self._headers, self.held)

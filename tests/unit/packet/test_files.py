@@ -57,6 +57,41 @@ def test_relative_path_is_taken_from_the_working_directory(
         assert (tmp_path / name).read_bytes() == b"x"
 
 
+def test_new_file_has_what_it_begins_with_as_soon_as_it_has_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    with OutputFile(str(path), [b"head", b"er"]) as file:
+        assert path.read_bytes() == b"header"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        file.begin()
+        assert (file.size, file.records) == (6, 2)
+        file.write([b"record"])
+    assert path.read_bytes() == b"headerrecord"
+    with OutputFile(str(tmp_path / "b.pcap"), [b"header"]):
+        pass  # never begun
+    assert not (tmp_path / "b.pcap").exists()
+
+
+def test_where_files_have_names_from_the_start_they_begin_with_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kcap.packet.files._create_filled", lambda *_: None)
+    path = tmp_path / "a.pcap"
+    with OutputFile(str(path), [b"header"]) as file:
+        file.begin()
+        assert (file.size, file.records) == (6, 1)
+    assert path.read_bytes() == b"header"
+
+
+def test_existing_file_begins_anew_only_when_the_trace_begins(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcap"
+    path.write_bytes(b"what was captured before")
+    with OutputFile(str(path), [b"header"]) as file:
+        assert path.read_bytes() == b"what was captured before"
+        file.begin()
+        assert (file.size, file.records) == (6, 1)
+    assert path.read_bytes() == b"header"
+
+
 def test_existing_file_is_emptied_only_when_the_trace_begins(tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(b"the capture of yesterday")
