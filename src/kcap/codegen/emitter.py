@@ -16,12 +16,12 @@ from kcap.codegen.ir import IRBuilder, Operand
 from kcap.codegen.memory import Place
 from kcap.codegen.module import LostCounter, ModuleBuilder
 from kcap.codegen.repeats import repeated_reads
+from kcap.codegen.site import Site
 from kcap.kernel.helpers import Helper
 from kcap.sema import tree
 from kcap.sema.types import Type, round_up
 
 if TYPE_CHECKING:
-    from kcap.codegen.site import Site
     from kcap.kernel.spec import MapSpec
     from kcap.lang.source import Span
     from kcap.sema.config import Config
@@ -87,6 +87,8 @@ class Emitter:
     def emit(self) -> str:
         """Emit the program; its LLVM text. Callbacks are added to the module."""
         statements.open_frame(self)
+        if events.may_fire_after_exit(self) and self._ends_the_trace():
+            events.leave_after_exit(self)
         self._only_wanted_process()
         self._only_objects()
         if self.program.predicate is not None:
@@ -106,6 +108,12 @@ class Emitter:
                 scratch.leave(self)
         self.ir.ret(self.ir.load("i64", self.result))
         return self.ir.text()
+
+    def _ends_the_trace(self) -> bool:
+        """Whether the program calls a function that ends the trace."""
+        parts = [self.program.predicate, *self.program.body]
+        calls = (node for node in tree.walk(parts) if isinstance(node, tree.Call))
+        return any(isinstance(call.data, Site) and call.data.ends_trace for call in calls)
 
     def _only_wanted_process(self) -> None:
         """``-p``: leave unless the current process is the one, where the probe itself isn't bound

@@ -66,6 +66,27 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(end)
 
 
+#: Providers of what user space itself runs, once.
+_BY_HAND = ("begin", "end", "test", "bench")
+
+
+def may_fire_after_exit(gen: Emitter) -> bool:
+    """Whether the program is one that fires by itself, also after it has called ``exit()``."""
+    return gen.context.provider not in _BY_HAND
+
+
+def leave_after_exit(gen: Emitter) -> None:
+    """A program that calls ``exit()`` leaves where it starts once it, or another, has called it.
+
+    bpftrace's probes go on until user space has read of it, and its maps hold what they counted.
+    But who writes ``interval:ms:1 { …; exit(); }`` means one run, and gets it from a reader that
+    is fast enough; this makes up for one that isn't.
+    """
+    over = gen.ir.load("i64", gen.module.exited(), volatile=True)
+    with gen.if_(gen.ir.compare("ne", "i64", over, "0")):
+        gen.return_()
+
+
 def _prepare(gen: Emitter, expr: tree.Expr) -> Operand:
     """The operand of a scalar; a pointer to BPF memory for what is computed there; '' for what
     :func:`_fill` may write directly."""

@@ -21,6 +21,8 @@ DEPTH = "kcap_depth"
 #: The loss counters, each a u64: one value that programs address directly (BPF_PSEUDO_MAP_VALUE,
 #: 5.2), without a look-up.
 LOST = "kcap_lost"
+#: Whether ``exit()`` was called, a u64; likewise.
+EXITED = "kcap_exited"
 #: The number of the target that a program was loaded for; see :meth:`ModuleBuilder.constant`.
 TARGET_INDEX = "kcap_target_index"
 #: The address of the function that a program was loaded for.
@@ -115,6 +117,7 @@ class ModuleBuilder:
         self._constants: dict[str, None] = {}
         self._kernel_functions: dict[str, None] = {}
         self._callbacks = 0
+        self._exits = False
 
     def map(self, spec: MapSpec) -> Operand:
         """Declare a map, once by name; the operand that helpers take for it."""
@@ -154,6 +157,11 @@ class ModuleBuilder:
         slot = self.lost.setdefault(counter, len(self.lost))
         return f"getelementptr (i8, ptr @lost, i64 {8 * slot})"
 
+    def exited(self) -> Operand:
+        """A pointer to the u64 that is not 0 once ``exit()`` was called."""
+        self._exits = True
+        return "@exited"
+
     def callback_name(self) -> str:
         """A symbol for the next callback."""
         self._callbacks += 1
@@ -172,17 +180,21 @@ class ModuleBuilder:
                 self.map(MapSpec(SCRATCH, kind, 4, self.scratch_size, levels))
             if levels > 1:
                 self.map(MapSpec(DEPTH, kind, 4, 8, 1))
-        if self.lost:
-            self.map(MapSpec(LOST, uapi.BPF_MAP_TYPE_ARRAY, 4, 8 * len(self.lost), 1))
+        for name, (_, size) in self._values().items():
+            self.map(MapSpec(name, uapi.BPF_MAP_TYPE_ARRAY, 4, size, 1))
+
+    def _values(self) -> dict[str, tuple[str, int]]:
+        """Maps of one value that programs address directly: its symbol, and its bytes."""
+        found = {LOST: ("lost", 8 * len(self.lost)), EXITED: ("exited", 8 * self._exits)}
+        return {name: (symbol, size) for name, (symbol, size) in found.items() if size}
 
     def text(self) -> str:
         """The LLVM module."""
         symbols = (*self.maps, *self._constants)
         maps = [f'@{name} = external global i8, section ".maps"' for name in symbols]
-        if self.lost:
-            maps[[*self.maps].index(LOST)] = (
-                f"@lost = global [{8 * len(self.lost)} x i8] zeroinitializer, "
-                f'section "{LOST}", align 8'
+        for name, (symbol, size) in self._values().items():
+            maps[[*self.maps].index(name)] = (
+                f'@{symbol} = global [{size} x i8] zeroinitializer, section "{name}", align 8'
             )
         return "\n".join(
             [

@@ -74,10 +74,12 @@ class Site(ABC):
 
     :ivar payload: the types of what is sent.
     :cvar urgent: user space is to be woken for it, instead of finding it at its next tick.
+    :cvar ends_trace: programs with such a site don't start again after the event.
     """
 
     payload: Tuple
     urgent: ClassVar[bool] = False
+    ends_trace: ClassVar[bool] = False
 
     @abstractmethod
     def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:

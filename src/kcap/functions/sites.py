@@ -38,6 +38,7 @@ class ExitSite(Site):
 
     payload = Tuple((UINT64, INT32))
     urgent = True
+    ends_trace = True
 
     def handle(self, values: tuple[Any, ...], runtime: Runtime) -> Iterable[object]:
         mono_ns, status = values

@@ -11,11 +11,12 @@ import kcap
 from kcap.codegen.module import PERCPU_LIMIT, SCRATCH, Features
 from kcap.functions.histogram import Histogram, HistType
 from kcap.functions.tseries import Series
-from kcap.kernel import cpus
+from kcap.kernel import cpus, uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapType
 from kcap.lang.diagnostic import ScriptError
 from kcap.sema.config import Config
+from kcap.sema.probe import ProbeContext
 from unit.codegen.script_machine import compiled, output, run
 
 OLD = Features(loop=False, for_each=False)
@@ -276,6 +277,15 @@ def test_exit_ends_its_program_but_no_other() -> None:
     """Programs run until user space has read of the exit and has detached them."""
     outcome = run("begin { @x++; exit(); @y = 1; } begin { @z = 1 }", rounds=3)
     assert (outcome.map("@x"), outcome.map("@y"), outcome.map("@z")) == ({None: 3}, {}, {None: 1})
+
+
+def test_a_probe_that_has_called_exit_fires_no_more_while_others_do() -> None:
+    timer = ProbeContext("interval", "interval:ms:1", uapi.BPF_PROG_TYPE_PERF_EVENT)
+    text = "interval:ms:1 { @x++; if (@x == 2) { exit(); } } interval:ms:1 { @z++ }"
+    outcome = run(text, rounds=5, context=timer)
+    assert (outcome.map("@x"), outcome.map("@z")) == ({None: 2}, {None: 1})
+    outcome = run("interval:ms:1 { @x++; exit(); }", rounds=3, full=True, context=timer)
+    assert outcome.map("@x") == {None: 3}  # nobody was told, so it has to be called again
 
 
 def test_the_first_exit_counts_and_tells_when_it_was() -> None:
