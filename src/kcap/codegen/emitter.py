@@ -87,7 +87,7 @@ class Emitter:
     def emit(self) -> str:
         """Emit the program; its LLVM text. Callbacks are added to the module."""
         statements.open_frame(self)
-        if events.may_fire_after_exit(self) and self._ends_the_trace():
+        if events.fires_by_clock(self) and self._ends_the_trace():
             events.leave_after_exit(self)
         self._only_wanted_process()
         self._only_objects()

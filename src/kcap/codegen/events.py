@@ -66,17 +66,17 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(end)
 
 
-#: Providers of what user space itself runs, once.
-_BY_HAND = ("begin", "end", "test", "bench")
+#: Providers of what fires by the clock.
+_BY_CLOCK = ("interval", "profile")
 
 
-def may_fire_after_exit(gen: Emitter) -> bool:
-    """Whether the program is one that fires by itself, also after it has called ``exit()``."""
-    return gen.context.provider not in _BY_HAND
+def fires_by_clock(gen: Emitter) -> bool:
+    """Whether the program is one that time alone starts again, also after ``exit()``."""
+    return gen.context.provider in _BY_CLOCK
 
 
 def leave_after_exit(gen: Emitter) -> None:
-    """A program that calls ``exit()`` leaves where it starts once it, or another, has called it.
+    """A timer's program that calls ``exit()`` leaves where it starts once one has called it.
 
     bpftrace's probes go on until user space has read of it, and its maps hold what they counted.
     But who writes ``interval:ms:1 { …; exit(); }`` means one run, and gets it from a reader that

@@ -44,15 +44,15 @@ class Exit(Function):
         return ""
 
     def _ask(self, gen: Emitter, site: ExitSite, code: tree.Expr) -> None:
-        """Programs that don't call exit() go on until user space has read this: the time tells what
-        came later."""
+        """All but timers' programs go on until user space has read this: the time tells what came
+        later."""
         status, now = gen.value(code), gen.helper(Helper.ktime_get_ns)
         at_now, at_status = site.payload.offsets
 
         def fill(at: str) -> None:
             gen.ir.store("i64", now, gen.ir.offset(at, at_now))
             gen.ir.store("i32", status, gen.ir.offset(at, at_status))
-            if events.may_fire_after_exit(gen):
+            if events.fires_by_clock(gen):
                 gen.ir.store("i64", "1", gen.module.exited())
 
         events.send(gen, site, fill)

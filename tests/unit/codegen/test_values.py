@@ -279,13 +279,18 @@ def test_exit_ends_its_program_but_no_other() -> None:
     assert (outcome.map("@x"), outcome.map("@y"), outcome.map("@z")) == ({None: 3}, {}, {None: 1})
 
 
-def test_a_probe_that_has_called_exit_fires_no_more_while_others_do() -> None:
+def test_a_timer_that_has_called_exit_fires_no_more_while_others_do() -> None:
     timer = ProbeContext("interval", "interval:ms:1", uapi.BPF_PROG_TYPE_PERF_EVENT)
     text = "interval:ms:1 { @x++; if (@x == 2) { exit(); } } interval:ms:1 { @z++ }"
     outcome = run(text, rounds=5, context=timer)
     assert (outcome.map("@x"), outcome.map("@z")) == ({None: 2}, {None: 1})
     outcome = run("interval:ms:1 { @x++; exit(); }", rounds=3, full=True, context=timer)
     assert outcome.map("@x") == {None: 3}  # nobody was told, so it has to be called again
+
+
+def test_other_probes_go_on_after_their_exit_until_they_are_detached() -> None:
+    function = ProbeContext("kprobe", "kprobe:f", uapi.BPF_PROG_TYPE_KPROBE)
+    assert run("kprobe:f { @x++; exit(); }", rounds=3, context=function).map("@x") == {None: 3}
 
 
 def test_the_first_exit_counts_and_tells_when_it_was() -> None:
