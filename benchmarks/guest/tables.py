@@ -109,8 +109,10 @@ TABLES = {
             Column("pcap", "CPU a packet", 0.5, "kcap, pcap"),
             Column("pcapng", "CPU a packet", 0.5, "kcap, pcapng"),
             Column("pcap, at a kprobe", "CPU a packet", 0.5, "kcap, kprobe"),
+            Column("pcap, in user space", "in user space", 1.0, "kcap, pcap"),
+            Column("pcapng, in user space", "in user space", 1.0, "kcap, pcapng"),
         ),
-        ("CPU a packet",),
+        ("CPU a packet", "in user space"),
     ),
     "scale": Table(
         "scale",
