@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kcap.codegen.site import Site
 
 BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP = 1, 2
+#: Providers of what fires by the clock.
+_BY_CLOCK = ("interval", "profile")
 
 
 def ring(gen: Emitter) -> Operand:
@@ -64,10 +66,6 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(otherwise)
     gen.count_lost("event", gen.context.name)
     gen.ir.label(end)
-
-
-#: Providers of what fires by the clock.
-_BY_CLOCK = ("interval", "profile")
 
 
 def fires_by_clock(gen: Emitter) -> bool:
