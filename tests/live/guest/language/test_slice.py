@@ -311,7 +311,10 @@ def everywhere(work: Callable[[], object]) -> None:
 
 
 def test_nothing_was_lost_or_warned_of(ran: Ran) -> None:
-    assert ran.messages == ""
+    # A program that is preempted on a busy machine (seen on 7.2) keeps its CPU's others out: said,
+    # and right. What the script looks at is not among them, or its counts would be wrong below.
+    said = ran.messages.splitlines()
+    assert [line for line in said if not line.endswith("running on the same CPU already")] == []
     assert not any(isinstance(event, events.Lost) for event in ran.events)
 
 
