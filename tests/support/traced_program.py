@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from types import TracebackType
+
+from kcap.closing import Closing
 
 SOURCE = Path(__file__).with_name("traced.c")
 #: Beside the tests in a guest.
@@ -26,7 +27,7 @@ def build(root: Path) -> None:
     subprocess.run(["gcc", *options, "-o", made, SOURCE.name], cwd=SOURCE.parent, check=True)
 
 
-class TracedProgram:
+class TracedProgram(Closing):
     """The program, running: each :meth:`call` calls its functions once."""
 
     def __init__(self) -> None:
@@ -46,13 +47,6 @@ class TracedProgram:
         self._process.stdin.write(b".")
         assert self._process.stdout.read(1) == b"."
 
-    def __enter__(self) -> TracedProgram:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let it end: nothing more is asked of it."""
         self._process.communicate()
