@@ -151,7 +151,7 @@ def script_options(arguments: Arguments) -> Options:
 
 
 def run(name: str, text: str, arguments: Arguments) -> int:
-    """Check, compile, load, attach and follow a script; its exit status, or ``INTERRUPTED``."""
+    """Check, compile, load, attach and follow a script; its exit status."""
     from kcap.session.preparation import Preparation
 
     with Preparation(script_options(arguments)) as preparation:
