@@ -20,11 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conformance.in_guest import Process, run_here, warm_up
+from support import silent
 
 #: How long a script runs at least, and at most until it has printed what it should, in seconds.
 ENOUGH, PATIENCE = 3.0, 12.0
-#: Addresses that nobody has: the packets to one are dropped here, those to the other get lost.
-UNREACHABLE, SILENT = "10.99.0.2", "10.99.0.3"
 
 _TIME = r"\d\d:\d\d:\d\d"
 _ADDRESS = r"[0-9a-f.:]+"
@@ -65,19 +64,8 @@ class Work:
         self._directory = Path("/tmp/kcap-scripts")
         self._directory.mkdir(exist_ok=True)
         self._lost: list[socket.socket] = []
-        for words in (
-            "link set lo up",
-            "link add kcap-s0 type veth peer name kcap-s1",
-            "address add 10.99.0.1/24 dev kcap-s0",
-            "link set kcap-s0 up",
-            "link set kcap-s1 up",
-            f"neighbour add {SILENT} lladdr 02:00:00:00:00:99 dev kcap-s0",
-        ):
-            subprocess.run(["ip", *words.split()], check=True)
-        # A neighbour that never answers is given up soon, and the packet to it dropped.
-        neighbour = Path("/proc/sys/net/ipv4/neigh/kcap-s0")
-        (neighbour / "retrans_time_ms").write_text("50")
-        (neighbour / "mcast_solicit").write_text("1")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        silent.make("kcap-s")
 
     def do(self) -> None:
         """Some of everything."""
@@ -88,7 +76,7 @@ class Work:
         for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             self._connect(family, address)
         if not self._lost:
-            for address in (UNREACHABLE, SILENT):
+            for address in (silent.UNREACHABLE, silent.SILENT):
                 lost = socket.socket()
                 lost.setblocking(False)
                 lost.connect_ex((address, 81))

@@ -11,18 +11,16 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 import kcap
 from kcap.output.text import TextRenderer
+from support import silent
 
 PATH = "/tmp/kcap-tool-scripts"
 TIME = r"\d\d:\d\d:\d\d"
 HISTOGRAM = r"^@usecs: *\n[\[(]\S.* \d+ \|@* *\|$"
-#: Addresses that nobody has: packets to the first are dropped here, those to the other get lost.
-UNREACHABLE, SILENT = "10.99.0.2", "10.99.0.3"
 #: For how long each script runs.
 SECONDS = 3.0
 
@@ -139,17 +137,7 @@ def write_through() -> None:
 @pytest.fixture(scope="module")
 def nobody() -> Iterator[None]:
     """A network in which no neighbour answers; packets to one of them are sent all the same."""
-    for words in (
-        "link add kcap-l0 type veth peer name kcap-l1",
-        "address add 10.99.0.1/24 dev kcap-l0",
-        "link set kcap-l0 up",
-        "link set kcap-l1 up",
-        f"neighbour add {SILENT} lladdr 02:00:00:00:00:99 dev kcap-l0",
-    ):
-        subprocess.run(["ip", *words.split()], check=True)
-    neighbour = Path("/proc/sys/net/ipv4/neigh/kcap-l0")
-    (neighbour / "retrans_time_ms").write_text("50")
-    (neighbour / "mcast_solicit").write_text("1")
+    silent.make("kcap-l")
     yield
     subprocess.run(["ip", "link", "delete", "kcap-l0"], check=True)
 
@@ -186,7 +174,7 @@ def test_a_tool_for_lost_packets_prints_where_they_are_dropped_and_what_is_sent_
     with contextlib.ExitStack() as sockets:
 
         def connect_to_nobody() -> None:
-            for address in (UNREACHABLE, SILENT) if not sockets_made else ():
+            for address in (silent.UNREACHABLE, silent.SILENT) if not sockets_made else ():
                 made = sockets.enter_context(socket.socket())
                 made.setblocking(False)
                 made.connect_ex((address, 81))
