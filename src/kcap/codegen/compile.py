@@ -17,6 +17,8 @@ from kcap.records import replace
 from kcap.sema import tree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kcap.codegen.lines import SourceLines
     from kcap.kernel.object import LinkedProgram
     from kcap.lang.source import Span
@@ -98,10 +100,28 @@ def compile_script(
     source = _source_lines() if lines else None
     module = generate(script, features, pid, helper_errors=helper_errors, lines=source)
     ir = module.text()
-    data = (objects or ObjectSource(cached=False)).compile(ir)
-    obj = BpfObject(data)
+    obj = BpfObject((objects or ObjectSource(cached=False)).compile(ir))
+    programs = [
+        _with_places(made, found, obj, source.spans) if source is not None else made
+        for made, found in _programs(script, obj, features)
+    ]
+    return Compiled(
+        programs,
+        [program.context.name for program in script.programs],
+        tuple(module.maps.values()),
+        module.sites,
+        list(module.lost),
+        module.collected,
+        ir,
+        lambda: script,
+    )
+
+
+def _programs(
+    script: tree.Script, obj: BpfObject, features: Features
+) -> Iterator[tuple[CompiledProgram, LinkedProgram]]:
+    """The script's programs with what the object has of them."""
     linked = {program.name: program for program in obj.programs()}
-    programs = []
     for index, program in enumerate(script.programs):
         found = linked.get(f"prog_{index}")
         if found is None:  # part of another
@@ -116,18 +136,7 @@ def compile_script(
             license=script.config.license,
             constants=_constants(program.context, features),
         )
-        made = CompiledProgram(program.context, spec)
-        programs.append(_with_places(made, found, obj, source.spans) if source else made)
-    return Compiled(
-        programs,
-        [program.context.name for program in script.programs],
-        tuple(module.maps.values()),
-        module.sites,
-        list(module.lost),
-        module.collected,
-        ir,
-        lambda: script,
-    )
+        yield CompiledProgram(program.context, spec), found
 
 
 def _constants(context: ProbeContext, features: Features) -> tuple[tuple[str, int], ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kcap.codegen.ir import IRBuilder
 from kcap.errors import FileError
@@ -32,7 +32,10 @@ from kcap.sema.function import unstable_feature
 from kcap.symbols.callframes import FROM_BP, FROM_SP, IN_PLT, SAVED, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kcap.codegen.emitter import Emitter
+    from kcap.lang.source import Span
     from kcap.sema.function import CallSite, Sema
 
 FILES = 64
@@ -78,7 +81,7 @@ class Unwinding:
 
     table: bytes
     offsets: dict[str, int]
-    span: Any
+    span: Span
 
 
 class DwUstack(StackFunction):
@@ -163,50 +166,61 @@ class _Walk:
 
     def emit(self, type_: DwarfStackType, dest: str) -> None:
         """Walk the current task's stack and write (id, pid) to ``dest``."""
-        gen, ir, offsets = self._gen, self._gen.ir, self._data.offsets
+        gen, ir, table = self._gen, self._gen.ir, self._data.table
         stacks = gen.auxiliary_map(type_.map_spec)
-        kind = uapi.BPF_MAP_TYPE_PERCPU_ARRAY
-        states = gen.auxiliary_map(MapSpec(STATE, kind, 4, _STATE_SIZE, 1))
-        size = max(len(self._data.table), 1)
-        array = uapi.BPF_MAP_TYPE_ARRAY
-        gen.auxiliary_map(MapSpec(TABLE, array, 4, size, 1, contents=self._data.table))
+        states = gen.auxiliary_map(
+            MapSpec(STATE, uapi.BPF_MAP_TYPE_PERCPU_ARRAY, 4, _STATE_SIZE, 1)
+        )
+        size = max(len(table), 1)
+        gen.auxiliary_map(MapSpec(TABLE, uapi.BPF_MAP_TYPE_ARRAY, 4, size, 1, contents=table))
         ir.store("i64", "-1", dest)
         ir.store("i64", ir.op(f"lshr i64 {gen.process_ids()}, 32"), ir.offset(dest, 8))
         zero = gen.alloc(4)
         ir.store("i32", "0", zero)
         state = gen.lookup(states, zero)
         with ir.if_(ir.compare("ne", "ptr", state, "null")):
-            task = gen.helper(Helper.get_current_task_btf)
-            regs = gen.helper(Helper.task_pt_regs, f"i64 {task}")
-            for name, at in (("ip", _IP), ("sp", _SP), ("bp", _BP)):
-                address = ir.op(f"add i64 {regs}, {offsets[name]}")
-                gen.read(ir.offset(state, at), 8, address, "kernel")
-            for at in (_COUNT, _HASH, _INODE):
-                ir.store("i64", "0", ir.offset(state, at))
-            gen.zero(ir.offset(state, _FRAMES), 8 * _MAX_FRAMES)
+            self._begin(state)
             slot = gen.alloc(8)  # callbacks are only given what is on the stack
             ir.store("ptr", state, slot)
             step = self._step()
             gen.helper(Helper.loop, f"i32 {type_.depth}", f"ptr @{step}", f"ptr {slot}", "i64 0")
-            count = ir.load("i64", ir.offset(state, _COUNT), volatile=True)
-            known, unknown, end = (ir.fresh(s) for s in ("walked", "no_table", "unwound"))
-            ir.branch(ir.compare("ne", "i64", count, "0"), known, unknown)
-            ir.label(known)
-            stack_id = gen.alloc(8)
-            # The sign bit is left clear: negative ids are errors.
-            hash_ = ir.load("i64", ir.offset(state, _HASH), volatile=True)
-            ir.store("i64", ir.op(f"lshr i64 {hash_}, 1"), stack_id)
-            frames = ir.offset(state, _FRAMES)
-            done = gen.helper(
-                Helper.map_update_elem,
-                *(f"ptr {stacks}", f"ptr {stack_id}", f"ptr {frames}", "i64 0"),
-            )
-            with ir.if_(ir.compare("eq", "i64", done, "0")):
-                ir.store("i64", ir.load("i64", stack_id), dest)
-            ir.jump(end)
-            ir.label(unknown)
-            gen.event(WarnfSite(Format(_NO_DATA, []), self._data.span), [])
-            ir.label(end)
+            self._keep(state, stacks, dest)
+
+    def _begin(self, state: str) -> None:
+        """Begin at the registers with which the task entered the kernel, without frames."""
+        gen, ir = self._gen, self._gen.ir
+        task = gen.helper(Helper.get_current_task_btf)
+        regs = gen.helper(Helper.task_pt_regs, f"i64 {task}")
+        for name, at in (("ip", _IP), ("sp", _SP), ("bp", _BP)):
+            address = ir.op(f"add i64 {regs}, {self._data.offsets[name]}")
+            gen.read(ir.offset(state, at), 8, address, "kernel")
+        for at in (_COUNT, _HASH, _INODE):
+            ir.store("i64", "0", ir.offset(state, at))
+        gen.zero(ir.offset(state, _FRAMES), 8 * _MAX_FRAMES)
+
+    def _keep(self, state: str, stacks: str, dest: str) -> None:
+        """Put the frames into the map of stacks and their hash, the id, to ``dest``; warn if there
+        are none."""
+        gen, ir = self._gen, self._gen.ir
+        count = ir.load("i64", ir.offset(state, _COUNT), volatile=True)
+        known, unknown, end = (ir.fresh(s) for s in ("walked", "no_table", "unwound"))
+        ir.branch(ir.compare("ne", "i64", count, "0"), known, unknown)
+        ir.label(known)
+        stack_id = gen.alloc(8)
+        # The sign bit is left clear: negative ids are errors.
+        hash_ = ir.load("i64", ir.offset(state, _HASH), volatile=True)
+        ir.store("i64", ir.op(f"lshr i64 {hash_}, 1"), stack_id)
+        frames = ir.offset(state, _FRAMES)
+        done = gen.helper(
+            Helper.map_update_elem,
+            *(f"ptr {stacks}", f"ptr {stack_id}", f"ptr {frames}", "i64 0"),
+        )
+        with ir.if_(ir.compare("eq", "i64", done, "0")):
+            ir.store("i64", ir.load("i64", stack_id), dest)
+        ir.jump(end)
+        ir.label(unknown)
+        gen.event(WarnfSite(Format(_NO_DATA, []), self._data.span), [])
+        ir.label(end)
 
     # The callbacks; each is emitted once for the module.
 
@@ -218,7 +232,7 @@ class _Walk:
             self._in_function(name, "i32 %index, ptr %slot", lambda: self._step_body(*others))
         return name
 
-    def _in_function(self, name: str, signature: str, body: Any) -> None:
+    def _in_function(self, name: str, signature: str, body: Callable[[], None]) -> None:
         gen = self._gen
         outer, gen.ir = gen.ir, IRBuilder(name, signature, lines=gen.module.lines)
         gen.ir.prologue_lines(["  %state = load ptr, ptr %slot"])
@@ -252,56 +266,69 @@ class _Walk:
         self._in_function(name, "ptr %task, ptr %vma, ptr %slot", body)
         return name
 
+    def _get(self, at: int) -> str:
+        """A member of the state, in a callback."""
+        ir = self._gen.ir
+        return ir.load("i64", ir.offset("%state", at), volatile=True)
+
+    def _put(self, at: int, value: str) -> None:
+        ir = self._gen.ir
+        ir.store("i64", value, ir.offset("%state", at))
+
+    def _stop_if(self, condition: str) -> None:
+        """End the loop that the callback is a round of."""
+        with self._gen.ir.if_(condition):
+            self._gen.ir.ret("1")
+
     def _step_body(self, mapping: str, find_file: str, find_row: str) -> None:
         gen, ir = self._gen, self._gen.ir
-
-        def get(at: int) -> str:
-            return ir.load("i64", ir.offset("%state", at), volatile=True)
-
-        def put(at: int, value: str) -> None:
-            ir.store("i64", value, ir.offset("%state", at))
-
-        def stop_if(condition: str) -> None:
-            with ir.if_(condition):
-                ir.ret("1")
-
         index = ir.resize("%index", 32, 64, False)
-        ip = get(_IP)
+        ip = self._get(_IP)
+        count = self._rows_at(index, ip, mapping, find_file)
+        # The innermost frame of a process that nothing is known of makes no stack at all.
+        unknown = ir.compare("eq", "i64", count, "0")
+        innermost = ir.compare("eq", "i64", index, "0")
+        self._stop_if(ir.op(f"and i1 {unknown}, {innermost}"))
+        self._note_frame(index, ip)
+        self._stop_if(unknown)
+        gen.helper(Helper.loop, f"i32 {_ROUNDS}", f"ptr @{find_row}", "ptr %slot", "i64 0")
+        found = self._get(_FOUND)  # the row's number and 1, 0 for none
+        self._stop_if(ir.compare("eq", "i64", found, "0"))
+        table = self._table()
+        self._stop_if(ir.compare("eq", "ptr", table, "null"))
+        number = ir.opaque(ir.op(f"sub i64 {found}, 1"))
+        self._stop_if(ir.compare("uge", "i64", number, str(self._rows)))
+        self._to_caller(self._row(table, number))
+        ir.ret("0")
+
+    def _rows_at(self, index: str, ip: str, mapping: str, find_file: str) -> str:
+        """Find the file that an address is in; returns how many rows it has, 0 if it is none."""
+        gen, ir = self._gen, self._gen.ir
         # Behind a call that never returns the next function begins: look one byte before.
         called = ir.op(f"zext i1 {ir.compare('ne', 'i64', index, '0')} to i64")
-        put(_PLACE, ir.op(f"sub i64 {ip}, {called}"))
-        put(_INODE, "0")
+        self._put(_PLACE, ir.op(f"sub i64 {ip}, {called}"))
+        self._put(_INODE, "0")
         task = gen.helper(Helper.get_current_task_btf)
-        address = get(_PLACE)
+        address = self._get(_PLACE)
         gen.helper(
             Helper.find_vma,
             *(f"i64 {task}", f"i64 {address}", f"ptr @{mapping}", "ptr %slot", "i64 0"),
         )
         for at in (_ROWS, _FOUND):
-            put(at, "0")
+            self._put(at, "0")
         gen.helper(Helper.loop, f"i32 {FILES}", f"ptr @{find_file}", "ptr %slot", "i64 0")
-        count = get(_ROWS)
-        # The innermost frame of a process that nothing is known of makes no stack at all.
-        unknown = ir.compare("eq", "i64", count, "0")
-        innermost = ir.compare("eq", "i64", index, "0")
-        stop_if(ir.op(f"and i1 {unknown}, {innermost}"))
+        return self._get(_ROWS)
+
+    def _note_frame(self, index: str, ip: str) -> None:
+        """Append a frame, and mix it into the hash."""
+        ir = self._gen.ir
         bounded = ir.op(f"and i64 {ir.opaque(index)}, {_MAX_FRAMES - 1}")
         where = ir.op(f"shl i64 {bounded}, 3")
         ir.store("i64", ip, ir.offset(ir.offset("%state", _FRAMES), where))
-        put(_COUNT, ir.op(f"add i64 {index}, 1"))
-        mixed = ir.op(f"xor i64 {get(_HASH)}, {ip}")
+        self._put(_COUNT, ir.op(f"add i64 {index}, 1"))
+        mixed = ir.op(f"xor i64 {self._get(_HASH)}, {ip}")
         mixed = ir.op(f"mul i64 {mixed}, -7046029254386353131")
-        put(_HASH, ir.op(f"xor i64 {mixed}, {ir.op(f'lshr i64 {mixed}, 29')}"))
-        stop_if(unknown)
-        gen.helper(Helper.loop, f"i32 {_ROUNDS}", f"ptr @{find_row}", "ptr %slot", "i64 0")
-        found = get(_FOUND)  # the row's number and 1, 0 for none
-        stop_if(ir.compare("eq", "i64", found, "0"))
-        table = self._table()
-        stop_if(ir.compare("eq", "ptr", table, "null"))
-        number = ir.opaque(ir.op(f"sub i64 {found}, 1"))
-        stop_if(ir.compare("uge", "i64", number, str(self._rows)))
-        self._to_caller(self._row(table, number), get, put, stop_if)
-        ir.ret("0")
+        self._put(_HASH, ir.op(f"xor i64 {mixed}, {ir.op(f'lshr i64 {mixed}, 29')}"))
 
     def _table(self) -> str:
         """The array's value; the verifier wants to see it compared with NULL."""
@@ -323,16 +350,15 @@ class _Walk:
         def body() -> None:
             ir = self._gen.ir
             table = self._table()
-            with ir.if_(ir.compare("eq", "ptr", table, "null")):
-                ir.ret("1")
+            self._stop_if(ir.compare("eq", "ptr", table, "null"))
             index = ir.op(f"and i64 {ir.opaque(ir.resize('%index', 32, 64, False))}, {FILES - 1}")
             file = ir.offset(table, ir.op(f"mul i64 {index}, {_FILE.size}"))
-            wanted = ir.load("i64", ir.offset("%state", _INODE), volatile=True)
+            wanted = self._get(_INODE)
             with ir.if_(ir.compare("ne", "i64", ir.load("i64", file), wanted)):
                 ir.ret("0")
             for behind, at in ((8, _FIRST), (12, _ROWS)):
                 value = ir.load("i32", ir.offset(file, behind))
-                ir.store("i64", ir.resize(value, 32, 64, False), ir.offset("%state", at))
+                self._put(at, ir.resize(value, 32, 64, False))
             ir.ret("1")
 
         self._in_function(name, "i32 %index, ptr %slot", body)
@@ -344,37 +370,27 @@ class _Walk:
 
         def body() -> None:
             ir = self._gen.ir
-
-            def get(at: int) -> str:
-                return ir.load("i64", ir.offset("%state", at), volatile=True)
-
-            def put(at: int, value: str) -> None:
-                ir.store("i64", value, ir.offset("%state", at))
-
-            left, first = get(_ROWS), get(_FIRST)
-            with ir.if_(ir.compare("eq", "i64", left, "0")):
-                ir.ret("1")
+            left, first = self._get(_ROWS), self._get(_FIRST)
+            self._stop_if(ir.compare("eq", "i64", left, "0"))
             half = ir.op(f"lshr i64 {left}, 1")
             middle = ir.opaque(ir.op(f"add i64 {first}, {half}"))
-            with ir.if_(ir.compare("uge", "i64", middle, str(self._rows))):
-                ir.ret("1")
+            self._stop_if(ir.compare("uge", "i64", middle, str(self._rows)))
             table = self._table()
-            with ir.if_(ir.compare("eq", "ptr", table, "null")):
-                ir.ret("1")
+            self._stop_if(ir.compare("eq", "ptr", table, "null"))
             begins = ir.resize(ir.load("i32", self._row(table, middle)), 32, 64, False)
-            with ir.if_(ir.compare("ugt", "i64", begins, get(_PLACE))):
-                put(_ROWS, half)
+            with ir.if_(ir.compare("ugt", "i64", begins, self._get(_PLACE))):
+                self._put(_ROWS, half)
                 ir.ret("0")
             following = ir.op(f"add i64 {middle}, 1")
-            put(_FOUND, following)
-            put(_FIRST, following)
-            put(_ROWS, ir.op(f"sub i64 {ir.op(f'sub i64 {left}, {half}')}, 1"))
+            self._put(_FOUND, following)
+            self._put(_FIRST, following)
+            self._put(_ROWS, ir.op(f"sub i64 {ir.op(f'sub i64 {left}, {half}')}, 1"))
             ir.ret("0")
 
         self._in_function(name, "i32 %index, ptr %slot", body)
         return name
 
-    def _to_caller(self, row: str, get: Any, put: Any, stop_if: Any) -> None:
+    def _to_caller(self, row: str) -> None:
         """Change the registers to the caller's; end where that can't be."""
         gen, ir = self._gen, self._gen.ir
 
@@ -384,26 +400,26 @@ class _Walk:
         cfa_kind = ir.resize(ir.load("i8", ir.offset(row, 12)), 8, 64, False)
         bp_kind = ir.resize(ir.load("i8", ir.offset(row, 13)), 8, 64, False)
         cfa_offset, bp_offset = number(4), number(8)
-        sp, bp = get(_SP), get(_BP)
-        low = ir.op(f"and i64 {get(_IP)}, 15")
+        sp, bp = self._get(_SP), self._get(_BP)
+        low = ir.op(f"and i64 {self._get(_IP)}, 15")
         pushed = ir.op(f"zext i1 {ir.compare('uge', 'i64', low, '11')} to i64")
         in_plt = ir.op(f"add i64 {ir.op(f'shl i64 {pushed}, 3')}, 8")
         is_plt = ir.compare("eq", "i64", cfa_kind, str(IN_PLT))
         offset = ir.select(is_plt, "i64", in_plt, cfa_offset)
         is_bp = ir.compare("eq", "i64", cfa_kind, str(FROM_BP))
         known = ir.compare("uge", "i64", cfa_kind, str(FROM_SP))
-        stop_if(ir.op(f"xor i1 {known}, true"))
+        self._stop_if(ir.op(f"xor i1 {known}, true"))
         cfa = ir.op(f"add i64 {ir.select(is_bp, 'i64', bp, sp)}, {offset}")
         buffer = ir.offset("%state", _BUFFER)
         with ir.if_(ir.compare("eq", "i64", bp_kind, str(SAVED))):
             gen.read(buffer, 8, ir.op(f"add i64 {cfa}, {bp_offset}"), "user")
-            put(_BP, ir.load("i64", buffer, volatile=True))
+            self._put(_BP, ir.load("i64", buffer, volatile=True))
         failed = gen.read(buffer, 8, ir.op(f"sub i64 {cfa}, 8"), "user")
-        stop_if(ir.compare("ne", "i64", failed, "0"))
+        self._stop_if(ir.compare("ne", "i64", failed, "0"))
         caller = ir.load("i64", buffer, volatile=True)
-        stop_if(ir.compare("eq", "i64", caller, "0"))
-        put(_IP, caller)
-        put(_SP, cfa)
+        self._stop_if(ir.compare("eq", "i64", caller, "0"))
+        self._put(_IP, caller)
+        self._put(_SP, cfa)
 
 
 FUNCTIONS = (DwUstack,)

@@ -147,8 +147,7 @@ class Fentry(BtfProbe):
         system: System,
         way: serving.Way,
     ) -> ProbeContext:
-        first = targets[0]
-        one = len(targets) == 1
+        first, one = targets[0], len(targets) == 1
         by_kprobe = way == "kprobe_multi"
         context = ProbeContext(
             self.name,
@@ -162,25 +161,29 @@ class Fentry(BtfProbe):
         if has_wildcard(wanted.rest):
             context.extra["expanded"] = True
         context.extra["way"] = way
-        typed = way == "each" and not first.program
-        context.extra["untyped"] = not typed
+        context.extra["untyped"] = way != "each" or bool(first.program)
         context.extra["many_functions"] = not one
         names = [self.target_name(context, target) for target in targets]
         serving.share_names(context, uses, names, "load" if way == "each" else "cookie")
         if one or not _is_typed(uses).isdisjoint(uses):
-            seen = _prototype(first, system, vouched=typed)
-            context.args = seen.args
-            context.extra["slots"] = seen.slots
-            context.extra["helper_slots"] = seen.helper_slots if typed else serving.all_slots()
-            if by_kprobe:
-                context.extra["slot_places"] = serving.register_slots()
-            if self.returns:
-                context.retval = seen.retval
-                if not by_kprobe:
-                    context.extra["retval_slot"] = seen.slots
+            typed = not context.extra["untyped"]
+            self._add_values(context, _prototype(first, system, vouched=typed))
         else:
             context.args_missing = f"{wanted.rest} stands for functions with different arguments"
         return context
+
+    def _add_values(self, context: ProbeContext, prototype: args.Prototype) -> None:
+        """Say where the program finds the arguments and the returned value."""
+        extra, by_kprobe = context.extra, context.extra["way"] == "kprobe_multi"
+        context.args = prototype.args
+        extra["slots"] = prototype.slots
+        extra["helper_slots"] = serving.all_slots() if extra["untyped"] else prototype.helper_slots
+        if by_kprobe:
+            extra["slot_places"] = serving.register_slots()
+        if self.returns:
+            context.retval = prototype.retval
+            if not by_kprobe:
+                extra["retval_slot"] = prototype.slots
 
     def _attach_type(self, way: serving.Way) -> int:
         """What a program is loaded for that serves functions in a way."""

@@ -81,36 +81,52 @@ def attach(
     :param is_return: at the return of the functions that begin there.
     :raises AttachError: the kernel refuses.
     """
-    from kcap.kernel.links import attach_uprobe, attach_uprobe_multi
-
     programs = {target: program.fileno() for load, program in loaded for target in load.targets}
-
-    def attach_file(some: Sequence[UserPlace]) -> Link:
-        semaphores = [place.semaphore for place in some]
-        return attach_uprobe_multi(
-            programs[some[0].target],
-            some[0].path,
-            [place.offset for place in some],
-            context.name,
-            is_return=is_return,
-            pid=system.pid or 0,
-            ref_ctr_offsets=semaphores if any(semaphores) else (),
-            cookies=[serving.cookie_of(context, place.target) for place in some],
-        )
-
-    def attach_one(some: Sequence[UserPlace]) -> Link:
-        (place,) = some
-        return attach_uprobe(
-            programs[place.target],
-            place.path,
-            place.offset,
-            is_return=is_return,
-            pid=system.pid if system.pid is not None else -1,
-            ref_ctr_offset=place.semaphore,
-            cookie=serving.cookie_of(context, place.target),
-        )
-
+    multi = loaded[0][0].expected_attach_type == uapi.BPF_TRACE_UPROBE_MULTI
     wanted = list(dict.fromkeys(places))
-    if loaded[0][0].expected_attach_type == uapi.BPF_TRACE_UPROBE_MULTI:
-        return serving.attach_many(context, wanted, attach_file, system, lambda p: p.path)
-    return serving.attach_many(context, wanted, attach_one, system, lambda p: p)
+    attach_some = _attach_file if multi else _attach_one
+
+    def attach_together(some: Sequence[UserPlace]) -> Link:
+        return attach_some(context, programs[some[0].target], some, system.pid, is_return)
+
+    def together(place: UserPlace) -> object:
+        return place.path if multi else place
+
+    return serving.attach_many(context, wanted, attach_together, system, together)
+
+
+def _attach_file(
+    context: ProbeContext, fd: int, places: Sequence[UserPlace], pid: int | None, is_return: bool
+) -> Link:
+    """Attach a program to places in one file by one link."""
+    from kcap.kernel.links import attach_uprobe_multi
+
+    semaphores = [place.semaphore for place in places]
+    return attach_uprobe_multi(
+        fd,
+        places[0].path,
+        [place.offset for place in places],
+        context.name,
+        is_return=is_return,
+        pid=pid or 0,
+        ref_ctr_offsets=semaphores if any(semaphores) else (),
+        cookies=[serving.cookie_of(context, place.target) for place in places],
+    )
+
+
+def _attach_one(
+    context: ProbeContext, fd: int, places: Sequence[UserPlace], pid: int | None, is_return: bool
+) -> Link:
+    """Attach a program to the only one of some places."""
+    from kcap.kernel.links import attach_uprobe
+
+    (place,) = places
+    return attach_uprobe(
+        fd,
+        place.path,
+        place.offset,
+        is_return=is_return,
+        pid=pid if pid is not None else -1,
+        ref_ctr_offset=place.semaphore,
+        cookie=serving.cookie_of(context, place.target),
+    )
