@@ -111,7 +111,7 @@ def script_of(arguments: Arguments) -> tuple[str, str]:
 def _command_meant(word: str) -> str | None:
     """What to say where the name of a missing script looks like that of a command."""
     from kcap.cli.main import SUBCOMMANDS
-    from kcap.sema.suggest import nearest
+    from kcap.symbols.nearest import nearest
 
     command = next(iter(nearest(word, SUBCOMMANDS)), None)
     return f"it is no script here; was the command kcap {command} meant?" if command else None

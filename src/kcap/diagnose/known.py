@@ -9,8 +9,9 @@ from kcap.diagnose.helpertable import table
 from kcap.diagnose.programkinds import KINDS
 from kcap.errors import UsageError
 from kcap.kernel import helpers
-from kcap.probes.names import enumerate_words, nearest
+from kcap.probes.names import enumerate_words
 from kcap.probes.traceable import KERNEL
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from kcap.diagnose.helpertable import Release, Row

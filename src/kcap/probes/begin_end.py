@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from kcap.kernel import uapi
 from kcap.probes.base import ProbeType, match_all
-from kcap.probes.names import nearest
 from kcap.probes.problems import no_match, suggestion
 from kcap.sema.probe import ProbeContext
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

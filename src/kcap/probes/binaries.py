@@ -9,9 +9,10 @@ from struct import calcsize, unpack_from
 from typing import TYPE_CHECKING
 
 from kcap.errors import FileError
-from kcap.probes.names import has_wildcard, nearest
+from kcap.probes.names import has_wildcard
 from kcap.probes.problems import no_match, suggestion
 from kcap.records import dataclass
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from kcap.probes.base import Part

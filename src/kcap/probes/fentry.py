@@ -16,12 +16,13 @@ from kcap.probes import args, serving
 from kcap.probes.base import Load, Part, rest_of
 from kcap.probes.btf_targets import BtfProbe, BtfTarget
 from kcap.probes.function_lookup import Lookup, ambiguous, check_module, traceable_modules
-from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.problems import no_match, problem, suggestion
 from kcap.probes.system import BPF
 from kcap.probes.traceable import KERNEL, is_unsafe
 from kcap.records import replace
 from kcap.sema.probe import ProbeContext
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

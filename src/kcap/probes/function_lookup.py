@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.lang.diagnostic import Diagnostic
-from kcap.probes.names import Pattern, nearest
+from kcap.probes.names import Pattern
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
 from kcap.probes.renames import known_names, successors
 from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from kcap.lang.source import Span

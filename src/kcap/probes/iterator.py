@@ -17,10 +17,11 @@ from kcap.kernel.errors import AttachError, syscall_error
 from kcap.probes import args
 from kcap.probes.base import Part, rest_of
 from kcap.probes.btf_targets import BtfProbe, BtfTarget
-from kcap.probes.names import Pattern, nearest
+from kcap.probes.names import Pattern
 from kcap.probes.problems import no_match, problem, suggestion
 from kcap.probes.traceable import KERNEL
 from kcap.sema.probe import ProbeContext
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names with wildcards, and names that look alike."""
+"""Names with wildcards, and lists of names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-CUTOFF = 0.75
-"""How alike names have to be to be proposed, from 0 to 1 (difflib's ratio)."""
 
 
 def has_wildcard(text: str) -> bool:
@@ -59,34 +55,6 @@ class Pattern:
         from re import escape
 
         return r"[^\s]*".join(escape(piece) for piece in self.text.split("*"))
-
-
-def _pieces(name: str) -> tuple[str, ...]:
-    """Thirds of a name (halves of a short one): one edit leaves all but one of them intact."""
-    if len(name) < 5:
-        return ()
-    parts = 3 if len(name) >= 9 else 2
-    step = len(name) // parts
-    ends = [step * (i + 1) for i in range(parts - 1)] + [len(name)]
-    return tuple(name[step * i : end] for i, end in enumerate(ends))
-
-
-def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """Names that a misspelt ``name`` may have meant, the most alike first.
-
-    Only names of about the same length that have a third of ``name`` in them are compared letter
-    by letter, so that a kernel's 60,000 functions take some 20 ms.
-
-    :param count: how many at most.
-    """
-    from kcap.symbols.nearest import nearest as rank
-
-    pieces, size = _pieces(name), len(name)
-    slack = max(3, size // 4)
-    likely = {n for n in names if -slack <= len(n) - size <= slack}
-    if pieces:
-        likely = {n for n in likely if any(piece in n for piece in pieces)}
-    return rank(name, sorted(likely), count, CUTOFF)
 
 
 def enumerate_words(words: Iterable[str], last: str = "or") -> str:

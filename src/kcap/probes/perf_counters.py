@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from kcap.kernel import uapi
 from kcap.probes.base import Part, ProbeType, match_all, rest_of
-from kcap.probes.names import nearest
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import no_match, suggestion
 from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

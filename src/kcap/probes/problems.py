@@ -79,7 +79,7 @@ def suggestion(
     """
     if not near:
         return (), ()
-    from kcap.sema.suggest import edit_distance
+    from kcap.symbols.nearest import edit_distance
 
     name = name or span.text.strip('"')
     help_ = f"did you mean {enumerate_words(near)}?"

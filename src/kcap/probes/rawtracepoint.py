@@ -16,10 +16,11 @@ from kcap.probes import args, serving
 from kcap.probes.base import rest_of
 from kcap.probes.btf_targets import BtfProbe, BtfTarget
 from kcap.probes.function_lookup import Lookup
-from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.problems import NoMatchError, no_match, suggestion
 from kcap.probes.traceable import KERNEL
 from kcap.sema.probe import ProbeContext
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from kcap.errors import UsageError
 from kcap.lang.diagnostic import Diagnostic, Diagnostics, ScriptError
-from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.problems import NoMatchError, problem, suggestion
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -12,7 +12,8 @@ from array import array
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kcap.probes.names import Pattern, nearest
+from kcap.probes.names import Pattern
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator

@@ -11,11 +11,12 @@ from kcap.probes import serving
 from kcap.probes.args import args_struct
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.ctext import type_of
-from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
 from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import UINT64, Field, Struct
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

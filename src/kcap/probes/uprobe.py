@@ -17,7 +17,7 @@ from kcap.probes.binaries import (
     readable_elf,
 )
 from kcap.probes.demangle import matches_demangled
-from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.numbers import parse_integer
 from kcap.probes.problems import NoMatchError, no_match, problem, suggestion
 from kcap.probes.user_places import UserPlace
@@ -25,6 +25,7 @@ from kcap.records import dataclass
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import UINT64
 from kcap.symbols.demangle import demangled
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -18,11 +18,12 @@ from kcap.kernel import uapi
 from kcap.probes import serving, user_places
 from kcap.probes.base import Load, Part, ProbeType, rest_of
 from kcap.probes.binaries import Binary, find_binaries, matching_binaries, readable_elf
-from kcap.probes.names import Pattern, has_wildcard, nearest
+from kcap.probes.names import Pattern, has_wildcard
 from kcap.probes.problems import NoMatchError, no_match, suggestion
 from kcap.probes.user_places import UserPlace
 from kcap.records import dataclass, replace
 from kcap.sema.probe import ProbeContext
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -13,8 +13,8 @@ from kcap.sema.coerce import with_value
 from kcap.sema.conversion import literal_type
 from kcap.sema.function import Callable_, CallSite
 from kcap.sema.operators import string_literal
-from kcap.sema.suggest import nearest
 from kcap.sema.types import INT64, Aggregate, Enum
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

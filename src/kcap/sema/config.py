@@ -234,7 +234,7 @@ def _apply_entry(config: Config, entry: ast.ConfigEntry) -> Diagnostic | None:
 
 
 def _unknown_option(entry: ast.ConfigEntry, name: str) -> Diagnostic:
-    from kcap.sema.suggest import nearest
+    from kcap.symbols.nearest import nearest
 
     near = nearest(name, OPTIONS)
     return Diagnostic(

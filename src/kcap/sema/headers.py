@@ -204,7 +204,7 @@ def _missing(definition: ast.CDefinition, diagnostics: Diagnostics) -> None:
 
 def _near(directory: str) -> str:
     """The known directory that one is a misspelling of, or ''."""
-    from kcap.sema.suggest import nearest
+    from kcap.symbols.nearest import nearest
 
     if len(directory) < 4:
         return ""

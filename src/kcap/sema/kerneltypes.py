@@ -178,7 +178,7 @@ class KernelTypes:
 
     def similar_tags(self, keyword: str, name: str) -> list[str]:
         """Tags of the kernel's structs, unions or enums that look like ``name``."""
-        from kcap.sema.suggest import nearest
+        from kcap.symbols.nearest import nearest
 
         kinds = {"struct": b.Struct, "union": b.Union, "enum": b.Enum}
         if self.btf is None:

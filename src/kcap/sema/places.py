@@ -12,7 +12,6 @@ from kcap.sema.coerce import cast as cast_to
 from kcap.sema.coerce import value_of
 from kcap.sema.conversion import as_integer
 from kcap.sema.operators import dereference, pointer_offset
-from kcap.sema.suggest import nearest
 from kcap.sema.types import (
     INT8,
     UINT64,
@@ -26,6 +25,7 @@ from kcap.sema.types import (
     Type,
     Void,
 )
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from kcap.sema.errors import SemaError

@@ -12,7 +12,6 @@ from kcap.sema.basictypes import BASIC_TYPES
 from kcap.sema.conversion import literal_type
 from kcap.sema.function import unstable_feature
 from kcap.sema.places import offset_of
-from kcap.sema.suggest import nearest
 from kcap.sema.types import (
     BOOL,
     UINT64,
@@ -29,6 +28,7 @@ from kcap.sema.types import (
     Type,
     Void,
 )
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from kcap.sema.errors import SemaError

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from kcap import btf as b
 from kcap.btf.layout import tracepoint_prototype
 from kcap.errors import UsageError
-from kcap.probes.names import Pattern, nearest
+from kcap.probes.names import Pattern
 from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
+from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

@@ -8,18 +8,19 @@ from fnmatch import translate
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kcap.kernel import uapi
 from kcap.lang.diagnostic import ScriptError
-from kcap.probes.names import Pattern, enumerate_words, nearest
+from kcap.probes.names import Pattern, enumerate_words
 from kcap.probes.numbers import parse_duration, parse_integer
 from kcap.probes.registry import Resolver
 from kcap.probes.renames import renames, successors
 from kcap.probes.system import System
 from kcap.probes.traceable import TraceableFunctions
 from kcap.probes.watchpoint import Watched
+from kcap.symbols.nearest import nearest
 from unit.probes.frozen_machine import point
 
 TEXT = st.text("ab_*", max_size=8)
@@ -107,6 +108,7 @@ def test_one_edit_is_recognised(kind: int, at: int) -> None:
         name[:at] + "z" + name[at + 1 :],
         name[:at] + name[at + 1] + name[at] + name[at + 2 :],
     ]
+    assume(spoilt[kind] != name)  # two equal letters that changed places
     found = nearest(spoilt[kind], [name, "vfs_read", "udp_sendmsg"])
     assert found[:1] == [name]
 

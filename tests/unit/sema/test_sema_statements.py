@@ -12,7 +12,6 @@ from kcap.sema import tree
 from kcap.sema.analyzer import analyze
 from kcap.sema.config import Config, from_environment
 from kcap.sema.kerneltypes import KernelTypes
-from kcap.sema.suggest import nearest
 from unit.sema.sema_support import (
     FUNCTIONS,
     Resolver,
@@ -176,12 +175,6 @@ def test_config_mistakes() -> None:
 def test_settings_that_mean_nothing_any_more_are_warned_of(name: str) -> None:
     (warning,) = check(f"config = {{ {name}=enable }} begin {{}}").script.warnings
     assert warning.title == f"{name} is deprecated and has no effect"
-
-
-def test_nearest_names() -> None:
-    assert nearest("prinft", ["printf", "print", "join"]) == ["printf", "print"]
-    assert nearest("x", ["abcdef"]) == []
-    assert nearest("max_str_len", ["max_strlen"]) == ["max_strlen"]
 
 
 def test_a_comptime_condition_knows_types_that_come_later() -> None:
