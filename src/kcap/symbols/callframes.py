@@ -13,11 +13,13 @@ ten in an emulated guest.
 from __future__ import annotations
 
 from struct import Struct, unpack_from
+from struct import error as struct_error
 from typing import NamedTuple
 
 from kcap.errors import FileError
 from kcap.records import dataclass, replace
 from kcap.symbols.elf import ElfFile
+from kcap.symbols.leb128 import sleb128, uleb128
 
 #: Where the CFA is: not known, at an offset from rsp or rbp, as in a procedure linkage table.
 UNKNOWN, FROM_SP, FROM_BP, IN_PLT = range(4)
@@ -75,7 +77,7 @@ def rows(path: str) -> list[Row]:
         if section is None:
             return []
         found = _Reader(elf.content(section), section.address).read()
-    except (IndexError, ValueError, KeyError, ArithmeticError) as error:
+    except (struct_error, LookupError, ValueError, ArithmeticError) as error:
         raise FileError(f"{path}: its .eh_frame makes no sense: {error}", path) from error
     finally:
         segments = elf.segments
@@ -138,12 +140,12 @@ class _Reader:
         end, at = at + 4 + length, at + 9  # behind length, zero and version
         stop = data.index(b"\0", at)
         augmentation, at = data[at:stop], stop + 1
-        code_factor, at = _uleb(data, at)
-        data_factor, at = _sleb(data, at)
-        register, at = _uleb(data, at)
+        code_factor, at = uleb128(data, at)
+        data_factor, at = sleb128(data, at)
+        register, at = uleb128(data, at)
         encoding = 0
         if augmentation[:1] == b"z":
-            size, at = _uleb(data, at)
+            size, at = uleb128(data, at)
             inner, at = at, at + size
             for letter in augmentation[1:].decode():
                 if letter == "R":
@@ -171,7 +173,7 @@ class _Reader:
         start, at = self._pointer(at, common.encoding)
         size, at = self._pointer(at, common.encoding & 0x0F)
         if common.augmented:
-            skipped, at = _uleb(self._data, at)
+            skipped, at = uleb128(self._data, at)
             at += skipped
         if not size:
             return None
@@ -184,7 +186,7 @@ class _Reader:
             return 0, at
         kind = encoding & 0x0F
         if kind in (1, 9):
-            value, behind = (_uleb if kind == 1 else _sleb)(self._data, at)
+            value, behind = (uleb128 if kind == 1 else sleb128)(self._data, at)
         else:
             form = Struct(_FORMATS[kind])
             (value,) = form.unpack_from(self._data, at)
@@ -207,7 +209,7 @@ def _run(common: _Common, code: bytes, start: int) -> list[tuple[int, _Rule]]:
         if high == 0x40:  # advance_loc
             step = low
         elif high == 0x80:  # offset
-            value, at = _uleb(code, at)
+            value, at = uleb128(code, at)
             rule = _saved(rule, low, value * common.data_factor)
         elif high == 0xC0:  # restore
             rule = _restored(rule, low, common.rule)
@@ -234,39 +236,39 @@ def _change(
 ) -> tuple[_Rule, int]:
     """The rule after an instruction with operands of its own, and where the next one is."""
     if operation == 0x0E:  # def_cfa_offset
-        value, at = _uleb(code, at)
+        value, at = uleb128(code, at)
         return replace(rule, cfa_offset=value), at
     if operation == 0x13:  # def_cfa_offset_sf
-        value, at = _sleb(code, at)
+        value, at = sleb128(code, at)
         return replace(rule, cfa_offset=value * common.data_factor), at
     if operation in (0x0F, 0x10, 0x16):  # def_cfa_expression, expression, val_expression
         register = -1
         if operation != 0x0F:
-            register, at = _uleb(code, at)
-        size, at = _uleb(code, at)
+            register, at = uleb128(code, at)
+        size, at = uleb128(code, at)
         return _computed(rule, register, code[at : at + size]), at + size
     if operation == 0x2E:  # GNU_args_size
-        _, at = _uleb(code, at)
+        _, at = uleb128(code, at)
         return rule, at
-    register, at = _uleb(code, at)
+    register, at = uleb128(code, at)
     if operation in (0x0C, 0x12):  # def_cfa, def_cfa_sf
         if operation == 0x0C:
-            value, at = _uleb(code, at)
+            value, at = uleb128(code, at)
         else:
-            value, at = _sleb(code, at)
+            value, at = sleb128(code, at)
             value *= common.data_factor
         return replace(rule, cfa=_kind(register), cfa_offset=value), at
     if operation == 0x0D:  # def_cfa_register
         return replace(rule, cfa=_kind(register)), at
     if operation in (0x05, 0x11):  # offset_extended, offset_extended_sf
-        value, at = (_uleb if operation == 0x05 else _sleb)(code, at)
+        value, at = (uleb128 if operation == 0x05 else sleb128)(code, at)
         return _saved(rule, register, value * common.data_factor), at
     if operation in (0x06, 0x08):  # restore_extended, same_value
         return _restored(rule, register, common.rule if operation == 0x06 else _Rule()), at
     if operation == 0x07:  # undefined
         return replace(rule, has_caller=rule.has_caller and register != _RA), at
     if operation == 0x09:  # register: in another one
-        _, at = _uleb(code, at)
+        _, at = uleb128(code, at)
         return replace(rule, cfa=UNKNOWN) if register in (_RBP, _RA) else rule, at
     raise ValueError(f"instruction {operation:#x}")
 
@@ -294,20 +296,3 @@ def _computed(rule: _Rule, register: int, expression: bytes) -> _Rule:
     if register in (_RBP, _RA):
         return replace(rule, has_caller=False)
     return rule
-
-
-def _uleb(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
-
-
-def _sleb(data: bytes, at: int) -> tuple[int, int]:
-    value, behind = _uleb(data, at)
-    bits = 7 * (behind - at)
-    return value - (1 << bits) if value >> (bits - 1) else value, behind

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from kcap import btf as b
 from kcap.btf.build import BtfBuilder
 from kcap.btf.types import INT_BOOL, INT_SIGNED
-from kcap.errors import FileError
+from kcap.errors import FileError, KcapError
 from kcap.symbols.debugfile import common_file
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.splitdwarf import whole_unit
@@ -44,6 +44,8 @@ _POINTERS = (
 _DEEP = 60
 _BY_REFERENCE = 4  # DW_CC_pass_by_reference
 _IN_COMMON_FILE = "DW_FORM_GNU_ref_alt"
+#: Entries that functions are defined in.
+HOLDERS = ("DW_TAG_namespace", "DW_TAG_class_type", "DW_TAG_structure_type")
 _COMPOSITES = ("DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type")
 
 
@@ -132,7 +134,7 @@ def _file_numbers(program: Any, name: str) -> set[int]:
     found = set()
     for number, entry in enumerate(program["file_entry"], first):
         directories = program["include_directory"]
-        index = entry.dir_index - (0 if program["version"] >= 5 else 1)
+        index = entry.dir_index - first
         known = directories[index] if 0 <= index < len(directories) else b""
         full = f"{known.decode('utf-8', 'replace')}/{entry.name.decode('utf-8', 'replace')}"
         if full == name or full.endswith(f"/{name.removeprefix('./')}"):
@@ -170,19 +172,31 @@ def entry_name(die: Die) -> str:
 def _opened(path: str) -> Iterator[DwarfInfo | None]:
     """The DWARF of a file, or None if it has none or pyelftools is missing."""
     try:
-        from elftools.common.exceptions import DWARFError, ELFError
         from elftools.elf.elffile import ELFFile
     except ImportError:
         yield None
         return
     try:
-        with open(path, "rb") as file:
+        with reading(path), open(path, "rb") as file:
             elf = ELFFile(file, partial(_open_common, path))
             yield elf.get_dwarf_info() if elf.has_dwarf_info(strict=True) else None
     except OSError as error:
         raise FileError(f"can't read {path}: {error.strerror}", path) from error
-    except (DWARFError, ELFError, KeyError) as error:
-        message = f"{path}: its debugging information makes no sense: {error}"
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Make one error of what pyelftools raises in damaged files, which may be anything.
+
+    :raises FileError: in the place of what was raised within, but for errors of kcap and OSError.
+    """
+    try:
+        yield
+    except (KcapError, OSError):
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        message = f"{path}: its debugging information makes no sense: {reason}"
         raise FileError(message, path) from error
 
 
@@ -208,19 +222,21 @@ def _subprogram(info: DwarfInfo, address: int, path: str) -> Die | None:
     offset = ranges.cu_offset_at_addr(address) if ranges is not None else None
     units = [info.get_CU_at(offset)] if offset is not None else info.iter_CUs()
     for unit in units:
-        for die in whole_unit(info, unit, path).get_top_DIE().iter_children():
-            if die.tag == "DW_TAG_namespace":
-                found = next((d for d in die.iter_children() if _begins_at(d, address)), None)
-                if found is not None:
-                    return found
-            elif _begins_at(die, address):
+        for die in functions_below(whole_unit(info, unit, path).get_top_DIE()):
+            low = die.attributes.get("DW_AT_low_pc")
+            if low is not None and low.value == address:
                 return die
     return None
 
 
-def _begins_at(die: Die, address: int) -> bool:
-    low = die.attributes.get("DW_AT_low_pc")
-    return die.tag == "DW_TAG_subprogram" and low is not None and low.value == address
+def functions_below(die: Die) -> Iterator[Die]:
+    """The functions of an entry, those of the namespaces and classes in it included: clang defines
+    functions there, gcc behind them."""
+    for child in die.iter_children():
+        if child.tag == "DW_TAG_subprogram":
+            yield child
+        elif child.tag in HOLDERS:
+            yield from functions_below(child)
 
 
 def _attribute(die: Die, name: str) -> Any:

@@ -13,6 +13,7 @@ import os
 from bisect import bisect_right
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
+from stat import S_ISREG
 from struct import Struct, iter_unpack
 from struct import error as struct_error
 from typing import TYPE_CHECKING, NamedTuple
@@ -75,15 +76,16 @@ class ElfFile:
 
     :param path: the file.
     :raises FileError: it can't be read, or is no 64-bit little-endian ELF file.
+
+    Paths may come from processes of other users: a FIFO in the place of a file is not waited for.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            with open(path, "rb") as file:
-                self._data: mmap = mmap(file.fileno(), 0, access=ACCESS_READ)
-        except (OSError, ValueError) as error:  # ValueError: the file is empty
-            reason = error.strerror if isinstance(error, OSError) else "it is empty"
+            self._data = _mapped(path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise FileError(f"can't read {path}: {reason}", path) from error
         if self._data[:4] != b"\x7fELF":
             raise FileError(f"{path} is no ELF file", path)
@@ -257,9 +259,12 @@ class ElfFile:
         section = self.section(".dynamic")
         if section is None:
             return []
-        strings = self.content(self.sections[section.link])
-        entries = iter_unpack("<QQ", self.content(section))
-        return [_string(strings, value) for tag, value in entries if tag == _DT_NEEDED]
+        try:
+            strings = self.content(self.sections[section.link])
+            entries = iter_unpack("<QQ", self.content(section))
+            return [_string(strings, value) for tag, value in entries if tag == _DT_NEEDED]
+        except (struct_error, IndexError, ValueError) as error:
+            raise self._damaged(error) from error
 
     @property
     def interpreter(self) -> str:
@@ -293,3 +298,21 @@ class ElfFile:
 
 def _string(table: bytes, offset: int) -> str:
     return table[offset : table.index(b"\0", offset)].decode("utf-8", "replace")
+
+
+def _mapped(path: str) -> mmap:
+    """A file's content.
+
+    :raises OSError: it can't be read.
+    :raises ValueError: it has none.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        if not status.st_size:
+            raise ValueError("it is empty")
+        return mmap(descriptor, 0, access=ACCESS_READ)
+    finally:
+        os.close(descriptor)

@@ -14,8 +14,7 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from kcap.errors import FileError
-from kcap.symbols.dwarf import Die, DwarfInfo, dwarf_size, entry_name, read_dwarf
+from kcap.symbols.dwarf import HOLDERS, Die, DwarfInfo, dwarf_size, entry_name, read_dwarf, reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +23,6 @@ T = TypeVar("T")
 
 #: Debugging information of more bytes is left alone: reading it would take many seconds.
 SIZE_LIMIT = 256 << 20
-_HOLDERS = ("DW_TAG_namespace", "DW_TAG_class_type", "DW_TAG_structure_type")
 _SCOPES = ("DW_TAG_lexical_block", "DW_TAG_try_block", "DW_TAG_catch_block")
 
 
@@ -76,14 +74,9 @@ class SourceFrames:
         """What the unit says that an address is of; None if there is none."""
         if self._info is None:
             return None
-        from elftools.common.exceptions import DWARFError, ELFError
-
-        try:
+        with reading(self._path):
             unit = self._unit_at(address)
             return ask(unit) if unit is not None else None
-        except (DWARFError, ELFError, KeyError, AttributeError, IndexError) as error:
-            message = f"{self._path}: its debugging information makes no sense: {error}"
-            raise FileError(message, self._path) from error
 
     def _unit_at(self, address: int) -> _Unit | None:
         assert self._info is not None
@@ -144,7 +137,7 @@ class _Unit:
     def _chain(self, parent: Die, address: int) -> list[Die]:
         """The function that an address is in, and those inlined in each other there."""
         for die in parent.iter_children():
-            if die.tag in _HOLDERS:
+            if die.tag in HOLDERS:
                 found = self._chain(die, address)
                 if found:
                     return found

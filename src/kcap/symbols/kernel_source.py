@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from kcap.btf.index import build_id
 from kcap.errors import FileError, UsageError
 from kcap.symbols.debugfile import GLOBAL, build_id_of
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.frames import SourceFrames
 from kcap.symbols.kallsyms import Kallsyms
 
-NOTES: Final = "/sys/kernel/notes"
-_NT_GNU_BUILD_ID: Final = 3
 #: A function that every kernel has: it tells how far the kernel was moved when it started (KASLR).
 _EVERYWHERE: Final = "panic"
 #: An image of a distribution has some 600 MB of it.
@@ -47,7 +45,7 @@ class KernelSource:
         :raises UsageError: its debugging information is not installed.
         """
         release = release or os.uname().release
-        wanted = _build_id()
+        wanted = build_id()
         for path in _candidates(release, wanted):
             if os.path.isfile(path) and (not wanted or build_id_of(path) == wanted):
                 return cls(path, kallsyms)
@@ -65,27 +63,10 @@ class KernelSource:
         return self._frames.line(address - self._slide - called)
 
 
-def _build_id(path: str = NOTES) -> str:
-    """The running kernel's build id in hexadecimal; '' if it doesn't say."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError:
-        return ""
-    at = 0
-    while at + 12 <= len(data):
-        name_size, size, kind = struct.unpack_from("<III", data, at)
-        start = at + 12 + (name_size + 3 & ~3)
-        if kind == _NT_GNU_BUILD_ID and data[at + 12 : at + 16] == b"GNU\0":
-            return data[start : start + size].hex()
-        at = start + (size + 3 & ~3)
-    return ""
-
-
-def _candidates(release: str, build_id: str) -> Iterator[str]:
+def _candidates(release: str, identity: str) -> Iterator[str]:
     """Where distributions put it, and where it is after building a kernel."""
-    if build_id:
-        yield f"{GLOBAL}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+    if identity:
+        yield f"{GLOBAL}/.build-id/{identity[:2]}/{identity[2:]}.debug"
     yield from _named(("boot", "usr/lib/debug/boot", "usr/lib/debug/lib/modules"), release)
 
 

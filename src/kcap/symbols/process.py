@@ -91,7 +91,10 @@ class ProcessSymbols:
         if isinstance(change, Mapped):
             if change.path.startswith("/"):
                 mapping = Mapping(change.start, change.end, change.offset, change.path)
-                self._noted.setdefault(change.pid, []).append(mapping)
+                noted = self._noted.setdefault(change.pid, [])
+                if mapping in noted:  # a library that is loaded again and again
+                    noted.remove(mapping)
+                noted.append(mapping)
         else:  # it begins anew
             self._maps.pop(change.pid, None)
             self._noted.pop(change.pid, None)
@@ -161,23 +164,27 @@ class ProcessSymbols:
         return None
 
     def _mapping(self, pid: int, address: int) -> Mapping | None:
+        """By what procfs says or, of a process that has ended, what the kernel said; what that has
+        not mapped itself it has from the one that it is a copy of."""
+        process: int | None = pid
+        seen: set[int] = set()  # numbers are given again: a parent's perhaps to its grandchild
+        while process is not None and process not in seen:
+            found = self._current_mapping(process, address)
+            if found is not None or process in self._maps:
+                return found
+            for mapping in reversed(self._noted.get(process, ())):
+                if mapping.start <= address < mapping.end:
+                    return mapping
+            seen.add(process)
+            process = self._parents.get(process)
+        return None
+
+    def _current_mapping(self, pid: int, address: int) -> Mapping | None:
         found = _find(self._maps.get(pid, []), address)
         if found is None:  # first time, or mapped since (dlopen, exec)
             self.remember(pid)
             found = _find(self._maps.get(pid, []), address)
-        if found is None and pid not in self._maps:
-            found = self._noted_mapping(pid, address)
         return found
-
-    def _noted_mapping(self, pid: int, address: int) -> Mapping | None:
-        """The same by what the kernel said; what a process has not mapped itself, it has from the
-        one that it is a copy of."""
-        noted = self._noted.get(pid)
-        for mapping in reversed(noted or ()):
-            if mapping.start <= address < mapping.end:
-                return mapping
-        parent = self._parents.get(pid)
-        return self._mapping(parent, address) if parent is not None else None
 
     def _read_maps(self, pid: int) -> list[Mapping]:
         try:

@@ -16,6 +16,7 @@ from struct import Struct, unpack_from
 from typing import Any
 
 from kcap.records import dataclass
+from kcap.symbols.leb128 import uleb128
 
 # pyelftools is not typed: its entries are Any.
 Unit = Any
@@ -162,29 +163,18 @@ def _in_standard_forms(abbrev: bytes) -> bytes:
     moves."""
     made, at = bytearray(abbrev), 0
     while at < len(abbrev):
-        code, at = _uleb128(abbrev, at)
+        code, at = uleb128(abbrev, at)
         if not code:  # the end of a unit's abbreviations
             continue
-        _, at = _uleb128(abbrev, at)
+        _, at = uleb128(abbrev, at)
         at += 1  # whether there are children
         name = form = -1
         while name or form:
-            name, form_at = _uleb128(abbrev, at)
-            form, at = _uleb128(abbrev, form_at)
+            name, form_at = uleb128(abbrev, at)
+            form, at = uleb128(abbrev, form_at)
             if form in _GNU_FORMS:
                 made[form_at:at] = bytes((_GNU_FORMS[form] | 0x80, 0))
     return bytes(made)
-
-
-def _uleb128(data: bytes, at: int) -> tuple[int, int]:
-    """(a number, the place behind it)."""
-    value = shift = 0
-    while True:
-        value |= (data[at] & 0x7F) << shift
-        shift += 7
-        at += 1
-        if data[at - 1] < 0x80:
-            return value, at
 
 
 def _find_parts(index: bytes, unit_id: int) -> dict[int, tuple[int, int]] | None:

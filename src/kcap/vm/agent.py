@@ -11,9 +11,11 @@ run at once. The host's half of the conversation imports the names from here.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import signal
+import stat
 import struct
 
 HEADER = struct.Struct("<IHH")
@@ -229,15 +231,15 @@ class Agent:
                 return
             kind = command.outputs.get(descriptor)
             if kind is not None:
-                self.drain(command, descriptor, kind, once=True)
+                self.drain(command, descriptor, kind, CHUNK)
                 return
         self.poll.unregister(descriptor)
 
-    def drain(self, command: Command, descriptor: int, kind: int, *, once: bool) -> None:
-        """Send what a command wrote: one chunk, or all that is there."""
-        while True:
+    def drain(self, command: Command, descriptor: int, kind: int, size: int) -> None:
+        """Send what a command wrote, at most so many bytes."""
+        while size > 0:
             try:
-                data = os.read(descriptor, CHUNK)
+                data = os.read(descriptor, min(size, CHUNK))
             except BlockingIOError:
                 return
             if not data:
@@ -246,8 +248,7 @@ class Agent:
                 del command.outputs[descriptor]
                 return
             self.send(kind, command.number, data)
-            if once:
-                return
+            size -= len(data)
 
     def reap(self) -> None:
         """Collect the processes that ended; tell the host about those it had started."""
@@ -268,7 +269,7 @@ class Agent:
         What its children in the background write later is not waited for.
         """
         for descriptor, kind in list(command.outputs.items()):
-            self.drain(command, descriptor, kind, once=False)
+            self.drain(command, descriptor, kind, waiting(descriptor))
         for descriptor in command.outputs:
             self.poll.unregister(descriptor)
             os.close(descriptor)
@@ -281,8 +282,27 @@ class Agent:
     def send_file(self, number: int, path: str) -> None:
         """Send a file's content."""
         with open(path, "rb") as file:
-            while data := file.read(CHUNK * 8):
-                self.send(DATA, number, data)
+            self.send_content(number, file)
+
+    def send_content(self, number: int, file: io.BufferedReader) -> None:
+        """Send the rest of a file."""
+        while data := file.read(CHUNK * 8):
+            self.send(DATA, number, data)
+
+    def send_entry(self, number: int, path: str, name: str) -> None:
+        """Send what something in a directory is, and a file's content."""
+        import json
+
+        status = os.lstat(path)
+        entry = {"name": name, "mode": status.st_mode, "mtime": status.st_mtime}
+        if stat.S_ISLNK(status.st_mode):
+            entry["target"] = os.readlink(path)
+        if not stat.S_ISREG(status.st_mode):
+            self.send(ENTRY, number, json.dumps(entry).encode())
+            return
+        with open(path, "rb") as file:  # before it is announced: it may be gone
+            self.send(ENTRY, number, json.dumps(entry).encode())
+            self.send_content(number, file)
 
     def collect(self, number: int, request: dict[str, object]) -> None:
         """Send what changed below a directory, then which of the names known are gone.
@@ -299,21 +319,23 @@ class Agent:
         missing = set(known)
         hidden: list[str] = []
         for path, name in walk(top, hidden):
-            status = os.lstat(path)
-            is_new = name not in missing
-            missing.discard(name)
-            if not is_new and status.st_ctime < since:
+            try:
+                if name not in missing or os.lstat(path).st_ctime >= since:
+                    self.send_entry(number, path, name)
+            except FileNotFoundError:  # something still runs there and removed it
                 continue
-            entry = {"name": name, "mode": status.st_mode, "mtime": status.st_mtime}
-            if os.path.islink(path):
-                entry["target"] = os.readlink(path)
-            self.send(ENTRY, number, json.dumps(entry).encode())
-            if os.path.isfile(path) and not os.path.islink(path):
-                self.send_file(number, path)
+            missing.discard(name)
         # What something else is mounted over is hidden, not gone.
         for name in hidden:
             missing = {one for one in missing if one != name and not one.startswith(f"{name}/")}
         self.send(END, number, json.dumps(sorted(missing)).encode())
+
+
+def waiting(pipe: int) -> int:
+    """How many bytes a pipe holds (FIONREAD, pipe(7))."""
+    import fcntl
+
+    return int.from_bytes(fcntl.ioctl(pipe, 0x541B, bytes(4)), "little")
 
 
 def walk(top: str, hidden: list[str], prefix: str = "") -> list[tuple[str, str]]:
@@ -327,12 +349,15 @@ def walk(top: str, hidden: list[str], prefix: str = "") -> list[tuple[str, str]]
         path = f"{top}/{name}"
         if name == "lost+found" and not prefix:
             continue
-        if os.lstat(path).st_dev != device:
-            hidden.append(prefix + name)
+        try:
+            status = os.lstat(path)
+            if status.st_dev != device:
+                hidden.append(prefix + name)
+                continue
+            below = walk(path, hidden, f"{prefix}{name}/") if stat.S_ISDIR(status.st_mode) else []
+        except FileNotFoundError:  # something still runs there and removed it
             continue
-        found.append((path, prefix + name))
-        if os.path.isdir(path) and not os.path.islink(path):
-            found += walk(path, hidden, f"{prefix}{name}/")
+        found += [(path, prefix + name), *below]
     return found
 
 

@@ -332,8 +332,10 @@ class Guest:
             }
             command = self._new_command(on_data=receiver.data, on_entry=receiver.entry)
             command.send(agent.COLLECT, json.dumps(request).encode())
-            missing = json.loads(command.wait_for_end(f"cannot bring back {shared.point}"))
-            receiver.finish_file()
+            try:
+                missing = json.loads(command.wait_for_end(f"cannot bring back {shared.point}"))
+            finally:
+                receiver.finish_file()
             for name in reversed(missing):
                 receiver.gone(name)
             changed += receiver.changed
@@ -406,6 +408,8 @@ class Guest:
     ) -> Command:
         with self._lock:
             number = self._next
+            while number in self._commands:  # one that runs since 65,535 requests
+                number = number % 0xFFFF + 1
             self._next = number % 0xFFFF + 1
             handlers = {
                 agent.STDOUT: on_stdout,

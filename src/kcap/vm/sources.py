@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -122,12 +123,18 @@ class Receiver:
             self._file = -1
 
     def gone(self, name: str) -> None:
-        """Remove what the guest removed; a directory only when it is empty."""
-        parent, leaf = self._parent(name)
+        """Remove what the guest removed; a directory stays if something came to it here."""
         try:
-            self._remove(parent, leaf)
-        finally:
-            os.close(parent)
+            parent, leaf = self._parent(name)
+            try:
+                self._remove(parent, leaf)
+            finally:
+                os.close(parent)
+        except VmError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTEMPTY):
+                return
+            raise
         self.changed.append(name)
 
     def _parent(self, name: str) -> tuple[int, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ from kcap.probes import user_args
 from kcap.probes.registry import Resolver
 from kcap.probes.system import System
 from kcap.sema.kerneltypes import KernelTypes
-from kcap.symbols.dwarf import function_btf, line_addresses, types_btf
+from kcap.symbols.dwarf import function_btf, functions_below, line_addresses, types_btf
 from kcap.symbols.elf import ElfFile
 
 pytest.importorskip("elftools")
@@ -139,6 +140,19 @@ def test_function_pointers_and_arrays(program: str) -> None:
         "int (*)[3]",
         "volatile void *restrict",
     ]
+
+
+def entry(tag: str, *children: SimpleNamespace, name: str = "") -> SimpleNamespace:
+    """An entry as pyelftools has it."""
+    return SimpleNamespace(tag=f"DW_TAG_{tag}", name=name, iter_children=lambda: iter(children))
+
+
+def test_functions_are_found_in_namespaces_and_classes_where_clang_defines_them() -> None:
+    method = entry("subprogram", name="a::b::C::m")
+    inner = entry("namespace", entry("class_type", method), entry("subprogram", name="a::b::f"))
+    unit = entry("compile_unit", entry("namespace", inner), entry("subprogram", name="main"))
+    found = [function.name for function in functions_below(unit)]
+    assert found == ["a::b::C::m", "a::b::f", "main"]
 
 
 def test_all_named_types_are_there_for_casts(program: str) -> None:

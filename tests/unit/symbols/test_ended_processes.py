@@ -50,6 +50,28 @@ def test_a_copy_has_what_its_parent_had(symbols: ProcessSymbols, program: str) -
     assert name(symbols, 9) == "work+16"
 
 
+def test_numbers_that_are_given_again_make_no_circle(symbols: ProcessSymbols, program: str) -> None:
+    symbols.note(Forked(8, 7))
+    symbols.note(Forked(7, 8))  # 7 had ended
+    assert name(symbols, 8) is None
+
+
+def test_a_long_line_of_copies_leads_to_the_first(symbols: ProcessSymbols, program: str) -> None:
+    symbols.note(mapped(1, program))
+    for pid in range(2, 4000):
+        symbols.note(Forked(pid, pid - 1))
+    assert name(symbols, 3999) == "work+16"
+
+
+def test_a_library_that_is_loaded_again_and_again_is_kept_once(
+    symbols: ProcessSymbols, program: str
+) -> None:
+    for _ in range(3):
+        symbols.note(mapped(7, program))
+        symbols.note(mapped(7, "/other"))
+    assert [mapping.path for mapping in symbols._noted[7]] == [program, "/other"]
+
+
 def test_a_program_that_is_executed_leaves_nothing_of_the_one_before(
     symbols: ProcessSymbols, program: str
 ) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -145,6 +146,18 @@ def test_what_runs_on_in_the_background_is_not_waited_for(guest: Guest) -> None:
     assert shell(guest, "sleep 2 & echo $!")[0] == 0
 
 
+def test_what_writes_on_in_the_background_is_not_waited_for(guest: Guest) -> None:
+    assert shell(guest, "yes & sleep 0.1; exit 4", timeout=60)[0] == 4
+
+
+def test_a_number_is_not_given_to_two_commands_at_once(guest: Guest) -> None:
+    first = guest.start(["cat"], cwd="/", stdin=True)
+    guest._next = first._number
+    assert shell(guest, "echo second") == (0, b"second\n", b"")
+    first.close_stdin()
+    assert first.wait().status == 0
+
+
 def test_files_are_put_and_read(guest: Guest, tmp_path: Path) -> None:
     data = os.urandom(2_500_000)
     path = str(tmp_path / "new/directory/file")
@@ -182,6 +195,51 @@ def test_what_changed_in_a_share_is_brought_back(tmp_path: Path) -> None:
     assert os.readlink(here / "a/b/link") == "c"
     assert not (here / "gone").exists()
     assert (here / "same").read_text() == "newer here"
+
+
+class Collected(agent.Agent):
+    """An agent that keeps what it would send."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, bytes]] = []
+
+    def send(self, kind: int, number: int, payload: bytes = b"") -> None:
+        self.sent.append((kind, payload))
+
+
+@pytest.mark.parametrize(
+    ("vanishing", "sent", "missing"),
+    [
+        ("directory", ["file", "stays"], []),
+        ("file", ["directory", "directory/inside", "stays"], ["file"]),
+    ],
+)
+def test_what_vanishes_while_a_share_is_collected_is_left_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    vanishing: str,
+    sent: list[str],
+    missing: list[str],
+) -> None:
+    (tmp_path / "directory").mkdir()
+    for name in ("directory/inside", "file", "stays"):
+        (tmp_path / name).touch()
+    real = os.lstat
+
+    def lstat(path: str, **options: int) -> os.stat_result:
+        """Look at a file just before it goes."""
+        found = real(path, **options)
+        if path == f"{tmp_path}/{vanishing}":
+            monkeypatch.undo()
+            subprocess.run(["rm", "-r", path], check=True)
+        return found
+
+    monkeypatch.setattr("os.lstat", lstat)
+    collected = Collected()
+    collected.collect(1, {"path": str(tmp_path), "known": ["file"], "since": 0})
+    names = [json.loads(data)["name"] for kind, data in collected.sent if kind == agent.ENTRY]
+    assert names == sent
+    assert collected.sent[-1] == (agent.END, json.dumps(missing).encode())
 
 
 def test_a_guest_that_goes_away_fails_what_runs_and_what_comes_after(guest: LocalGuest) -> None:

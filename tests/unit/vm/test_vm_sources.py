@@ -81,9 +81,17 @@ def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     receiver = Receiver(tmp_path)
     receiver.gone("empty")
-    with pytest.raises(VmError, match="cannot replace the directory full"):
-        receiver.gone("full")
+    receiver.gone("full")
     assert os.listdir(tmp_path) == ["full"]
+    assert receiver.changed == ["empty"]
+    with pytest.raises(VmError, match="cannot replace the directory full"):
+        receiver.entry(entry("full"))
+
+
+def test_what_was_removed_on_both_sides_is_gone(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path)
+    receiver.gone("directory/file")
+    assert receiver.changed == []
 
 
 def test_names_below_are_relative(tmp_path: Path) -> None:
