@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from kcap.diagnose.c_syntax import declaration, without_echoes
 from kcap.lang.diagnostic import Diagnostic, Edit, ScriptError
 from kcap.lang.source import Span
 from kcap.records import replace
@@ -17,12 +18,14 @@ _WORDS = {"and": "&&", "or": "||"}
 _C_LOOP = re.compile(
     r"(\$\w+)\s*=\s*(\w+)\s*;\s*\1\s*(<=?)\s*(\$?\w+)\s*;\s*(?:\1\s*\+\+|\+\+\s*\1|\1\s*\+=\s*1)\s*"
 )
+_ELSE_IF = re.compile(r"\b(elif|elsif|elseif)\s*\([^{};]*\)\s*$")
+_END_OF_STATEMENT = re.compile(r"[=)\]][^;{}]*$|[)\]+-]$")
 _STATEMENT = re.compile(r"(?:\"(?:[^\"\\\n]|\\.)*\"|[^;{}\"\n])*;")
 
 
 def with_syntax_suggestions(error: ScriptError) -> ScriptError:
     """The parser's error, with edits where it is clear what was meant."""
-    return ScriptError([_apply(diagnostic) for diagnostic in error.diagnostics])
+    return ScriptError([_apply(diagnostic) for diagnostic in without_echoes(error.diagnostics)])
 
 
 def _apply(diagnostic: Diagnostic) -> Diagnostic:
@@ -59,6 +62,11 @@ def _word(diagnostic: Diagnostic, span: Span) -> Answer:
         return None
     where = Span(span.source, before.start(), span.start)
     return (Edit(where, "!"),), "`not` is written `!`"
+
+
+def _declaration(diagnostic: Diagnostic, span: Span) -> Answer:
+    edits = declaration(span)
+    return (edits, "variables are written `$x`, and have no type") if edits else None
 
 
 def _loop(diagnostic: Diagnostic, span: Span) -> Answer:
@@ -106,6 +114,23 @@ def _branch(diagnostic: Diagnostic, span: Span) -> Answer:
     return edits, "branches are always written in braces"
 
 
+def _else_if(diagnostic: Diagnostic, span: Span) -> Answer:
+    match = _ELSE_IF.search(span.source.text, 0, span.start)
+    if match is None:
+        return None
+    return (Edit(Span(span.source, *match.span(1)), "else if"),), "it is written `else if`"
+
+
+def _semicolon(diagnostic: Diagnostic, span: Span) -> Answer:
+    """Between two statements on one line; the parser itself sees it where lines end."""
+    before = span.source.text[: span.start].rstrip()
+    starts = re.match(r"[$@A-Za-z_]", span.text)
+    if not (_expects(diagnostic, ";") and starts and _END_OF_STATEMENT.search(before)):
+        return None
+    where = Span(span.source, len(before), len(before))
+    return (Edit(where, ";"),), "statements end in `;`"
+
+
 def _comment(diagnostic: Diagnostic, span: Span) -> Answer:
     if span.text[:1] != "#":
         return None
@@ -116,9 +141,12 @@ def _comment(diagnostic: Diagnostic, span: Span) -> Answer:
 _RULES: tuple[Callable[[Diagnostic, Span], Answer], ...] = (
     _comparison,
     _word,
+    _declaration,
     _loop,
     _quotes,
     _brace,
     _branch,
+    _else_if,
+    _semicolon,
     _comment,
 )

@@ -172,7 +172,12 @@ class MapTable:
         """What can be said of declarations when all types are known."""
         for name, facts in self.facts.items():
             if facts.keyed is None and facts.mention_at is not None:
-                diagnostics.error("undefined-map", f"Undefined map: {name}", facts.mention_at)
+                diagnostics.error(
+                    "undefined-map",
+                    f"Undefined map: {name}",
+                    facts.mention_at,
+                    label="nothing is ever put into it",
+                )
         for name, declaration in self.declarations.items():
             facts = self.facts[name]
             if facts.keyed is None and not facts.mentioned:
