@@ -3,15 +3,19 @@
 
 The places are GDB's ("Debugging Information in Separate Files" in its manual): by build id, and by
 the name in the section ``.gnu_debuglink``, in the program's directory, in ``.debug`` below it, and
-below directories for debugging information.
+below directories for debugging information. Notes are those of the System V ABI, chapter 5.
 """
 
 from __future__ import annotations
 
 import os
 from functools import cache
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
+
+from kcap.errors import FileError
+from kcap.symbols.elf import ElfFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 GLOBAL = "/usr/lib/debug"
 _CHECKSUM = 4
 """Bytes of the CRC-32 at the end of ``.gnu_debuglink``."""
+_NOTE = Struct("<III")  # size of the name, of the description; type
+_NT_GNU_BUILD_ID = 3
 
 
 class _Link(NamedTuple):
@@ -101,29 +107,35 @@ def _candidates(path: str, directories: Sequence[str], build_id: str, link: str)
 def _told(path: str) -> tuple[bool, str, _Link]:
     """(whether a file has DWARF, its build id in hexadecimal, its debug link)."""
     try:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
-    except ImportError:
+        elf = ElfFile(path)
+    except FileError:  # not to be read: then it tells nothing
         return False, "", _Link()
     try:
-        with open(path, "rb") as file:
-            elf = ELFFile(file)
-            return elf.has_dwarf_info(strict=True), _build_id(elf), _link(elf)
-    except (OSError, ELFError):  # not to be read: then it tells nothing
+        has_dwarf = any(elf.section(name) for name in (".debug_info", ".zdebug_info"))
+        return has_dwarf, _build_id(elf), _link(elf)
+    except FileError:
         return False, "", _Link()
+    finally:
+        elf.close()
 
 
-def _build_id(elf: object) -> str:
-    section = elf.get_section_by_name(".note.gnu.build-id")  # type: ignore[attr-defined]
-    for note in section.iter_notes() if section is not None else ():
-        if note["n_type"] == "NT_GNU_BUILD_ID":
-            return str(note["n_desc"])
+def _build_id(elf: ElfFile) -> str:
+    section = elf.section(".note.gnu.build-id")
+    data = elf.content(section) if section is not None else b""
+    at = 0
+    while at + _NOTE.size <= len(data):
+        name_size, size, kind = _NOTE.unpack_from(data, at)
+        at += _NOTE.size
+        described = at + (name_size + 3 & ~3)
+        if kind == _NT_GNU_BUILD_ID and data[at : at + name_size] == b"GNU\0":
+            return data[described : described + size].hex()
+        at = described + (size + 3 & ~3)
     return ""
 
 
-def _link(elf: object) -> _Link:
-    section = elf.get_section_by_name(".gnu_debuglink")  # type: ignore[attr-defined]
-    data = section.data() if section is not None else b""
+def _link(elf: ElfFile) -> _Link:
+    section = elf.section(".gnu_debuglink")
+    data = elf.content(section) if section is not None else b""
     name = data.split(b"\0", 1)[0].decode("utf-8", "replace")
     if not name or "/" in name:
         return _Link()

@@ -128,12 +128,12 @@ class ElfFile:
         return next((s for s in self.sections if s.name == name), None)
 
     def content(self, section: Section) -> bytes:
-        """A section's bytes.
+        """A section's bytes in the file: none if it is only in memory.
 
         :raises FileError: the file is shorter.
         """
         if section.kind == _SHT_NOBITS:
-            return bytes(section.size)
+            return b""
         try:
             return self._slice(section.offset, section.size)
         except ValueError as error:

@@ -11,7 +11,6 @@ import pytest
 
 from kcap.symbols.debugfile import _told, debug_file
 
-pytest.importorskip("elftools")
 pytestmark = pytest.mark.skipif(
     shutil.which("gcc") is None or shutil.which("objcopy") is None, reason="needs gcc and objcopy"
 )
@@ -52,6 +51,15 @@ def test_the_build_id_finds_it(stripped: tuple[Path, Path], tmp_path: Path) -> N
     there.parent.mkdir(parents=True)
     debug.rename(there)
     assert debug_file(str(program), (str(tmp_path / "root"),)) == str(there)
+
+
+def test_a_damaged_note_tells_no_build_id(stripped: tuple[Path, Path]) -> None:
+    program, _ = stripped
+    data = program.read_bytes()
+    note = data.index(b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0")
+    for damaged in (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x03\0\0\0"):
+        program.write_bytes(data[:note] + damaged + data[note + 4 :])
+        assert _told(str(program))[1] == ""
 
 
 def test_the_debug_link_is_followed_into_dot_debug(stripped: tuple[Path, Path]) -> None:
