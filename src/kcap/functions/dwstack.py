@@ -29,7 +29,7 @@ from kcap.kernel.spec import MapSpec
 from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.function import unstable_feature
-from kcap.symbols.callframes import FROM_BP, FROM_SP, IN_PLT, SAVED, rows
+from kcap.symbols.callframes import FROM_BP, FROM_SP, IN_PLT, ROW, SAVED, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,6 @@ FILES = 64
 TABLE, STATE = "unwind_table", "unwind_state"
 STACKS = 8192
 _FILE = Struct("<QII")  # inode, first row, number of rows
-_ROW = Struct("<IiiBBH")  # place, CFA's offset, rbp's offset, kinds, padding
 #: Rounds of the binary search: as many rows as 32-bit places could have.
 _ROUNDS = 26
 _NO_DATA = "No DWARF unwind data available for this process."
@@ -143,17 +142,18 @@ class DwUstack(StackFunction):
 @cache
 def unwind_table(paths: tuple[str, ...]) -> bytes:
     """The array's contents for some files; those that can't be read are left out."""
-    files, table, first = [], [], 0
+    files, tables, first = [], [], 0
     for path in paths[:FILES]:
         try:
-            found = rows(path)
+            found = table(path)
             inode = os.stat(path).st_ino
         except (FileError, OSError):  # what is mapped need not be an ELF file
             continue
-        files.append(_FILE.pack(inode, first, len(found)))
-        table += [_ROW.pack(r.place, r.cfa_offset, r.bp_offset, r.cfa, r.bp, 0) for r in found]
-        first += len(found)
-    return b"".join(files).ljust(FILES * _FILE.size, b"\0") + b"".join(table)
+        count = len(found) // ROW.size
+        files.append(_FILE.pack(inode, first, count))
+        tables.append(found)
+        first += count
+    return b"".join(files).ljust(FILES * _FILE.size, b"\0") + b"".join(tables)
 
 
 class _Walk:
@@ -162,7 +162,7 @@ class _Walk:
     def __init__(self, gen: Emitter, data: Unwinding) -> None:
         self._gen = gen
         self._data = data
-        self._rows = (len(data.table) - FILES * _FILE.size) // _ROW.size
+        self._rows = (len(data.table) - FILES * _FILE.size) // ROW.size
 
     def emit(self, type_: DwarfStackType, dest: str) -> None:
         """Walk the current task's stack and write (id, pid) to ``dest``."""
@@ -340,7 +340,7 @@ class _Walk:
     def _row(self, table: str, number: str) -> str:
         """A row by its number, which is known to be in bounds."""
         ir = self._gen.ir
-        behind = ir.op(f"mul i64 {number}, {_ROW.size}")
+        behind = ir.op(f"mul i64 {number}, {ROW.size}")
         return ir.offset(table, ir.op(f"add i64 {behind}, {FILES * _FILE.size}"))
 
     def _find_file(self) -> str:

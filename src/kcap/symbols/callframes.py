@@ -6,20 +6,28 @@ address (CFA) is, which is the caller's stack pointer, with the return address j
 where the caller's frame pointer was saved. What compilers write for x86-64 fits; a row of what
 does not (signal frames, a CFA to be computed) ends the stack. The sections are those of the
 System V ABI for AMD64 (section 3.7) and the LSB (chapter 10.6), the instructions those of section
-6.4 of the DWARF 5 standard. Read by hand: pyelftools takes a second for a C library, and more than
-ten in an emulated guest.
+6.4 of the DWARF 5 standard. Read by hand: pyelftools takes a second for a C library. A large one
+(LLVM) has 120,000 functions and 1.5 million rows: half of the functions have the instructions of
+others, so those are run once, and rows are packed at once.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from functools import cache
 from struct import Struct, unpack_from
 from struct import error as struct_error
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kcap.errors import FileError
-from kcap.records import dataclass, replace
+from kcap.records import dataclass
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.leb128 import sleb128, uleb128
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kcap.symbols.elf import Segment
 
 #: Where the CFA is: not known, at an offset from rsp or rbp, as in a procedure linkage table.
 UNKNOWN, FROM_SP, FROM_BP, IN_PLT = range(4)
@@ -30,22 +38,29 @@ _RBP, _RSP, _RA = 6, 7, 16  # register numbers of the ABI, figure 3.36
 #: What linkers write for a PLT: rsp + 8, and 8 more behind the push, from the eleventh byte on.
 _PLT_EXPRESSION = bytes.fromhex("770880003f1a3b2a332422")
 #: Bytes of the fixed-size encodings (DW_EH_PE_*), low four bits.
-_FORMATS = {0: "<Q", 2: "<H", 3: "<I", 4: "<Q", 0xA: "<h", 0xB: "<i", 0xC: "<q"}
+_FORMATS = {
+    kind: Struct(f"<{code}")
+    for kind, code in zip((0, 2, 3, 4, 0xA, 0xB, 0xC), "QHIQhiq", strict=True)
+}
 _PC_RELATIVE, _OMITTED = 0x10, 0xFF
+#: A row as BPF programs read it, little endian: place, CFA's offset, rbp's offset, both kinds.
+ROW = Struct("<IiiBBxx")
+_PLACE, _REST = Struct("<I"), Struct("<iiBBxx")
 
 
 class Row(NamedTuple):
-    """From ``place`` (in the file) on: the CFA's kind and offset, rbp's kind and offset."""
+    """From ``place`` (in the file) on: the CFA's and rbp's offset, and their kinds."""
 
     place: int
-    cfa: int
     cfa_offset: int
-    bp: int
     bp_offset: int
+    cfa: int
+    bp: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(NamedTuple):
+    """How to get to the caller at some instruction."""
+
     cfa: int = UNKNOWN
     cfa_offset: int = 0
     bp: int = SAME
@@ -53,9 +68,25 @@ class _Rule:
     has_caller: bool = True
 
 
+@cache
+def _packed(rule: _Rule) -> bytes:
+    """A row without its place. Of millions of rules some hundred differ."""
+    known = rule.cfa if rule.has_caller else UNKNOWN
+    return _REST.pack(rule.cfa_offset, rule.bp_offset, known, rule.bp)
+
+
+#: What holds behind a function.
+_NOTHING = _packed(_Rule())
+#: What instructions make of a function: (distance from its start, a row without its place).
+_Rows = list[tuple[int, bytes]]
+
+
 @dataclass(slots=True)
 class _Common:
-    """What a CIE says: alignment factors, pointer encoding, first instructions' result."""
+    """What a CIE says: alignment factors, pointer encoding, first instructions' result.
+
+    :ivar known: what instructions of its functions made.
+    """
 
     code_factor: int
     data_factor: int
@@ -64,10 +95,11 @@ class _Common:
     usual: bool
     instructions: bytes
     rule: _Rule
+    known: dict[bytes, _Rows]
 
 
-def rows(path: str) -> list[Row]:
-    """The table of a file, sorted by place; empty if it has none.
+def table(path: str) -> bytes:
+    """The rows of a file, each a ``ROW``, sorted by place; none if it has no frame tables.
 
     :raises FileError: the file can't be read, or is damaged.
     """
@@ -75,26 +107,38 @@ def rows(path: str) -> list[Row]:
     try:
         section = elf.section(".eh_frame")
         if section is None:
-            return []
-        found = _Reader(elf.content(section), section.address).read()
+            return b""
+        functions = _Reader(elf.content(section), section.address).read()
+        return _placed(functions, elf.segments)
     except (struct_error, LookupError, ValueError, ArithmeticError) as error:
         raise FileError(f"{path}: its .eh_frame makes no sense: {error}", path) from error
     finally:
-        segments = elf.segments
         elf.close()
-    placed: list[Row] = []
-    for start, end, rules in sorted(found, key=lambda item: item[0]):
-        segment = next((s for s in segments if s.address <= start < s.address + s.file_size), None)
-        if segment is None:
+
+
+def rows(path: str) -> list[Row]:
+    """``table()``, unpacked."""
+    return [Row(*values) for values in ROW.iter_unpack(table(path))]
+
+
+def _placed(functions: list[tuple[int, int, _Rows]], segments: Sequence[Segment]) -> bytes:
+    """The rows of (start, end, rows) of functions at their places in the file."""
+    segments = sorted(segments, key=lambda segment: segment.address)
+    addresses = [segment.address for segment in segments]
+    parts: list[bytes] = []
+    behind, pack = -1, _PLACE.pack
+    for start, end, found in sorted(functions, key=lambda function: function[0]):
+        segment = segments[bisect_right(addresses, start) - 1] if segments else None
+        if segment is None or not 0 <= start - segment.address < segment.file_size:
             continue
-        shift = segment.offset - segment.address
-        if placed and placed[-1].place == start + shift:
-            placed.pop()  # the end of the function before
-        for address, rule in rules:
-            known = rule.cfa if rule.has_caller else UNKNOWN
-            placed.append(Row(address + shift, known, rule.cfa_offset, rule.bp, rule.bp_offset))
-        placed.append(Row(end + shift, UNKNOWN, 0, SAME, 0))
-    return placed
+        place = start + segment.offset - segment.address
+        if place == behind:
+            del parts[-2:]  # the end of the function before
+        for distance, rest in found:
+            parts += pack(place + distance), rest
+        behind = place + end - start
+        parts += pack(behind), _NOTHING
+    return b"".join(parts)
 
 
 class _Reader:
@@ -109,8 +153,8 @@ class _Reader:
         self._address = address
         self._commons: dict[int, _Common] = {}
 
-    def read(self) -> list[tuple[int, int, list[tuple[int, _Rule]]]]:
-        """(start, end, [(address, rule)]) of every function."""
+    def read(self) -> list[tuple[int, int, _Rows]]:
+        """(start, end, rows) of every function."""
         found, at, data = [], 0, self._data
         while at + 4 <= len(data):
             (length,) = unpack_from("<I", data, at)
@@ -162,13 +206,12 @@ class _Reader:
             register == _RA and b"S" not in augmentation,
             data[at:end],
             _Rule(),
+            {},
         )
-        common.rule = _run(common, common.instructions, 0)[-1][1]
+        common.rule = _run(common, common.instructions)[1]
         return common
 
-    def _function(
-        self, common_at: int, at: int, end: int
-    ) -> tuple[int, int, list[tuple[int, _Rule]]] | None:
+    def _function(self, common_at: int, at: int, end: int) -> tuple[int, int, _Rows] | None:
         common = self._common(common_at)
         start, at = self._pointer(at, common.encoding)
         size, at = self._pointer(at, common.encoding & 0x0F)
@@ -177,8 +220,12 @@ class _Reader:
             at += skipped
         if not size:
             return None
-        rules = _run(common, self._data[at:end], start) if common.usual else [(start, _Rule())]
-        return start, start + size, rules
+        code = self._data[at:end]
+        found = common.known.get(code)
+        if found is None:
+            found = _run(common, code)[0] if common.usual else [(0, _NOTHING)]
+            common.known[code] = found
+        return start, start + size, found
 
     def _pointer(self, at: int, encoding: int) -> tuple[int, int]:
         """(value, where the next field is) of an encoded pointer."""
@@ -188,7 +235,7 @@ class _Reader:
         if kind in (1, 9):
             value, behind = (uleb128 if kind == 1 else sleb128)(self._data, at)
         else:
-            form = Struct(_FORMATS[kind])
+            form = _FORMATS[kind]
             (value,) = form.unpack_from(self._data, at)
             behind = at + form.size
         if encoding & 0x70 == _PC_RELATIVE:
@@ -196,10 +243,10 @@ class _Reader:
         return value & 0xFFFF_FFFF_FFFF_FFFF, behind
 
 
-def _run(common: _Common, code: bytes, start: int) -> list[tuple[int, _Rule]]:
-    """The rules that instructions make, each with the address that it holds from."""
-    rule, kept, address = common.rule, [], start
-    found: list[tuple[int, _Rule]] = []
+def _run(common: _Common, code: bytes) -> tuple[_Rows, _Rule]:
+    """The rows that instructions make, and the rule that holds in the end."""
+    rule, kept, distance = common.rule, [], 0
+    found: _Rows = []
     at = 0
     while at < len(code):
         operation = code[at]
@@ -218,6 +265,11 @@ def _run(common: _Common, code: bytes, start: int) -> list[tuple[int, _Rule]]:
                 raise ValueError("DW_CFA_set_loc")
             size = 1 << (operation - 2)
             step, at = int.from_bytes(code[at : at + size], "little"), at + size
+        elif operation == 0x0E:  # def_cfa_offset
+            value, at = code[at], at + 1
+            if value >= 0x80:
+                value, at = uleb128(code, at - 1)
+            rule = _Rule(rule.cfa, value, rule.bp, rule.bp_offset, rule.has_caller)
         elif operation == 0x0A:  # remember_state
             kept.append(rule)
         elif operation == 0x0B:  # restore_state
@@ -225,22 +277,19 @@ def _run(common: _Common, code: bytes, start: int) -> list[tuple[int, _Rule]]:
         elif operation:
             rule, at = _change(common, rule, operation, code, at)
         if step > 0:
-            found.append((address, rule))
-            address += step * common.code_factor
-    found.append((address, rule))
-    return found
+            found.append((distance, _packed(rule)))
+            distance += step * common.code_factor
+    found.append((distance, _packed(rule)))
+    return found, rule
 
 
 def _change(
     common: _Common, rule: _Rule, operation: int, code: bytes, at: int
 ) -> tuple[_Rule, int]:
     """The rule after an instruction with operands of its own, and where the next one is."""
-    if operation == 0x0E:  # def_cfa_offset
-        value, at = uleb128(code, at)
-        return replace(rule, cfa_offset=value), at
     if operation == 0x13:  # def_cfa_offset_sf
         value, at = sleb128(code, at)
-        return replace(rule, cfa_offset=value * common.data_factor), at
+        return rule._replace(cfa_offset=value * common.data_factor), at
     if operation in (0x0F, 0x10, 0x16):  # def_cfa_expression, expression, val_expression
         register = -1
         if operation != 0x0F:
@@ -257,19 +306,19 @@ def _change(
         else:
             value, at = sleb128(code, at)
             value *= common.data_factor
-        return replace(rule, cfa=_kind(register), cfa_offset=value), at
+        return rule._replace(cfa=_kind(register), cfa_offset=value), at
     if operation == 0x0D:  # def_cfa_register
-        return replace(rule, cfa=_kind(register)), at
+        return rule._replace(cfa=_kind(register)), at
     if operation in (0x05, 0x11):  # offset_extended, offset_extended_sf
         value, at = (uleb128 if operation == 0x05 else sleb128)(code, at)
         return _saved(rule, register, value * common.data_factor), at
     if operation in (0x06, 0x08):  # restore_extended, same_value
         return _restored(rule, register, common.rule if operation == 0x06 else _Rule()), at
     if operation == 0x07:  # undefined
-        return replace(rule, has_caller=rule.has_caller and register != _RA), at
+        return rule._replace(has_caller=rule.has_caller and register != _RA), at
     if operation == 0x09:  # register: in another one
         _, at = uleb128(code, at)
-        return replace(rule, cfa=UNKNOWN) if register in (_RBP, _RA) else rule, at
+        return rule._replace(cfa=UNKNOWN) if register in (_RBP, _RA) else rule, at
     raise ValueError(f"instruction {operation:#x}")
 
 
@@ -279,20 +328,20 @@ def _kind(register: int) -> int:
 
 def _saved(rule: _Rule, register: int, offset: int) -> _Rule:
     if register == _RBP:
-        return replace(rule, bp=SAVED, bp_offset=offset)
+        return rule._replace(bp=SAVED, bp_offset=offset)
     if register == _RA and offset != -8:
-        return replace(rule, has_caller=False)
+        return rule._replace(has_caller=False)
     return rule
 
 
 def _restored(rule: _Rule, register: int, to: _Rule) -> _Rule:
-    return replace(rule, bp=to.bp, bp_offset=to.bp_offset) if register == _RBP else rule
+    return rule._replace(bp=to.bp, bp_offset=to.bp_offset) if register == _RBP else rule
 
 
 def _computed(rule: _Rule, register: int, expression: bytes) -> _Rule:
     """The rule with the CFA (-1) or a register given by a DWARF expression."""
     if register == -1:
-        return replace(rule, cfa=IN_PLT if expression == _PLT_EXPRESSION else UNKNOWN)
+        return rule._replace(cfa=IN_PLT if expression == _PLT_EXPRESSION else UNKNOWN)
     if register in (_RBP, _RA):
-        return replace(rule, has_caller=False)
+        return rule._replace(has_caller=False)
     return rule
