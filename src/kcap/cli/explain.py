@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = """\
-usage: kcap explain [FILE | TEXT...]
+usage: kcap explain [FILE | TEXT... | NAME]
        kcap explain --helper NAME | --probe NAME | --function NAME [--kernel LIST]
 
 Explains an error message or a verifier log, from kcap, bpftrace or anywhere: of a file, of the
-arguments, or (without any, or with '-') of standard input.
+arguments, or (without any, or with '-') of standard input. A single NAME may also be that of a
+builtin or function of the language, a probe type, a BPF helper or a kernel function.
 
   --helper NAME    which programs may call a BPF helper, since when
   --probe NAME     what a probe type is and what can't be used in it
@@ -115,6 +116,10 @@ def _explain(text: str) -> int:
     from kcap.lang.render import render
 
     found = explain_text(text)
+    lines = _about_name(text.strip()) if found is None else []
+    if lines:
+        print(*lines, sep="\n")
+        return 0
     if found is None:
         print(
             "kcap explain: nothing is known about this\n"
@@ -124,3 +129,12 @@ def _explain(text: str) -> int:
         return 1
     print(render(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return 0
+
+
+def _about_name(text: str) -> list[str]:
+    """What is known of a single name; empty if there are more words, or nothing is known."""
+    from kcap.diagnose.known import about_name
+    from kcap.probes.system import System
+
+    name = text.removesuffix("()")
+    return about_name(name, System()) if name.replace(".", "_").isidentifier() else []

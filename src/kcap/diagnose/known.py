@@ -14,6 +14,7 @@ from kcap.probes.traceable import KERNEL
 from kcap.symbols.nearest import nearest
 
 if TYPE_CHECKING:
+    from kcap.codegen.function import Function
     from kcap.diagnose.helpertable import Release, Row
     from kcap.probes.base import ProbeType
     from kcap.probes.system import System
@@ -66,6 +67,36 @@ def functions_that_need(number: int) -> list[str]:
 
     found = {f for f in all_functions().values() if number in f.helpers}
     return sorted(f.name if f.arity == (0, 0) else f"{f.name}()" for f in found)
+
+
+def about_name(name: str, system: System) -> list[str]:
+    """What is known of a name, whatever it is the name of: a builtin or function of the language, a
+    probe type, a BPF helper, a kernel function. Empty if nothing is."""
+    from kcap.functions.registry import all_functions
+    from kcap.probes.registry import probe_types
+
+    found: list[list[str]] = []
+    if name in all_functions():
+        found.append(_about_call(all_functions()[name]))
+    if any(name in (kind.name, *kind.aliases) for kind in probe_types()):
+        found.append(about_probe(name))
+    if name.removeprefix("bpf_") in helpers.NUMBERS:
+        found.append(about_helper(name))
+    elif has_function(name, system):
+        found.append(about_function(name, system))
+    return [line for lines in found for line in ("", *lines)][1:]
+
+
+def _about_call(function: Function) -> list[str]:
+    """What a builtin or function of the language does, and what of the kernel it needs."""
+    lines = [*function.signatures, f"  {function.summary}"]
+    if function.aliases:
+        lines.append(f"  also written {enumerate_words(function.aliases)}")
+    for number in sorted(function.helpers):
+        row = table().rows.get(number)
+        since = f" (Linux {_text(row.introduced)})" if row and row.introduced else ""
+        lines.append(f"  calls {helpers.name(number)}{since}: kcap explain {helpers.name(number)}")
+    return lines
 
 
 def about_probe(name: str) -> list[str]:

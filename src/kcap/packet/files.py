@@ -262,8 +262,8 @@ def _open_parent(path: str) -> tuple[int, str]:
             path,
             hint="add a file name, for example 'packets.pcap'",
         )
-    directory = os.open("/" if path.startswith("/") else ".", _PATH_FLAGS | os.O_DIRECTORY)
     try:
+        directory = os.open("/" if path.startswith("/") else ".", _PATH_FLAGS | os.O_DIRECTORY)
         return _walk(path, directory, parents), name
     except OSError as error:
         raise FileError(

@@ -344,9 +344,10 @@ class Capture(Closing):
         found = []
         for number, point in enumerate(self.points):
             site = sites[number] if sites else SiteStats()
-            seen, matched = (
+            # What is counted first is read last: packets still come, and more are seen than match.
+            matched, seen = (
                 sum(count for _, count in trace.read_map(f"@{name}_{number}"))
-                for name in ("seen", "matched")
+                for name in ("matched", "seen")
             )
             found.append(PlaceStats(point.name, seen, matched, site.written, site.lost))
         return found

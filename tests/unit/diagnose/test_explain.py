@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kcap.cli import explain
-from kcap.diagnose.known import about_function, about_helper, about_probe, has_function
+from kcap.diagnose.known import about_function, about_helper, about_name, about_probe, has_function
 from kcap.diagnose.verifier import explain_text
 from kcap.errors import UsageError
 from kcap.probes.system import System
@@ -121,6 +121,29 @@ def test_a_file_and_an_argument(tmp_path: Path, capsys: pytest.CaptureFixture[st
     first = capsys.readouterr().out
     assert explain.main(["invalid", "func", "unknown#111"]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_a_single_name_is_that_of_a_function_a_probe_a_helper_or_one_of_the_kernel(
+    machine: System,
+) -> None:
+    signature, *rest = about_name("skboutput", machine)
+    assert signature.startswith("int64 skboutput(const string path, struct sk_buff *skb, ")
+    assert rest == [
+        "  Write the packet that an sk_buff holds to a pcap or pcapng file.",
+        "  calls bpf_skb_output (Linux 5.5): kcap explain bpf_skb_output",
+    ]
+    assert about_name("kprobe", machine) == about_probe("kprobe")
+    assert about_name("bpf_loop", machine) == about_helper("bpf_loop")
+    assert about_name("icmp_rcv", machine) == about_function("icmp_rcv", machine)
+    assert about_name("nonsense", machine) == []
+
+
+@pytest.mark.parametrize("word", ["kstack", "printf()", "interval", "bpf_skb_output"])
+def test_a_single_name_can_be_given_to_the_command(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explain.main([word]) == 0
+    assert word.removesuffix("()") in capsys.readouterr().out.splitlines()[0]
 
 
 def test_nothing_known_is_said_and_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -193,6 +194,15 @@ def test_hard_link_planted_in_a_shared_directory_is_not_overwritten(
     os.link(precious, shared / "a.pcap")
     assert "has several names" in str(refusal(shared / "a.pcap"))
     assert precious.read_bytes() == b"precious"
+
+
+def test_a_working_directory_out_of_reach_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, *_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(FileError, match=r"cannot create 'a.pcap': Permission denied"):
+        OutputFile("a.pcap")
 
 
 def test_missing_directory_is_reported_with_what_to_do(tmp_path: Path) -> None:

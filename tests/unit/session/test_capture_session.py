@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from kcap.errors import UsageError
 from kcap.lang.diagnostic import ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
+from kcap.packet.sink import SiteStats
 from kcap.probes.system import System
 from kcap.session.capture import Capture, CaptureRequest, PlaceStats, generate, netns_number, quote
 from kcap.session.skb_functions import SkbPoint, find_point, list_points
@@ -46,6 +48,27 @@ def kernel() -> BtfBuilder:
         named = w.func_proto(int_, [b.Param("__data", void), b.Param("skb", kind)])
         w.func(f"__traceiter_{event}", named)
     return w
+
+
+class Flowing:
+    """A trace through which packets run all the time: every look at a map finds more."""
+
+    packet_stats: Sequence[SiteStats] = ()
+
+    def __init__(self) -> None:
+        self.packets = 0
+
+    def read_map(self, name: str) -> list[tuple[None, int]]:
+        self.packets += 5
+        return [(None, self.packets)]
+
+
+def test_no_more_packets_match_than_were_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = Capture.__new__(Capture)
+    capture.points = [SkbPoint("fentry", "ip_rcv", "skb", 0)]
+    monkeypatch.setattr(Capture, "trace", Flowing())
+    (stats,) = capture.stats
+    assert stats.seen >= stats.matched > 0
 
 
 @pytest.fixture
