@@ -16,6 +16,20 @@ PORT = 9
 _PKTGEN = Path("/proc/net/pktgen")
 
 
+class Load(NamedTuple):
+    """Packets that are sent.
+
+    :ivar packets: how many.
+    :ivar size: bytes of a frame.
+    :ivar pause_ns: nanoseconds from the start of one to the start of the next, at least; the
+        generator does not sleep in them. 0: without a pause.
+    """
+
+    packets: int
+    size: int
+    pause_ns: int = 0
+
+
 class Sent(NamedTuple):
     """What the generator did.
 
@@ -27,6 +41,11 @@ class Sent(NamedTuple):
     packets: int
     seconds: float
     running: float
+
+    @property
+    def rate(self) -> float:
+        """Packets a second."""
+        return self.packets / self.seconds
 
 
 def set_up() -> None:
@@ -49,18 +68,13 @@ def set_up() -> None:
         Path("/proc/sys/kernel/sched_autogroup_enabled").write_text("0")
 
 
-def send(count: int, size: int, pause_ns: int) -> Sent:
-    """Send UDP packets.
-
-    :param size: bytes of a frame, the frame check sequence that veth has none of included.
-    :param pause_ns: least time from the start of one to the start of the next, in which the
-        generator does not sleep.
-    """
+def send(load: Load) -> Sent:
+    """Send UDP packets."""
     _tell("kpktgend_0", "rem_device_all", f"add_device {SENDER}")
     _tell(
-        SENDER, f"count {count}", f"pkt_size {size}", f"delay {pause_ns}", "clone_skb 0",
-        "dst_mac 02:00:00:00:00:11", "src_min 10.9.0.1", "dst 10.9.0.2", f"udp_dst_min {PORT}",
-        f"udp_dst_max {PORT}",
+        SENDER, f"count {load.packets}", f"pkt_size {load.size}", f"delay {load.pause_ns}",
+        "clone_skb 0", "dst_mac 02:00:00:00:00:11", "src_min 10.9.0.1", "dst 10.9.0.2",
+        f"udp_dst_min {PORT}", f"udp_dst_max {PORT}",
     )  # fmt: skip
     received, running = _received(), _running()
     _tell("pgctrl", "start")

@@ -11,10 +11,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from benchmarks.capture import traffic
 from benchmarks.capture.meter import Meter, Used
+from benchmarks.capture.traffic import Load
 from benchmarks.guest import tracers
 from benchmarks.guest.peers import BPFTRACE_ROOT
 
@@ -30,12 +31,14 @@ class Way(NamedTuple):
     :ivar name: what tables call it.
     :ivar command: what starts it; ``{directory}`` stands for where files go.
     :ivar ready: what it says once it captures.
+    :ivar losses: where it says how many packets it has lost (a regular expression).
     :ivar root: the root directory it runs in, or ''.
     """
 
     name: str
     command: tuple[str, ...]
     ready: str
+    losses: str
     root: str = ""
 
     def file(self, directory: str) -> str:
@@ -46,24 +49,42 @@ class Way(NamedTuple):
         return found[0]
 
 
+class Captured(NamedTuple):
+    """What a program made of the packets.
+
+    :ivar packets: how many its file has.
+    :ivar reported: how many it says it has lost.
+    """
+
+    packets: int
+    reported: int
+
+
 class Result(NamedTuple):
     """What one run came to."""
 
     sent: traffic.Sent
-    lost: int
+    captured: Captured
     used: Used
+
+    @property
+    def lost(self) -> int:
+        """Packets that came in and are not in the file, whatever the program says."""
+        return self.sent.packets - self.captured.packets
 
 
 def kcap(name: str, place: str, file: str, *options: str) -> Way:
     """This kcap, at a place."""
     words = (sys.executable, "-m", "kcap", "capture", place, "-i", traffic.RECEIVER, *options)
-    return Way(name, (*words, "-w", f"{{directory}}/{file}"), "capturing at")
+    lost = r"^\S+ +\d+ +\d+ +\d+ +(\d+)$"  # the last column of the summary
+    return Way(name, (*words, "-w", f"{{directory}}/{file}"), "capturing at", lost)
 
 
 def tcpdump(name: str, *options: str) -> Way:
     """The guest's tcpdump."""
     words = ("tcpdump", "-n", "-i", traffic.RECEIVER, "-Q", "in", "-s", "262144", *options)
-    return Way(name, (*words, "-w", "{directory}/tcpdump.pcap"), "listening on")
+    lost = r"^(\d+) packets? dropped by kernel"
+    return Way(name, (*words, "-w", "{directory}/tcpdump.pcap"), "listening on", lost)
 
 
 def bpftrace() -> Way | None:
@@ -80,7 +101,8 @@ def bpftrace() -> Way | None:
         'rawtracepoint:netif_receive_skb { skboutput("{directory}/bpftrace.pcap", args.skb, '
         "args.skb.len, 0); }"
     )
-    return Way("bpftrace", (*tracer.command, "-e", script), "Attach", tracer.root)
+    lost = r"Lost (\d+) events"
+    return Way("bpftrace", (*tracer.command, "-e", script), "Attach", lost, tracer.root)
 
 
 def found() -> list[Way]:
@@ -105,19 +127,24 @@ class Capture:
 
     def __init__(self, way: Way, directory: str, nice: int = 0) -> None:
         self._file = way.file(directory)
+        self._losses = way.losses
         words = [word.replace("{directory}", directory) for word in way.command]
-        with tempfile.TemporaryFile() as said:
-            self.process = subprocess.Popen(
-                words, stdout=said, stderr=said, preexec_fn=tracers.entering(way.root)
-            )
-            self._wait_for(way.ready, said.fileno())
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            words, stdout=self._output, stderr=self._output, preexec_fn=tracers.entering(way.root)
+        )
+        self._wait_for(way.ready)
         os.setpriority(os.PRIO_PROCESS, self.process.pid, nice)
 
-    def _wait_for(self, text: str, said: int) -> None:
+    def _said(self) -> str:
+        """What the program has printed."""
+        return os.pread(self._output.fileno(), 1 << 20, 0).decode()
+
+    def _wait_for(self, text: str) -> None:
         """Wait until the program says that it captures."""
-        while text not in os.pread(said, 1 << 16, 0).decode():
+        while text not in self._said():
             if self.process.poll() is not None:
-                raise RuntimeError(os.pread(said, 1 << 16, 0).decode())
+                raise RuntimeError(self._said())
             time.sleep(0.1)
         time.sleep(1)
 
@@ -129,13 +156,14 @@ class Capture:
             before = now
             time.sleep(1)
 
-    def end(self) -> int:
-        """End it; how many packets it has written."""
+    def end(self) -> Captured:
+        """End it; how many packets it has written, and how many it says it has lost."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
         written = count_packets(self._file)
         os.unlink(self._file)
-        return written
+        reported = re.findall(self._losses, self._said(), re.MULTILINE)
+        return Captured(written, sum(map(int, reported)))
 
     def __enter__(self) -> Capture:
         return self
@@ -144,33 +172,32 @@ class Capture:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self._output.close()
         Path(self._file).unlink(missing_ok=True)
 
 
-def measure(
-    way: Way, directory: str, count: int, size: int, pause_ns: int, nice: int = 0
-) -> Result:
+def measure(way: Way, directory: str, load: Load, nice: int = 0) -> Result:
     """One run: packets are sent while a way captures.
 
     :raises RuntimeError: the program did not start.
     """
     with Capture(way, directory, nice) as capture:
         meter = Meter(capture.process.pid)
-        sent = traffic.send(count, size, pause_ns)
+        sent = traffic.send(load)
         capture.settle()
         used = meter.stop()
-        return Result(sent, sent.packets - capture.end(), used)
+        return Result(sent, capture.end(), used)
 
 
-def time_on_the_way(way: Way | None, directory: str, count: int, size: int) -> float:
+def time_on_the_way(way: Way | None, directory: str, load: Load) -> float:
     """Seconds that the sender runs for packets of which the reader, stopped, reads none."""
     if way is None:
-        return traffic.send(count, size, 0).running
+        return traffic.send(load).running
     with Capture(way, directory) as capture:
-        traffic.send(count, size, 0)  # memory is there, code has run
+        traffic.send(load)  # memory is there, code has run
         capture.settle()
         capture.process.send_signal(signal.SIGSTOP)
-        sent = traffic.send(count, size, 0)
+        sent = traffic.send(load)
         capture.process.send_signal(signal.SIGCONT)
         return sent.running
 

@@ -28,7 +28,8 @@ def cost(tracer: Tracer, size: int) -> Figures:
             tempfile.TemporaryDirectory(dir="/dev/shm") as directory,
             programs.statistics(),
         ):
-            result = ways.measure(way, directory, PACKETS, size, ways.PAUSE_NS)
+            load = traffic.Load(PACKETS, size, ways.PAUSE_NS)
+            result = ways.measure(way, directory, load)
     except RuntimeError as error:
         raise FailedError(str(error).strip()) from error
     used, packets = result.used, result.sent.packets
