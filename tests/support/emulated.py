@@ -85,7 +85,12 @@ class EmulatedRing(ringbuf.RingReader):
         self._start = self._end = 0
         self._pace = ringbuf.Pace(self.SIZE, 0.0)
         self._wake = os.eventfd(1)
-        self._poll = mock.Mock(fileno=lambda: self._wake)
+
+    def fileno(self) -> int:
+        return self._wake
+
+    def arm(self) -> int:
+        return self._end
 
     def pending(self) -> tuple[int, int]:
         records = self.machine.records

@@ -2,8 +2,8 @@
 """Sending events to user space through the ring buffer, and counting what is lost.
 
 An event is ``u32 site, u32 0`` and the payload, a tuple of typed values. Space is reserved in the
-ring and the values are written straight into it; the reader polls on a tick, so that no record
-costs a wake-up.
+ring and the values are written straight into it. The reader is woken by the first record after a
+pause, and looks at the ring from time to time after that (``kernel.ringbuf``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from kcap.codegen.ir import Operand
     from kcap.codegen.site import Site
 
-BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP = 1, 2
+#: Without it, only a record that the reader waits for wakes it.
+BPF_RB_FORCE_WAKEUP = 2
 #: Providers of what fires by the clock.
 _BY_CLOCK = ("interval", "profile")
 
@@ -58,7 +59,7 @@ def send(gen: Emitter, site: Site, fill: Callable[[Operand], None]) -> None:
     gen.ir.label(then)
     gen.ir.store("i64", str(number), record)
     fill(gen.ir.offset(record, HEADER_SIZE))
-    wakeup = BPF_RB_FORCE_WAKEUP if site.urgent else BPF_RB_NO_WAKEUP
+    wakeup = BPF_RB_FORCE_WAKEUP if site.urgent else 0
     gen.ir.line(
         f"call void inttoptr (i64 {Helper.ringbuf_submit} to ptr)(ptr {record}, i64 {wakeup})"
     )

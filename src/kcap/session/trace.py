@@ -279,6 +279,8 @@ class Trace(Closing):
         with select.epoll() as poll:
             for source in self._sources():
                 poll.register(source, select.EPOLLIN)
+            if self._ring is not None:
+                poll.register(self._ring.fileno(), select.EPOLLIN | select.EPOLLET)
             ended = False
             waits = not self._all_probes_have_run()
             while not (self._stopping or ended or self._complete()):
@@ -338,9 +340,8 @@ class Trace(Closing):
         self._iterators.start()
 
     def _sources(self) -> list[int]:
+        """Descriptors that are readable as long as there is something to do."""
         sources = [self._wake]
-        if self._ring is not None:
-            sources.append(self._ring.fileno())
         if self._packets is not None:
             sources.extend(self._packets.filenos())
         if self._child is not None:

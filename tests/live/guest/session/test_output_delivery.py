@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a script prints comes out while it runs: as lines to a pipe, all to a terminal."""
+"""What a script prints comes out while it runs: at once after a pause, as lines to a pipe, all to a
+terminal."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ import os
 import select
 import signal
 import subprocess
+import time
 
 from support import PATIENCE
-from support.tracing import KCAP
+from support.net import wait_until
+from support.tracing import KCAP, Running
 
 SCRIPT = r'begin { printf("one\n"); printf("which? ") } interval:s:1000 { print(1) }'
 
@@ -44,3 +47,12 @@ def test_a_terminal_is_shown_lines_without_an_end_too() -> None:
         process.send_signal(signal.SIGINT)
     os.close(shown)
     os.close(terminal)
+
+
+def test_the_first_event_after_a_pause_wakes_the_reader() -> None:
+    running = Running("tracepoint:syscalls:sys_enter_getpriority { print(args.who) }")
+    running.trace.tick = 2 * PATIENCE
+    with running:
+        time.sleep(0.3)  # it sleeps by now
+        os.getpriority(os.PRIO_PROCESS, 1)
+        wait_until(lambda: "1\n" in running.text)
