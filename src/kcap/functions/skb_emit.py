@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcap.codegen import memory
 from kcap.functions import registers
 from kcap.functions import skb_record as layout
 from kcap.functions.packet_site import (
@@ -23,7 +24,7 @@ from kcap.functions.skb_place import Placing, SkbFields
 from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
-from kcap.sema.types import Pointer, Struct
+from kcap.sema.types import Field, Integer, Pointer, Struct
 
 if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
@@ -145,8 +146,19 @@ class _Record(Placing):
         self.put("dev_type", values["type"])
         self.put("hard_header_len", values["hard_header_len"])
         self.put("netns", values["netns"])
-        name = self.select(values["dev_valid"], self.add(values["dev"], self.fields.name_offset), 0)
-        self.gen.read(ir.offset(self.at, layout.FIELDS["dev_name"].offset), 16, name, "kernel")
+        self._device_name(ir.offset(self.at, layout.FIELDS["dev_name"].offset))
+
+    def _device_name(self, to: Operand) -> None:
+        """The last field of step 3: two loads where the verifier follows the pointer."""
+        ir, valid, start = self.ir, self.values["dev_valid"], self.fields.name_offset
+        dev = memory.Place(self.values["dev"], "kernel", 0, self.place.tracked, True)
+        if not dev.tracked:
+            name = self.select(valid, self.add(dev.base, start), 0)
+            self.gen.read(to, layout.FIELDS["dev_name"].size, name, "kernel")
+            return
+        for part in range(0, layout.FIELDS["dev_name"].size, 8):
+            word = self._loaded(dev, Field("name", start + part, Integer(8, False)))
+            ir.store("i64", self.select(valid, word, 0), ir.offset(to, part))
 
     def _prefix(self) -> Operand:
         """Step 6; the prefix's length."""
