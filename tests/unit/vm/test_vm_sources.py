@@ -171,6 +171,11 @@ def test_the_clock_counts_instructions_only_where_that_was_asked_for() -> None:
     assert "-icount" not in qemu.accelerator_options("kvm")
 
 
+def test_the_kernel_does_not_copy_byte_by_byte_where_instructions_are_counted() -> None:
+    assert "max,-erms,-fsrm" in qemu.accelerator_options("tcg-counted")
+    assert "max" in qemu.accelerator_options("tcg")
+
+
 def test_a_share_above_the_interpreter_does_not_hide_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(python, "directories", lambda: ["/opt/python", "/work/.venv"])
     disks = [
