@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from kcap.packet.rotation import Rotation
     from kcap.session.capture import Capture, CaptureRequest, PlaceStats
 
-#: Bold, green, blue, dim, and as before (SGR).
-_COLOURS = ("\x1b[1m", "\x1b[32m", "\x1b[34m", "\x1b[2m", "\x1b[0m")
+#: Bold, green, blue, dim, red, and as before (SGR).
+_COLOURS = ("\x1b[1m", "\x1b[32m", "\x1b[34m", "\x1b[2m", "\x1b[31m", "\x1b[0m")
 
 _EPILOG = """\
 FUNCTION is a kernel function that takes an sk_buff (ip_rcv), a tracepoint that does
@@ -271,7 +271,8 @@ def _flush() -> None:
 def line(
     packet: Packet, *, link: bool = False, verbose: bool = False, colours: bool = False
 ) -> str:
-    """A packet as one line: time, interface, direction, function, process, protocols.
+    """A packet as one line: time, interface, direction, function, process, protocols, and why it is
+    dropped where the function is told.
 
     :param link: with the addresses of the link layer.
     :param verbose: also CPU, network namespace, mark and the skb's address.
@@ -279,7 +280,7 @@ def line(
     """
     from kcap.packet.summary import clock, link_header, printable, summarise
 
-    bold, green, blue, dim, reset = _COLOURS if colours else [""] * 5
+    bold, green, blue, dim, red, reset = _COLOURS if colours else [""] * 6
     where = f"{green}{printable(packet.interface) or '-'}{reset} {packet.direction or '-'}"
     what = summarise(packet.link_type, packet.data, packet.original_length)
     header = link_header(packet.link_type, packet.data, packet.original_length) if link else ""
@@ -287,6 +288,8 @@ def line(
         what = f"{header}: {what}"
     said = f"{dim}{clock(packet.time_ns)}{reset} {where} {blue}{packet.function}{reset} "
     said += f"{dim}{printable(packet.comm)}[{packet.pid}]{reset} {bold}{what}{reset}"
+    if packet.reason:
+        said += f" dropped {red}{packet.reason}{reset}"
     if packet.linear_only:
         said += " (without fragments)"
     if verbose:

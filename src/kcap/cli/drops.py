@@ -97,7 +97,7 @@ def _show(drops: Drops, arguments: argparse.Namespace) -> None:
 def _report_losses(drops: Drops) -> None:
     from kcap.functions.events import Lost
 
-    for kind, what in (("packet", "packets"), ("event", "packets' reasons"), ("map", "counts")):
+    for kind, what in (("packet", "packets"), ("event", "packets' places"), ("map", "counts")):
         lost = sum(e.count for e in drops.messages if isinstance(e, Lost) and e.kind == kind)
         if lost:
             print(f"{lost} {what} were lost: the ring or map was full", file=sys.stderr)
@@ -173,7 +173,7 @@ def table_lines(table: Sequence[Drop], rates: Sequence[int] | None = None) -> li
 
 def _place(drop: Drop | DroppedPacket) -> str:
     """The place, with its source line if that is known."""
-    return f"{drop.place} ({drop.source})" if drop.source else drop.place
+    return f"{drop.place} ({drop.source})" if drop.source else drop.place or "-"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -207,7 +207,7 @@ def as_json(dropped: DroppedPacket) -> dict[str, Any]:
     return {
         "time": packet.time_ns,
         "reason": dropped.reason or None,
-        "place": dropped.place,
+        "place": dropped.place or None,
         "source": dropped.source or None,
         "interface": packet.interface or None,
         "netns": packet.netns or None,

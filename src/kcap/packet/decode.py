@@ -34,6 +34,8 @@ class Packet:
     :param made_header: the Ethernet header is not the packet's own.
     :param linear_only: bytes in fragments could not be reached.
     :param address: an address in the probed function where a probe has several, else 0.
+    :param reason: why the packet is dropped, where the probe is told: the kernel's name without
+        ``SKB_DROP_REASON_``; else "".
     """
 
     time_ns: int
@@ -61,6 +63,7 @@ class Packet:
     made_header: bool
     linear_only: bool
     address: int = 0
+    reason: str = ""
 
     def __repr__(self) -> str:
         where = " ".join(part for part in (self.function, self.interface, self.direction) if part)
@@ -114,4 +117,5 @@ class PacketDecoder:
             made_header=bool(r.flags & layout.FLAG_MADE_HEADER),
             linear_only=bool(r.flags & layout.FLAG_LINEAR_ONLY),
             address=r.func,
+            reason=self._names.reason(r),
         )

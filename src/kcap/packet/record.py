@@ -103,11 +103,8 @@ class Names:
     reasons: Mapping[int, str] = field(default_factory=dict)
 
     def reason(self, record: Record) -> str:
-        """Why the packet is dropped, without SKB_DROP_REASON_; "" where nobody says."""
-        if not record.reason:
-            return ""
-        name = self.reasons.get(record.reason, str(record.reason))
-        return name.removeprefix("SKB_DROP_REASON_")
+        """Why the packet is dropped, as :func:`reason_name` says it."""
+        return reason_name(record.reason, self.reasons)
 
     def probe(self, record: Record) -> str:
         """The probe that made this record, with the function where one probe has many."""
@@ -123,6 +120,19 @@ class Names:
         if record.func and self.symbol is not None:
             return self.symbol(record.func)
         return self.probes.get(record.probe, "").rpartition(":")[2]
+
+
+def reason_name(number: int, names: Mapping[int, str]) -> str:
+    """A drop reason's name without SKB_DROP_REASON_; "" for 0: nobody says why.
+
+    :param names: those that are known, as the kernel spells them.
+    """
+    if not number:
+        return ""
+    if number in names:
+        return names[number].removeprefix("SKB_DROP_REASON_")
+    subsystem = number >> 16  # SKB_DROP_REASON_SUBSYS_SHIFT (include/net/dropreason.h, 6.4)
+    return f"subsystem {subsystem} reason {number & 0xFFFF}" if subsystem else f"reason {number}"
 
 
 def ntohs(value: int) -> int:

@@ -124,12 +124,18 @@ def quote(text: str) -> str:
 
 
 def generate(
-    points: Sequence[SkbPoint], request: CaptureRequest, *, extra: str = "", output: bool = True
+    points: Sequence[SkbPoint],
+    request: CaptureRequest,
+    *,
+    extra: str = "",
+    output: bool = True,
+    after: str = "",
 ) -> str:
     """The script for a request.
 
     :param extra: a statement for each packet that the filters take.
     :param output: whether to write packets at all.
+    :param after: a statement for each packet that was sent, behind that.
     :raises UsageError: a filter that cannot be taken.
     """
     config = "print_maps_on_exit = 0"
@@ -141,8 +147,11 @@ def generate(
         function = "skboutput_linear" if point.provider == "kprobe" else "skboutput"
         length = request.snaplen or WHOLE
         take = f"@matched_{number} = count(); {extra}"
-        if output:
-            take += f"{function}({quote(request.script_path)}, {point.skb}, {length}, 0);"
+        send = f"{function}({quote(request.script_path)}, {point.skb}, {length}, 0)"
+        if after:
+            take += f"if ({send} == 0) {{ {after}}}"
+        elif output:
+            take += f"{send};"
         body = f"if ({wanted}) {{ {take} }}" if wanted else take
         probes.append(f"{point.probe} {{ @seen_{number} = count(); {body} }}")
     return "\n".join(probes) + "\n"
@@ -266,8 +275,8 @@ class Capture(Closing):
             self._trace.tick = FILE_TICK
 
     def _drop_reasons(self, system: System) -> Mapping[int, str]:
-        """Names of drop reasons by number, if a file is to tell any."""
-        if not self.request.path or not any(point.name in TOLD_WHY for point in self.points):
+        """Names of drop reasons by number, if there are any to tell."""
+        if not any(point.name in TOLD_WHY for point in self.points):
             return {}
         from kcap.session.drop_reasons import Reasons
 

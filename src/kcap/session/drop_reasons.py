@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kcap import btf as b
 from kcap.btf.layout import tracepoint_prototype
+from kcap.packet.record import reason_name
 from kcap.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 _PREFIX = "SKB_DROP_REASON_"
 #: A reason that every kernel with reasons has: the enumeration is found by it.
 _KNOWN = "SKB_DROP_REASON_NOT_SPECIFIED"
-#: Reasons of subsystems have their subsystem's number here (since 6.4); their names are in
-#: enumerations of the modules.
-_SUBSYSTEM_SHIFT = 16
+#: Reasons of subsystems (since 6.4) have their names in enumerations of the modules.
 _SUBSYSTEM_ENUMS = ("ovs_drop_reason", "mac80211_drop_reason")
 
 
@@ -58,12 +57,7 @@ class Reasons:
 
     def name(self, number: int) -> str:
         """A reason's name; '' where there are none."""
-        if not number and not self.names:
-            return ""
-        named = self.names.get(number)
-        if named is None and number >> _SUBSYSTEM_SHIFT:
-            return f"subsystem {number >> _SUBSYSTEM_SHIFT} reason {number & 0xFFFF}"
-        return named or f"reason {number}"
+        return reason_name(number, self.names)
 
 
 def _has(btf: Btf, event: str, name: str) -> bool:

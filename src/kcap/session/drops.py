@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kcap.records import dataclass, replace
 from kcap.session.capture import Capture, CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons
+from kcap.session.in_order import InOrder
 
 if TYPE_CHECKING:
     from kcap.packet.decode import Packet
@@ -25,6 +26,9 @@ PLACE = "rawtracepoint:kfree_skb"
 HEADERS = 256
 #: How functions are called that stand between a tracepoint and the trace.
 _OWN = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "bpf_trampoline_")
+#: What is told of a packet comes at most so long after the packet's time, in nanoseconds: the
+#: processor may have to handle something else in between.
+OVERDUE_NS = 500_000_000
 #: Most functions of a call stack.
 STACK_DEPTH = 24
 
@@ -54,16 +58,63 @@ class DroppedPacket:
 
     :param packet: its start, and what the probe saw of it.
     :param reason: as of :class:`Drop`.
-    :param place: as of :class:`Drop`.
-    :param stack: the call stack, innermost function first; empty unless asked for.
+    :param place: as of :class:`Drop`; '' if it was lost, because the ring of events was full.
+    :param stack: the call stack, innermost function first; empty unless asked for, or if it was
+        lost with the place.
     :param source: the source line of the place; '' unless asked for, or if it is not known.
     """
 
     packet: Packet
     reason: str
+    place: str = ""
+    stack: Sequence[str] = ()
+    source: str = ""
+
+
+class Told(NamedTuple):
+    """What is told of a packet that was dropped, beside the packet itself.
+
+    :ivar mono_ns: later than the packet's time, CLOCK_MONOTONIC.
+    :ivar skb: the address of the packet's sk_buff.
+    """
+
+    mono_ns: int
+    skb: int
     place: str
     stack: Sequence[str]
-    source: str = ""
+    source: str
+
+
+class Pairs:
+    """Puts packets and what is told of them together, though either may have been lost.
+
+    A sk_buff's address is another packet's soon after it was freed. But the program tells of a
+    packet when its ring has taken it, and before it is freed: so what is told is of the youngest
+    packet at that address, and a packet that is followed by another there was not told of.
+    """
+
+    def __init__(self) -> None:
+        self._alone: dict[int, Packet] = {}
+
+    def take(self, event: Packet | Told) -> Iterator[DroppedPacket]:
+        """Take an event; they have to come in the order of time.
+
+        Yields packets about which all is known that will be.
+        """
+        packet = self._alone.pop(event.skb, None)
+        if not isinstance(event, Told):
+            self._alone[event.skb] = event
+            event = Told(0, 0, "", (), "")
+        if packet is not None:
+            yield DroppedPacket(packet, packet.reason, event.place, event.stack, event.source)
+
+    def overdue(self, mono_ns: int) -> Iterator[DroppedPacket]:
+        """Packets of before a time, of which would have been told by now."""
+        while self._alone:
+            skb, packet = next(iter(self._alone.items()))  # the oldest
+            if packet.mono_ns >= mono_ns:
+                return
+            yield DroppedPacket(self._alone.pop(skb), packet.reason)
 
 
 class Drops(Capture):
@@ -89,9 +140,6 @@ class Drops(Capture):
         self._source = _running_kernels_source() if source else None
         self._lines: dict[int, str] = {}
         self._each, self._stacks = each, stacks
-        #: What was told of packets whose start has not been seen yet, by sk_buff.
-        self._told: dict[int, list[tuple[str, str, list[str], str]]] = {}
-        self._seen: dict[int, list[Packet]] = {}
         super().__init__(replace(request, places=(PLACE,)))
 
     def _script(self, system: System) -> str:
@@ -100,48 +148,52 @@ class Drops(Capture):
         reason = "(uint64)args.reason" if self._reasons.known else "(uint64)0"
         place = "(uint64)args.location"
         extra = f"@drops[{reason}, {place}, {skb}.dev.name, comm] = count(); "
+        request, after = self.request, ""
         if self._each:
             stack, value = (" %s", f", kstack({STACK_DEPTH})") if self._stacks else ("", "")
-            extra += f'printf("%d %d %d{stack}\\n", (uint64){skb}, {reason}, {place}{value}); '
-        request = self.request
-        if self._each and not request.path:
-            request = replace(request, snaplen=request.snaplen or HEADERS)
-        output = self._each or bool(request.path)
-        return generate(self.points, request, extra=extra, output=output)
+            said = f"(uint64)nsecs(monotonic), (uint64){skb}, {place}{value}"
+            after = f'printf("%d %d %d{stack}\\n", {said}); '
+            if not request.path:
+                request = replace(request, snaplen=request.snaplen or HEADERS)
+        return generate(self.points, request, extra=extra, output=bool(request.path), after=after)
+
+    def _drop_reasons(self, system: System) -> Mapping[int, str]:
+        return self._reasons.names
 
     def packets(self) -> Iterator[DroppedPacket]:
-        """Every packet that is dropped, as it is told.
+        """Every packet that is dropped, as soon as all is known of it.
 
-        Packets and what is told of them come through rings of their own: they are put together by
-        the sk_buff's address, in order.
+        Packets and what is told of them come through rings of their own: :class:`Pairs`.
         """
-        from kcap.functions.events import Printf
+        from kcap.functions.events import Looked
         from kcap.packet.decode import Packet
 
+        self.trace.tell_looks = True
+        happened: InOrder[Packet | Told] = InOrder()
+        pairs = Pairs()
         for event in self.trace:
             if isinstance(event, Packet):
-                self._seen.setdefault(event.skb, []).append(event)
-                yield from self._paired(event.skb)
-            elif isinstance(event, Printf):
-                skb, reason, place = event.values[:3]
-                self._told.setdefault(skb, []).append(
-                    (
-                        self._reasons.name(reason), self._symbol(place),
-                        printed_frames(event.text), self._line(place),
-                    )
-                )  # fmt: skip
-                yield from self._paired(skb)
+                happened.add(event.mono_ns, event)
+            elif (told := self._told(event)) is not None:
+                happened.add(told.mono_ns, told)
+            elif isinstance(event, Looked):
+                for one in happened.settled(event.mono_ns):
+                    yield from pairs.take(one)
+                yield from pairs.overdue(event.mono_ns - OVERDUE_NS)
             else:
                 self._messages.append(event)
+        for one in happened.rest():
+            yield from pairs.take(one)
+        yield from pairs.overdue(1 << 63)
 
-    def _paired(self, skb: int) -> Iterator[DroppedPacket]:
-        seen, told = self._seen.get(skb), self._told.get(skb)
-        if seen and told:
-            yield DroppedPacket(seen.pop(0), *told.pop(0))
-            if not seen:
-                del self._seen[skb]
-            if not told:
-                del self._told[skb]
+    def _told(self, event: object) -> Told | None:
+        from kcap.functions.events import Printf
+
+        if not isinstance(event, Printf):
+            return None
+        mono_ns, skb, place = event.values[:3]
+        stack = printed_frames(event.text) if self._stacks else ()
+        return Told(mono_ns, skb, self._symbol(place), stack, self._line(place))
 
     def _symbol(self, address: int) -> str:
         return self.trace.runtime.environment.kernel_symbol(address, offset=True)

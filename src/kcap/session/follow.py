@@ -10,10 +10,8 @@ its headers; so are its copies. :mod:`kcap.session.journey` puts together what c
 
 from __future__ import annotations
 
-import heapq
 import signal
 from collections.abc import Iterator, Sequence
-from itertools import count
 from typing import TYPE_CHECKING
 
 from kcap.errors import UsageError
@@ -24,11 +22,15 @@ from kcap.session import drops, follow_conntrack
 from kcap.session.capture import WHOLE, Capture, CaptureRequest, conditions, quote
 from kcap.session.drop_reasons import Reasons
 from kcap.session.follow_places import COPYING, FREEING, choose
+from kcap.session.in_order import InOrder
 from kcap.session.journey import Copied, Freed, Function, Journey, Stacked, Tracked, Tracker
 from kcap.session.skb_functions import SkbPoint, list_functions
 
 if TYPE_CHECKING:
+    from kcap.packet.decode import Packet
     from kcap.probes.system import System
+
+    _Happened = Packet | Freed | Copied | Tracked | Stacked
 
 #: The signal whose probe says that everything is attached; nobody sends it.
 READY = signal.SIGUSR1
@@ -36,8 +38,6 @@ READY = signal.SIGUSR1
 HEADERS = 256
 #: Packets on their way at one time; beyond, the oldest is forgotten.
 MAX_TRACKED = 16384
-#: A record is in its ring at most so long after its time was taken, in nanoseconds.
-SETTLED_NS = 2_000_000
 #: Bytes that events of a kind have in common: see :func:`_event`.
 _FREED, _DROPPED, _CONSUMED, _COPIED, _TRACKED, _STACKED = 1, 2, 3, 4, 5, 6
 
@@ -79,8 +79,7 @@ class Follow(Capture):
         self._reasons = Reasons()
         self._conntrack = False
         self._known: dict[int, tuple[Function, int]] = {}
-        self._waiting: list[tuple[int, int, object]] = []
-        self._order = count()
+        self._waiting: InOrder[_Happened] = InOrder()
         self.tracker = Tracker(self._function)
         super().__init__(request.capture)
 
@@ -219,22 +218,19 @@ class Follow(Capture):
         ended = 0
         for event in trace:
             if isinstance(event, Packet):
-                self._wait(event.mono_ns, event)
+                self._waiting.add(event.mono_ns, event)
             elif (found := self._decoded(event)) is not None:
-                self._wait(found.mono_ns, found)
+                self._waiting.add(found.mono_ns, found)
             elif isinstance(event, Looked):
-                for journey in self._settle(event.mono_ns - SETTLED_NS):
+                for journey in self._track(self._waiting.settled(event.mono_ns)):
                     yield journey
                     ended += not journey.copy_of
                 if ended >= wanted:
                     self.stop()
             else:
                 self._messages.append(event)
-        yield from self._settle(1 << 63)
+        yield from self._track(self._waiting.rest())
         yield from self.tracker.rest()
-
-    def _wait(self, mono_ns: int, event: object) -> None:
-        heapq.heappush(self._waiting, (mono_ns, next(self._order), event))
 
     def _decoded(self, event: object) -> Freed | Copied | Tracked | Stacked | None:
         from kcap.functions.events import Printf
@@ -253,11 +249,10 @@ class Follow(Capture):
             return Freed(mono_ns, skb, "dropped", self._reasons.name(first), place)
         return Freed(mono_ns, skb, "consumed" if kind == _CONSUMED else "freed", "", place)
 
-    def _settle(self, until_ns: int) -> Iterator[Journey]:
-        """Take what happened before a time, in the order of time."""
-        waiting, tracker = self._waiting, self.tracker
-        while waiting and waiting[0][0] < until_ns:
-            event = heapq.heappop(waiting)[2]
+    def _track(self, happened: Iterator[_Happened]) -> Iterator[Journey]:
+        """Take what happened, in the order of time; the ways that ended."""
+        tracker = self.tracker
+        for event in happened:
             if isinstance(event, Freed):
                 journey = tracker.freed(event)
                 if journey is not None:
@@ -269,7 +264,7 @@ class Follow(Capture):
             elif isinstance(event, Stacked):
                 tracker.stacked(event)
             else:
-                tracker.seen(event)  # type: ignore[arg-type]
+                tracker.seen(event)
 
     def _function(self, address: int) -> tuple[Function, int]:
         found = self._known.get(address)

@@ -306,7 +306,7 @@ class TestPcapng:
         assert [comment.partition(" dropped ")[2] for comment in comments] == [
             "",
             "NO_SOCKET",
-            str(0x30001),
+            "subsystem 3 reason 1",
         ]
         wanted = 'frame.comment contains "dropped NO_SOCKET"'
         done = subprocess.run(["tshark", "-r", path, "-Y", wanted], capture_output=True, check=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -16,9 +17,10 @@ from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_li
 from kcap.errors import UsageError
 from kcap.packet.decode import Packet
 from kcap.probes.system import System
+from kcap.records import replace
 from kcap.session.capture import CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons, reason_names
-from kcap.session.drops import Drop, DroppedPacket
+from kcap.session.drops import Drop, DroppedPacket, Pairs, Told
 from kcap.session.skb_functions import SkbPoint
 
 KFREE = SkbPoint("rawtracepoint", "kfree_skb", "skb", 0)
@@ -64,6 +66,76 @@ def test_packets_are_counted_and_only_written_when_asked() -> None:
     assert '@d = count(); skboutput("a.pcap", args.skb' in written
 
 
+def test_place_is_told_of_packets_that_were_sent() -> None:
+    told = generate([KFREE], CaptureRequest((), "tcp"), after="@told = count(); ", output=False)
+    assert 'if (skboutput("nowhere.pcap", args.skb, 262144, 0) == 0) { @told = count(); }' in told
+
+
+class Rings:
+    """What one run after the other of the program sends, and what becomes of it on the way."""
+
+    def __init__(self) -> None:
+        self.events: list[Packet | Told] = []
+        self.time = 0
+
+    def drop(self, skb: int, place: str, *, sent: bool = True, told: bool = True) -> None:
+        """A packet is dropped: the rings have room for it, and for what is told of it."""
+        self.time += 10
+        if sent:
+            packet = replace(dropped().packet, skb=skb, mono_ns=self.time, comm=place)
+            self.events.append(packet)
+            if told:
+                self.events.append(Told(self.time + 5, skb, place, (), ""))
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The place that each packet was dropped at, and the one it is said to be."""
+        pairs = Pairs()
+        found = [one for event in self.events for one in pairs.take(event)]
+        found += pairs.overdue(1 << 63)
+        sent = {event.mono_ns for event in self.events if isinstance(event, Packet)}
+        assert {one.packet.mono_ns for one in found} == sent
+        assert len(found) == len(sent)
+        return [(one.packet.comm, one.place) for one in found]
+
+
+def test_packet_whose_place_was_lost_does_not_get_the_next_ones() -> None:
+    rings = Rings()
+    rings.drop(1, "a", told=False)
+    rings.drop(1, "b")
+    rings.drop(1, "c", told=False)
+    assert rings.pairs() == [("a", ""), ("b", "b"), ("c", "")]
+
+
+def test_packet_that_was_lost_leaves_no_place_to_the_next_one() -> None:
+    rings = Rings()
+    rings.drop(1, "a", sent=False)
+    rings.drop(1, "b", told=False)
+    rings.drop(1, "c")
+    assert rings.pairs() == [("b", ""), ("c", "c")]
+
+
+def test_no_loss_gives_a_packet_the_place_of_another() -> None:
+    rings, chance = Rings(), Random(5)
+    for number in range(2000):
+        rings.drop(
+            chance.randrange(3), str(number), sent=chance.random() < 0.6, told=chance.random() < 0.6
+        )
+    found = rings.pairs()
+    assert all(said in (place, "") for place, said in found)
+    assert 400 < sum(said != "" for _, said in found) < 1000
+
+
+def test_place_that_is_late_is_waited_for_but_not_for_ever() -> None:
+    packet, pairs = dropped().packet, Pairs()
+    packet.mono_ns = 1000
+    assert list(pairs.take(packet)) == []
+    assert list(pairs.overdue(1000)) == []
+    (found,) = pairs.overdue(1001)
+    assert (found.reason, found.place) == (packet.reason, "")
+    assert as_json(found)["place"] is None
+    assert " - nc[7] IP " in packet_lines(found)[0]
+
+
 def test_table_has_the_columns_under_each_other() -> None:
     table = [
         Drop("NO_SOCKET", "__udp4_lib_rcv+1", 10, ("eth0",), ("ping", "nc", "curl", "sh")),
@@ -99,6 +171,12 @@ def test_packet_is_a_line_and_its_stack() -> None:
     )
     assert stack == ["    kfree_skb+1", "    udp_rcv+31"]
     assert "\x1b[31mNO_SOCKET" in packet_lines(dropped(), colours=True)[0]
+
+
+def test_line_of_a_capture_says_why_a_packet_is_dropped() -> None:
+    packet = replace(dropped().packet, reason="NO_SOCKET")
+    assert line(packet).endswith(" UDP, length 0 dropped NO_SOCKET\n")
+    assert "dropped" not in line(dropped().packet)
 
 
 def test_a_process_cannot_write_to_the_terminal_by_its_name() -> None:

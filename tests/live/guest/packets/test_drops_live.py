@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 from kcap.probes.system import System
 from kcap.session.drop_reasons import Reasons
-from support import frames, pcapng
+from support import PATIENCE, frames, pcapng
 from support.introduced import number
 from support.net import Network
 from support.taps import read_capture
@@ -17,12 +21,16 @@ from support.tracing import KCAP
 PORT = 4999  # nobody listens there
 
 
-def send(network: Network) -> bytes:
+def nobodys_frame(network: Network) -> bytes:
     a, b = network.a, network.b
     datagram = frames.udp(a.ipv4, b.ipv4, (4000, PORT), b"to nobody")
     packet = frames.ipv4(a.ipv4, b.ipv4, frames.UDP, datagram)
-    frame = frames.ethernet(b.mac, a.mac, frames.ETH_P_IP, packet)
-    a.send(frame)
+    return frames.ethernet(b.mac, a.mac, frames.ETH_P_IP, packet)
+
+
+def send(network: Network) -> bytes:
+    frame = nobodys_frame(network)
+    network.a.send(frame)
     return frame
 
 
@@ -65,6 +73,46 @@ def test_drop_is_counted_with_reason_and_place_and_kept(
     assert all(comment.startswith("rawtracepoint:vmlinux:kfree_skb ") for comment in comments)
     assert all(comment.endswith(wanted) for comment in comments), comments
     assert kernel == "5.10" or len(comments) == 3
+
+
+def test_packets_keep_their_own_reason_and_place_when_the_ring_is_full(
+    network: Network, kernel: str, tmp_path: Path
+) -> None:
+    """Frames of two kinds, dropped at places of their own, in sk_buffs at the same addresses."""
+    udp = nobodys_frame(network)
+    other = frames.ethernet(network.b.mac, network.a.mac, 0x88B6, bytes(len(udp) - 14))
+    command = [*KCAP, "drops", "--stack", "--json", "-f", f"udp port {PORT} or ether proto 0x88b6"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, text=True,
+        env={**os.environ, "BPFTRACE_PERF_RB_PAGES": "1"},
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert "counting dropped packets" in process.stderr.readline()
+        with network.a.entered():
+            sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with sender:
+            sender.bind((network.a.device, 0))
+            for number in range(500):
+                sender.send(udp)
+                sender.send(other)
+                if number % 25 == 0:
+                    time.sleep(0.05)
+        process.terminate()
+        out, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+    found = [json.loads(line) for line in out.splitlines()]
+    lost = sum(int(line.split()[0]) for line in said.splitlines() if "packets were lost" in line)
+    assert len(found) + lost == 1000
+    assert found
+    assert lost, "the ring was never full"
+    kinds = set()
+    for each in found:
+        is_udp, place = "UDP" in each["what"], each["place"]
+        assert ("udp" in place) == is_udp, each
+        assert ("ip_local_deliver_finish" in str(each["stack"])) == is_udp, each
+        kinds.add((is_udp, each["reason"]))
+    no_socket, unhandled = ("NO_SOCKET", "UNHANDLED_PROTO") if kernel != "5.10" else (None, None)
+    assert kinds == {(True, no_socket), (False, unhandled)}
 
 
 def test_reasons_of_modules_have_names(kernel: str) -> None:
