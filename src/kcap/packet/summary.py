@@ -29,11 +29,17 @@ _ETHERTYPES: Final = {
 #: What a PPP frame has behind its protocol number (RFC 1661 and others).
 _PPP: Final = {0xC021: "LCP", 0x8021: "IPCP", 0x8057: "IPV6CP", 0xC023: "PAP", 0xC223: "CHAP"}
 _PPP_IP: Final = (0x0021, 0x0057)
-_LLC: Final = {0x42: "STP", 0xFE: "ISO", 0xE0: "IPX", 0xF0: "NetBEUI", _SNAP: "SNAP"}
+_STP: Final = 0x42
+_STP_VERSIONS: Final = {0: "802.1d", 2: "802.1w", 3: "802.1s"}
+_STP_TYPES: Final = {0: "Config", 2: "Rapid STP", 0x80: "Topology Change"}
+_STP_FLAGS: Final = ((0x01, "Topology change"), (0x80, "Topology change ACK"))
+_LLC: Final = {_STP: "STP", 0xFE: "ISO", 0xE0: "IPX", 0xF0: "NetBEUI", _SNAP: "SNAP"}
 _IPIP, _IPV6, _GRE, _UDP = 4, 41, 47, 17
 #: Where the payload of a UDP datagram is known by its port (IANA; 8472 is Linux's old default).
 _VXLAN_PORTS: Final = frozenset({4789, 8472})
+_VXLAN_HAS_VNI: Final = 0x08
 _GENEVE_PORT: Final = 6081
+_GENEVE_FLAGS: Final = ((0x80, "O"), (0x40, "C"))
 #: IPv6 extension headers whose second byte is their length in 8 bytes (RFC 8200): hop-by-hop,
 #: routing, destination options.
 _EXTENSIONS: Final = frozenset({0, 43, 60})
@@ -117,7 +123,7 @@ def _by_ethertype(ethertype: int, data: bytes, length: int, depth: int) -> str:
     if ethertype in (linktype.ETH_P_IP, linktype.ETH_P_IPV6):
         return _ip(data, length, depth)
     if ethertype == _ETH_P_ARP:
-        return _arp(data)
+        return _arp(data, length)
     if ethertype == _TRANS_ETHER:
         return _frame(data, length, depth)
     if ethertype in _MPLS:
@@ -127,15 +133,34 @@ def _by_ethertype(ethertype: int, data: bytes, length: int, depth: int) -> str:
     if ethertype == _MACSEC and len(data) >= 6:
         return f"MACsec, an {data[0] & 3}, pn {_u32(data, 2)}, length {length}"
     if ethertype < 0x600:
-        return _llc(data, length)
+        return _llc(data, min(ethertype, length), depth)
     name = _ETHERTYPES.get(ethertype, f"ethertype {ethertype:#06x}")
     return f"{name}, length {length}"
 
 
-def _llc(data: bytes, length: int) -> str:
+def _llc(data: bytes, length: int, depth: int) -> str:
+    """An 802.3 frame behind its length (802.2 LLC).
+
+    :param length: of what is not padding.
+    """
     if not data or data[0] not in _LLC:
         return f"802.3, length {length}"
+    if data[0] == _SNAP and len(data) >= 8 and data[3:6] == bytes(3):  # RFC 1042
+        return _by_ethertype(_u16(data, 6), data[8:], length - 8, depth + 1)
+    if data[0] == _STP and len(data) >= 7:
+        return _stp(data[3:], length - 3)
     return f"802.3 {_LLC[data[0]]}, length {length}"
+
+
+def _stp(data: bytes, length: int) -> str:
+    """A bridge's message (802.1D, 9.3)."""
+    version = _STP_VERSIONS.get(data[2], f"version {data[2]}")
+    said = f"STP {version}, {_STP_TYPES.get(data[3], f'type {data[3]}')}"
+    if data[3] == 0 and len(data) >= 27:
+        flags = ", ".join(name for bit, name in _STP_FLAGS if data[4] & bit) or "none"
+        bridge = f"{_u16(data, 17):04x}.{data[19:25].hex(':')}.{_u16(data, 25):04x}"
+        said += f", Flags [{flags}], bridge-id {bridge}"
+    return f"{said}, length {length}"
 
 
 def _mpls(data: bytes, length: int, depth: int) -> str:
@@ -161,13 +186,13 @@ def _pppoe(data: bytes, length: int, depth: int) -> str:
     return f"{said} {_PPP.get(protocol, f'protocol {protocol:#06x}')}, length {length}"
 
 
-def _arp(data: bytes) -> str:
+def _arp(data: bytes, length: int) -> str:
     if len(data) < 28 or data[4:6] != b"\x06\x04":
-        return "ARP"
+        return f"ARP, length {length}"
     sender, target = ipaddress.IPv4Address(data[14:18]), ipaddress.IPv4Address(data[24:28])
     if _u16(data, 6) == 1:
-        return f"ARP who-has {target} tell {sender}"
-    return f"ARP reply {sender} is-at {data[8:14].hex(':')}"
+        return f"ARP, Request who-has {target} tell {sender}, length {length}"
+    return f"ARP, Reply {sender} is-at {data[8:14].hex(':')}, length {length}"
 
 
 def _ip(data: bytes, length: int, depth: int) -> str:
@@ -183,6 +208,8 @@ def _ip(data: bytes, length: int, depth: int) -> str:
 
 def _ipv4(data: bytes, depth: int) -> str:
     header = (data[0] & 15) * 4
+    if header < 20:
+        return f"IP bad-hlen {header}"
     source, target = ipaddress.IPv4Address(data[12:16]), ipaddress.IPv4Address(data[16:20])
     offset = (_u16(data, 6) & 0x1FFF) * 8
     size = max(_u16(data, 2) - header, 0)
@@ -246,9 +273,12 @@ def _udp_tunnel(port: int, data: bytes, size: int, depth: int) -> str:
         return ""
     vni = int.from_bytes(data[4:7])
     if port in _VXLAN_PORTS:
-        return f"VXLAN, vni {vni}: {_frame(data[8:], size - 8, depth + 1)}"
+        flags = "I" if data[0] & _VXLAN_HAS_VNI else "."
+        said = f"VXLAN, flags [{flags}] (0x{data[0]:02x}), vni {vni}"
+        return f"{said}: {_frame(data[8:], size - 8, depth + 1)}"
     if port == _GENEVE_PORT and not data[0] & 0xC0:
         at = 8 + 4 * (data[0] & 0x3F)  # options (RFC 8926)
         inner = _by_ethertype(_u16(data, 2), data[at:], size - at, depth + 1)
-        return f"Geneve, vni {vni}: {inner}"
+        flags = "".join(letter for bit, letter in _GENEVE_FLAGS if data[1] & bit) or "none"
+        return f"Geneve, Flags [{flags}], vni {vni:#x}: {inner}"
     return ""

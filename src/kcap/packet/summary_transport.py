@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows a network header, in a few words: TCP, UDP with DNS and DHCP, ICMP, SCTP, ESP, …
+"""What follows a network header, in a few words: TCP, UDP with DNS and DHCP, SCTP, ESP, …
 
 Nothing here trusts the packet: whatever is cut off or does not add up is said as far as it goes.
 """
@@ -10,6 +10,8 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
+from kcap.packet.summary_icmp import icmp, icmp6, igmp
+
 _ICMP, _IGMP, _TCP, _UDP, _ESP, _AH, _ICMPV6, _SCTP = 1, 2, 6, 17, 50, 51, 58, 132
 _NAMES: Final = {_IGMP: "IGMP", _ESP: "ESP", _AH: "AH", 89: "OSPF", 103: "PIM", 112: "VRRP",
                  _SCTP: "SCTP"}  # fmt: skip
@@ -17,29 +19,32 @@ _FLAGS: Final = ((0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x20, "U")
                  (0x80, "W"), (0x10, "."))  # fmt: skip
 _TCP_OPTIONS: Final = {1: "nop", 2: "mss", 3: "wscale", 4: "sackOK", 5: "sack", 8: "TS", 19: "md5",
                        29: "tcp-ao", 30: "mptcp", 34: "tfo"}  # fmt: skip
-_ICMP_TYPES: Final = {0: "echo reply", 3: "unreachable", 4: "source quench", 5: "redirect",
-                      8: "echo request", 9: "router advertisement", 10: "router solicitation",
-                      11: "time exceeded", 12: "parameter problem"}  # fmt: skip
-_UNREACHABLE: Final = {0: "net unreachable", 1: "unreachable", 2: "protocol unreachable",
-                       3: "port unreachable", 4: "unreachable - need to frag",
-                       9: "unreachable - net prohibited", 10: "unreachable - host prohibited",
-                       13: "unreachable - admin prohibited"}  # fmt: skip
-_ICMPV6_TYPES: Final = {1: "unreachable", 2: "packet too big", 3: "time exceeded",
-                        4: "parameter problem", 128: "echo request", 129: "echo reply",
-                        130: "listener query", 131: "listener report", 132: "listener done",
-                        133: "router solicitation", 134: "router advertisement",
-                        135: "neighbor solicitation", 136: "neighbor advertisement",
-                        137: "redirect", 143: "listener report v2"}  # fmt: skip
-_UNREACHABLE6: Final = {0: "no route", 1: "prohibited", 3: "address", 4: "port"}
-_IGMP_TYPES: Final = {0x11: "query", 0x12: "v1 report", 0x16: "v2 report", 0x17: "leave",
-                      0x22: "v3 report"}  # fmt: skip
-_IGMP_V3_REPORT: Final = 0x22
 _SCTP_CHUNKS: Final = {0: "DATA", 1: "INIT", 2: "INIT ACK", 3: "SACK", 4: "HB REQ", 5: "HB ACK",
                        6: "ABORT", 7: "SHUTDOWN", 8: "SHUTDOWN ACK", 9: "OP ERR",
                        10: "COOKIE ECHO", 11: "COOKIE ACK", 14: "SHUTDOWN COMPLETE"}  # fmt: skip
 _DNS_PORTS: Final = (53, 5353)
 _DHCP_PORTS: Final = (67, 68)
+_DHCP6_PORTS: Final = frozenset({546, 547})
+_DHCP6: Final = {
+    1: "solicit",
+    2: "advertise",
+    3: "request",
+    4: "confirm",
+    5: "renew",
+    6: "rebind",
+    7: "reply",
+    8: "release",
+    9: "decline",
+    10: "reconfigure",
+    11: "inf-req",
+}
 _NTP_PORT: Final = 123
+_NTP_MODES: Final = ("unspecified", "symmetric active", "symmetric passive", "Client", "Server",
+                     "Broadcast", "Reserved", "Reserved")  # fmt: skip
+_HTTP_PORTS: Final = frozenset({80, 8080, 3128})
+_LONGEST_LINE: Final = 200
+#: Flags of segments whose sequence number is said though they have no data: FIN, SYN, RST.
+_SAYS_SEQUENCE: Final = 0x07
 #: Bytes of an address in an answer of a type.
 _ADDRESS_BYTES: Final = {1: 4, 28: 16}
 _DNS_TYPES: Final = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT",
@@ -65,19 +70,20 @@ def _said(protocol: int, data: bytes, size: int) -> str:
     if protocol == _TCP and len(data) >= 16:
         return _tcp(data, size)
     if protocol == _UDP:
-        return _udp(data, max(size - 8, 0))
+        # What the header says is the whole datagram's length also in its first fragment.
+        return _udp(data, max((_u16(data, 4) or size) - 8, 0))
     if protocol in (_ICMP, _ICMPV6) and data:
-        said = _icmp(data) if protocol == _ICMP else _icmp6(data)
+        said = icmp(data) if protocol == _ICMP else icmp6(data)
         return f"{said}, length {size}"
     if protocol in (_ESP, _AH) and len(data) >= 12:
         at = 0 if protocol == _ESP else 4
         spi = f"spi={_u32(data, at):#010x},seq={_u32(data, at + 4):#x}"
         return f"{_NAMES[protocol]}({spi}), length {size}"
     if protocol == _IGMP and data:
-        return f"IGMP {_igmp(data)}, length {size}"
-    if protocol == _SCTP:
-        chunks = "".join(f" [{chunk}]" for chunk in _sctp_chunks(data))
-        return f"SCTP{chunks}, length {size}"
+        return igmp(data)
+    if protocol == _SCTP and len(data) >= 16:
+        chunks = (f"({number}) {chunk}" for number, chunk in enumerate(_sctp(data), 1))
+        return f"sctp {', '.join(chunks)}"
     return f"{_NAMES.get(protocol, f'protocol {protocol}')}, length {size}"
 
 
@@ -94,14 +100,29 @@ def _tcp(data: bytes, size: int) -> str:
     header = (data[12] >> 4) * 4
     payload = max(size - header, 0)
     sequence = _u32(data, 4)
-    said = f"Flags [{flags}], seq {sequence}"
+    said = f"Flags [{flags}]"
+    if payload or data[13] & _SAYS_SEQUENCE:
+        said += f", seq {sequence}"
     if payload:
         said += f":{(sequence + payload) & 0xFFFFFFFF}"
     if data[13] & 0x10:
         said += f", ack {_u32(data, 8)}"
     said += f", win {_u16(data, 14)}"
     options = ",".join(_tcp_options(data[20:header]))
-    return said + (f", options [{options}]" if options else "") + f", length {payload}"
+    said += (f", options [{options}]" if options else "") + f", length {payload}"
+    if payload and not _HTTP_PORTS.isdisjoint((_u16(data, 0), _u16(data, 2))):
+        said += f": HTTP{_http(data[header:])}"
+    return said
+
+
+def _http(data: bytes) -> str:
+    """The first line of a request or an answer, if the data begin with one."""
+    line, ended, _ = data[:_LONGEST_LINE].partition(b"\r\n")
+    method, _, rest = line.partition(b" ")
+    if not (ended and rest and line.isascii() and line.decode().isprintable()):
+        return ""
+    known = method.startswith(b"HTTP/") or (method.isupper() and b" HTTP/" in rest)
+    return f": {line.decode()}" if known else ""
 
 
 def _tcp_options(data: bytes) -> Iterator[str]:
@@ -138,9 +159,11 @@ def _udp(data: bytes, size: int) -> str:
     if ports.intersection(_DNS_PORTS) and len(payload) >= 12:
         return f"{_dns(payload)} ({size})"
     if ports.issuperset(_DHCP_PORTS) and payload:
-        return f"BOOTP/DHCP, {'Request' if payload[0] == 1 else 'Reply'}, length {size}"
+        return _dhcp(payload, size)
+    if ports & _DHCP6_PORTS and payload:
+        return f"dhcp6 {_DHCP6.get(payload[0], f'msgtype-{payload[0]}')}"
     if _NTP_PORT in ports and payload:
-        return f"NTPv{payload[0] >> 3 & 7}, length {size}"
+        return f"NTPv{payload[0] >> 3 & 7}, {_NTP_MODES[payload[0] & 7]}, length {size}"
     return f"UDP, length {size}"
 
 
@@ -183,55 +206,37 @@ def _dns_name(data: bytes, at: int) -> tuple[str, int]:
     return ".".join([*labels, ""]) if labels else ".", at + 1 + pointer
 
 
-def _icmp(data: bytes) -> str:
-    kind, inner = data[0], data[8:]
-    if kind == 3 and len(data) >= 2:
-        return f"ICMP {_about(inner, _UNREACHABLE.get(data[1], f'unreachable, code {data[1]}'))}"
-    said = f"ICMP {_ICMP_TYPES.get(kind, f'type {kind}')}"
-    if kind == 5 and len(inner) >= 20:
-        gateway, target = ipaddress.IPv4Address(data[4:8]), ipaddress.IPv4Address(inner[16:20])
-        return f"{said} {target} to host {gateway}"
-    return said + (_echo(data) if kind in (0, 8) else "")
+def _dhcp(data: bytes, size: int) -> str:
+    """A BOOTP or DHCP message (RFC 951): who asks, by the hardware address."""
+    said = "Reply"
+    if data[0] == 1:
+        said = "Request"
+        if len(data) >= 34 and data[1:3] == b"\x01\x06":  # Ethernet
+            said += f" from {data[28:34].hex(':')}"
+    return f"BOOTP/DHCP, {said}, length {size}"
 
 
-def _about(inner: bytes, said: str) -> str:
-    """What an error says of the packet that it quotes."""
-    if len(inner) < 20 or inner[0] >> 4 != 4:
-        return said
-    target, header = ipaddress.IPv4Address(inner[16:20]), (inner[0] & 15) * 4
-    if said.startswith("port") and inner[9] in (_TCP, _UDP) and len(inner) >= header + 4:
-        name = "tcp" if inner[9] == _TCP else "udp"
-        return f"{target} {name} port {_u16(inner, header + 2)} unreachable"
-    return f"{target} {said}"
-
-
-def _icmp6(data: bytes) -> str:
-    kind = data[0]
-    said = f"ICMP6 {_ICMPV6_TYPES.get(kind, f'type {kind}')}"
-    if kind == 1 and len(data) >= 2:
-        return f"{said}, {_UNREACHABLE6.get(data[1], f'code {data[1]}')}"
-    if kind == 2 and len(data) >= 8:
-        return f"{said}, mtu {_u32(data, 4)}"
-    if kind in (135, 136) and len(data) >= 24:
-        word = "who has" if kind == 135 else "tgt is"
-        return f"{said}, {word} {ipaddress.IPv6Address(data[8:24])}"
-    return said + (_echo(data) if kind in (128, 129) else "")
-
-
-def _echo(data: bytes) -> str:
-    return f", id {_u16(data, 4)}, seq {_u16(data, 6)}" if len(data) >= 8 else ""
-
-
-def _igmp(data: bytes) -> str:
-    said = _IGMP_TYPES.get(data[0], f"type {data[0]:#x}")
-    if data[0] != _IGMP_V3_REPORT and len(data) >= 8 and any(data[4:8]):
-        said += f" {ipaddress.IPv4Address(data[4:8])}"
-    return said
-
-
-def _sctp_chunks(data: bytes) -> Iterator[str]:
-    """Names of a packet's chunks (RFC 9260, 3.2)."""
+def _sctp(data: bytes) -> Iterator[str]:
+    """Each chunk of a packet (RFC 9260, 3.2) with what tells it from others."""
     at = 12
     while at + 4 <= len(data):
-        yield _SCTP_CHUNKS.get(data[at], f"chunk {data[at]}")
-        at += max(_u16(data, at + 2) + 3 & ~3, 4)
+        kind, size = data[at], max(_u16(data, at + 2), 4)
+        said = f"[{_SCTP_CHUNKS.get(kind, f'chunk {kind}')}]"
+        value = data[at + 4 : at + size]
+        if kind in (1, 2) and len(value) >= 16:
+            said += (
+                f" [init tag: {_u32(value, 0)}] [rwnd: {_u32(value, 4)}] [OS: {_u16(value, 8)}] "
+                f"[MIS: {_u16(value, 10)}] [init TSN: {_u32(value, 12)}]"
+            )
+        elif kind == 0 and len(value) >= 12:
+            said += (
+                f" [TSN: {_u32(value, 0)}] [SID: {_u16(value, 4)}] [SSEQ {_u16(value, 6)}] "
+                f"[PPID {_u32(value, 8):#x}]"
+            )
+        elif kind == 3 and len(value) >= 12:
+            said += (
+                f" [cum ack {_u32(value, 0)}] [a_rwnd {_u32(value, 4)}] "
+                f"[#gap acks {_u16(value, 8)}] [#dup tsns {_u16(value, 10)}]"
+            )
+        yield said
+        at += size + 3 & ~3

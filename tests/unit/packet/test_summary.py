@@ -42,13 +42,13 @@ from unit.packet.situations import (
         (UDP4, "IP 10.0.0.1.4000 > 10.0.0.2.4001: UDP, length 5"),
         (TCP4, "IP 10.0.0.1.4000 > 10.0.0.2.4001: Flags [P.], seq 0:3, ack 0, win 8192, length 3"),
         (PING4, "IP 10.0.0.1 > 10.0.0.2: ICMP echo request, id 1, seq 1, length 12"),
-        (PING6, "IP6 fd00::1 > fd00::2: ICMP6 echo request, id 1, seq 1, length 12"),
-        (ARP4, "ARP who-has 10.0.0.2 tell 10.0.0.1"),
+        (PING6, "IP6 fd00::1 > fd00::2: ICMP6, echo request, id 1, seq 1, length 12"),
+        (ARP4, "ARP, Request who-has 10.0.0.2 tell 10.0.0.1, length 28"),
         (TAGGED, "vlan 5 IP 10.0.0.1.4000 > 10.0.0.2.4001: UDP, length 2"),
         (TWICE, "vlan 7 vlan 5 IP 10.0.0.1.4000 > 10.0.0.2.4001: UDP, length 2"),
         (
             OUTER,
-            "IP 192.0.2.1.5555 > 192.0.2.2.4789: VXLAN, vni 9: "
+            "IP 192.0.2.1.5555 > 192.0.2.2.4789: VXLAN, flags [I] (0x0c), vni 9: "
             "IP 10.0.0.1.4000 > 10.0.0.2.4001: UDP, length 5",
         ),
         (made(0x88B5, b"netlink"), "7 bytes, no header is known"),
