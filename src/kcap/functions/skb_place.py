@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from kcap.codegen.emitter import Emitter
     from kcap.codegen.ir import Operand
 
-_FIRST_NETNS = 0xEFFFFFF0
-
 _SKB = (
     *("head", "data", "len", "data_len", "mac_header", "network_header", "protocol", "mark"),
     *("skb_iif", "queue_mapping", "sk", "dev"),
@@ -222,7 +220,7 @@ class Placing:
         valid = self.all(
             self.compare("ne", values["dev"], 0),
             self.within(read["ifindex"], 1, 0x7FFFFFFF),
-            self.compare("uge", inum, _FIRST_NETNS),
+            self.compare("uge", inum, layout.FIRST_NETNS),
         )
         values["dev_valid"] = valid
         for name, value in (*read.items(), ("netns", inum)):

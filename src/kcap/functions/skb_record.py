@@ -190,6 +190,8 @@ POSITION_NETWORK: Final = 3  # data at or behind the network header; no MAC head
 POSITION_LINK: Final = 4  # a link-layer header unlike Ethernet at data; network header behind it
 
 MAC_UNSET: Final = 0xFFFF
+#: The least number of a network namespace: see step 3.
+FIRST_NETNS: Final = 0xEFFFFFF0
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
 ETH_HLEN: Final = 14

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from kcap.functions.skb_record import FIRST_NETNS
 from kcap.records import dataclass, replace
 from kcap.session.capture import Capture, CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons
@@ -147,7 +148,10 @@ class Drops(Capture):
         skb = self.points[0].skb
         reason = "(uint64)args.reason" if self._reasons.known else "(uint64)0"
         place = "(uint64)args.location"
-        extra = f"@drops[{reason}, {place}, {skb}.dev.name, comm] = count(); "
+        extra = (
+            f"$device = {skb}.dev; $real = {_is_device('$device')}; "
+            f'@drops[{reason}, {place}, $real ? $device.name : "", comm] = count(); '
+        )
         request, after = self.request, ""
         if self._each:
             stack, value = (" %s", f", kstack({STACK_DEPTH})") if self._stacks else ("", "")
@@ -228,6 +232,12 @@ class Drops(Capture):
     def messages(self) -> Sequence[object]:
         """What else the trace said: losses."""
         return self._messages
+
+
+def _is_device(pointer: str) -> str:
+    """An expression that tells whether an sk_buff's ``dev`` is one: the field shares its place with
+    others, which packets in queues have (rb_node, dev_scratch: include/linux/skbuff.h)."""
+    return f"{pointer}.ifindex > 0 && {pointer}.nd_net.net.ns.inum >= {FIRST_NETNS:#x}"
 
 
 def _running_kernels_source() -> KernelSource:

@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 from kcap.probes.system import System
+from kcap.session.capture import CaptureRequest
 from kcap.session.drop_reasons import Reasons
+from kcap.session.drops import Drops
 from support import PATIENCE, frames, pcapng
 from support.introduced import number
-from support.net import Network
+from support.net import Network, wait_until
 from support.taps import read_capture
 from support.tracing import KCAP
 
@@ -123,3 +125,25 @@ def test_reasons_of_modules_have_names(kernel: str) -> None:
         subsystem = {value >> 16 for value, name in names.items() if name.startswith("OVS_DROP_")}
         assert len(subsystem) == 1
         assert subsystem != {0}
+
+
+def test_what_stands_in_the_place_of_a_device_is_not_taken_for_one(
+    network: Network, tmp_path: Path
+) -> None:
+    """Fragments that wait have the links of a tree where the device was."""
+    a, b = network.a, network.b
+    with b.entered():
+        Path("/proc/sys/net/ipv4/ipfrag_time").write_text("1")
+    with Drops(CaptureRequest((), "ip[6:2] & 0x3fff != 0")) as drops:
+        drops.attach()
+        with a.entered():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        with sender:
+            for number in range(8):  # with gaps: none is joined to another
+                packet = bytearray(frames.ipv4(a.ipv4, b.ipv4, 253, bytes(8)))
+                packet[6:8] = (0x2000 | 4 * number).to_bytes(2)
+                sender.sendto(packet, (b.ipv4, 0))  # the kernel writes the checksum
+        wait_until(lambda: sum(each.count for each in drops.table) >= 8)
+        rows = [each for each in drops.table if each.place.startswith("inet_frag")]
+    assert sum(each.count for each in rows) == 8
+    assert {name for each in rows for name in each.interfaces} <= {b.device}
