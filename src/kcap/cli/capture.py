@@ -17,12 +17,8 @@ from kcap.records import replace
 if TYPE_CHECKING:
     import argparse
 
-    from kcap.packet.decode import Packet
     from kcap.packet.rotation import Rotation
     from kcap.session.capture import Capture, CaptureRequest, PlaceStats
-
-#: Bold, green, blue, dim, red, and as before (SGR).
-_COLOURS = ("\x1b[1m", "\x1b[32m", "\x1b[34m", "\x1b[2m", "\x1b[31m", "\x1b[0m")
 
 _EPILOG = """\
 FUNCTION is a kernel function that takes an sk_buff (ip_rcv), a tracepoint that does
@@ -137,9 +133,11 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_lines(group: argparse._ArgumentGroup) -> None:
-    """The options that say what is printed of packets."""
+    """The options that say what is printed."""
+    from kcap.cli import packet_lines
+
     add = group.add_argument
-    add("-e", "--link", action="store_true", help="print the addresses of the link layer, too")
+    packet_lines.add_options(group)
     add("-q", "--quiet", action="store_true", help="no summary")
     add(
         "-v",
@@ -255,46 +253,17 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
 
 
 def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
-    write, colours = sys.stdout.write, sys.stdout.isatty()
+    from kcap.cli.packet_lines import PacketLines
+
+    lines = PacketLines(arguments, colours=sys.stdout.isatty())
     capture.trace.on_tick = _flush
     for packet in capture:
-        write(
-            line(packet, link=arguments.link, verbose=arguments.verbose > 0, colours=colours)
-        )  # fmt: skip
+        sys.stdout.write(lines.text(packet))
     _flush()
 
 
 def _flush() -> None:
     sys.stdout.flush()
-
-
-def line(
-    packet: Packet, *, link: bool = False, verbose: bool = False, colours: bool = False
-) -> str:
-    """A packet as one line: time, interface, direction, function, process, protocols, and why it is
-    dropped where the function is told.
-
-    :param link: with the addresses of the link layer.
-    :param verbose: also CPU, network namespace, mark and the skb's address.
-    :param colours: with colours, for a terminal.
-    """
-    from kcap.packet.summary import clock, link_header, printable, summarise
-
-    bold, green, blue, dim, red, reset = _COLOURS if colours else [""] * 6
-    where = f"{green}{printable(packet.interface) or '-'}{reset} {packet.direction or '-'}"
-    what = summarise(packet.link_type, packet.data, packet.original_length)
-    header = link_header(packet.link_type, packet.data, packet.original_length) if link else ""
-    if header and not packet.made_header:
-        what = f"{header}: {what}"
-    said = f"{dim}{clock(packet.time_ns)}{reset} {where} {blue}{packet.function}{reset} "
-    said += f"{dim}{printable(packet.comm)}[{packet.pid}]{reset} {bold}{what}{reset}"
-    if packet.reason:
-        said += f" dropped {red}{packet.reason}{reset}"
-    if packet.linear_only:
-        said += " (without fragments)"
-    if verbose:
-        said += f" | cpu {packet.cpu} netns {packet.netns} mark {packet.mark:#x} {packet.skb:#x}"
-    return said + "\n"
 
 
 def summary_lines(stats: Sequence[PlaceStats]) -> list[str]:

@@ -12,8 +12,9 @@ from scapy.layers.l2 import Ether
 
 from kcap.btf import Btf, Enum
 from kcap.btf.build import BtfBuilder
-from kcap.cli.capture import line
+from kcap.cli import capture
 from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_lines
+from kcap.cli.packet_lines import PacketLines
 from kcap.errors import UsageError
 from kcap.packet.decode import Packet
 from kcap.probes.system import System
@@ -22,6 +23,12 @@ from kcap.session.capture import CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons, reason_names
 from kcap.session.drops import Drop, DroppedPacket, Pairs, Told
 from kcap.session.skb_functions import SkbPoint
+
+
+def line(packet: Packet, *options: str) -> str:
+    """What kcap capture prints of a packet."""
+    return PacketLines(capture._parser().parse_args(["ip_rcv", *options])).text(packet)
+
 
 KFREE = SkbPoint("rawtracepoint", "kfree_skb", "skb", 0)
 
