@@ -104,7 +104,7 @@ class PacketDecoder:
             interface=text(r.dev_name),
             ifindex=r.ifindex,
             netns=r.netns,
-            direction=direction(r),
+            direction=direction(r, function),
             protocol=ntohs(r.protocol),
             vlan=(ntohs(r.vlan_proto), r.vlan_tci) if tagged else None,
             mark=r.mark,

@@ -147,7 +147,10 @@ class PcapngWriter(RecordWriter):
         :param record: where interface, direction, mark, process and so on are taken from.
         """
         interface = self._interface(record, frame.link_type, time_ns)
-        comment, numbers = self._packet_comment(record), _numbers(record)
+        comment, numbers = (
+            self._packet_comment(record),
+            _numbers(record, self._names.function(record)),
+        )
         self._append(interface, time_ns, frame.data, frame.original_length, comment, numbers,
                      record.skb)  # fmt: skip
 
@@ -179,7 +182,7 @@ class PcapngWriter(RecordWriter):
             same = (
                 self._interface(record, linktype.ETHERNET, time_ns),
                 self._packet_comment(record),
-                _numbers(record),
+                _numbers(record, self._names.function(record)),
             )
             if len(self._same) >= _CACHE_SIZE:
                 self._same.clear()
@@ -340,9 +343,9 @@ def _block_tail(numbers: tuple[int, int], identity: int, total: int) -> bytes:
     )  # fmt: skip
 
 
-def _numbers(record: Record) -> tuple[int, int]:
+def _numbers(record: Record, function: str) -> tuple[int, int]:
     """The values of epb_flags and epb_queue."""
-    return _DIRECTIONS[direction(record)], record.queue_mapping
+    return _DIRECTIONS[direction(record, function)], record.queue_mapping
 
 
 def _interface_description(record: Record | Loss, link_type: int) -> bytes:

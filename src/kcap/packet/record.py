@@ -161,13 +161,36 @@ def unpack(sample: Sample) -> Record:
     return record
 
 
-def direction(record: Record) -> str:
-    """Which way the packet went: "in", "out", or "" when the record does not tell.
+#: Functions and events that a packet passes on its way in before skb_iif is set, or with that of
+#: the device below (bridge, tunnel); and those that it passes on its way out of skb->dev.
+_INWARDS: Final = frozenset({
+    "napi_gro_receive", "napi_gro_receive_entry", "gro_receive_skb", "dev_gro_receive",
+    "netif_rx", "__netif_rx", "netif_rx_internal", "netif_rx_entry", "enqueue_to_backlog",
+    "netif_receive_skb", "netif_receive_skb_internal", "netif_receive_skb_core",
+    "netif_receive_skb_entry", "netif_receive_skb_list_entry", "__netif_receive_skb",
+    "__netif_receive_skb_one_core", "__netif_receive_skb_core",
+})  # fmt: skip
+_OUTWARDS: Final = frozenset({
+    "ip_finish_output", "ip_finish_output2",
+    "ip6_finish_output", "ip6_finish_output2", "dev_queue_xmit", "__dev_queue_xmit",
+    "net_dev_queue", "validate_xmit_skb", "sch_direct_xmit", "dev_hard_start_xmit",
+    "net_dev_start_xmit", "net_dev_xmit",
+})  # fmt: skip
+
+
+def direction(record: Record, function: str = "") -> str:
+    """Which way the packet went: "in", "out", or "" when that is not told.
 
     skb_iif is set in __netif_receive_skb_core (net/core/dev.c) and scrubbed where a packet changes
     namespaces. Before that, data stand behind the MAC header only on the way in. A packet with no
     skb_iif that belongs to a socket is one that was made here (early demux comes later).
+
+    :param function: where it was seen: some see packets of one direction only.
     """
+    if function in _INWARDS:
+        return "in"
+    if function in _OUTWARDS:
+        return "out"
     if record.skb_iif:
         if not record.ifindex:
             return ""

@@ -225,6 +225,21 @@ class TestDecoder:
     def test_direction_is_told_only_when_known(self, skb: s.Skb, expected: str) -> None:
         assert self.decoder.decode(s.sample(skb)).direction == expected
 
+    @pytest.mark.parametrize(
+        ("function", "skb", "expected"),
+        [
+            # br_pass_frame_up(): the device is the bridge, skb_iif still that of its port.
+            ("netif_receive_skb", s.received(UDP4, skb_iif=3), "in"),
+            ("__dev_queue_xmit", s.sent(UDP4), "out"),  # ARP: of no socket
+            ("ip_rcv", s.received(UDP4), "in"),
+        ],
+    )
+    def test_direction_is_that_of_functions_on_one_way(
+        self, function: str, skb: s.Skb, expected: str
+    ) -> None:
+        decoder = PacketDecoder([], Names({1: f"fentry:{function}"}))
+        assert decoder.decode(s.sample(skb)).direction == expected
+
     def test_sample_shorter_than_its_lengths_is_refused(self) -> None:
         sample = s.sample(s.received(UDP4))
         with pytest.raises(RecordError, match="claims to have"):
