@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kcap.packet.files import OutputFile
     from kcap.packet.rotation import Rotation
     from kcap.probes.system import System
+    from kcap.session.awaited import Awaited
     from kcap.session.script import Checked
     from kcap.session.trace import Trace
 
@@ -228,6 +229,7 @@ class Capture(Closing):
         self.request = request
         self._preparation = Preparation(Options())
         self._trace: Trace | None = None
+        self._awaited: Awaited[Packet] | None = None
         self._messages: list[object] = []
         try:
             self._start()
@@ -343,6 +345,14 @@ class Capture(Closing):
             else:
                 self._messages.append(event)
 
+    def __aiter__(self) -> AsyncIterator[Packet]:
+        """The same packets for ``async for``; see :meth:`kcap.session.trace.Trace.__aiter__`."""
+        from kcap.session.awaited import Awaited
+
+        if self._awaited is None:
+            self._awaited = Awaited(self, self.stop)
+        return self._awaited
+
     @property
     def stats(self) -> list[PlaceStats]:
         """What became of the packets so far, by place."""
@@ -375,6 +385,8 @@ class Capture(Closing):
         :raises FileError: the file could not take its last packets.
         """
         try:
+            if self._awaited is not None:
+                self._awaited.close()
             if self._trace is not None:
                 self._trace.close()
         finally:

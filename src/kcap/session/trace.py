@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kcap.codegen.objects import ObjectSource
     from kcap.kernel.maps import Map
     from kcap.packet.sink import SiteStats
+    from kcap.session.awaited import Awaited
     from kcap.session.child import Child
     from kcap.session.compiled import CompiledScript
     from kcap.session.packets import PacketCapture, PacketOptions
@@ -67,6 +68,7 @@ class Trace(Closing):
         self.system = script.system
         self.probe_count = 0
         self._loaded: LoadedScript | None = None
+        self._awaited: Awaited[object] | None = None
         self._iterators: Thread | None = None
         self._failure: BaseException | None = None
         self._ring: RingReader | None = None
@@ -238,6 +240,15 @@ class Trace(Closing):
         yield from missed
         yield events.TraceEnded()
         yield from self._final_maps()
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        """The same events for ``async for``: a thread of its own reads them, until it has come to
+        the end, or the trace is closed."""
+        from kcap.session.awaited import Awaited
+
+        if self._awaited is None:
+            self._awaited = Awaited(self, self.stop)
+        return self._awaited
 
     def stop(self) -> None:
         """End the trace; may be called from a signal handler or another thread, also when it has
@@ -447,6 +458,8 @@ class Trace(Closing):
         """
         if self._closed:
             return
+        if self._awaited is not None:
+            self._awaited.close()
         self._closed = True
         wake, self._wake = self._wake, -1
         with ExitStack() as last_first:  # all of it, whatever fails
