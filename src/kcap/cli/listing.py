@@ -23,14 +23,14 @@ def list_probes(arguments: Arguments) -> int:
     :raises ScriptError: the script to list the probes of cannot be parsed.
     :raises UsageError: ``-p`` is no process.
     """
-    from kcap.probes.system import System
+    from kcap.probes.system import Files, System
 
     system = System(
         params=arguments.parameters,
         pid=arguments.pid_number,
         unsafe=arguments.unsafe,
-        traceable_file=arguments.traceable_file,
         debug_directories=arguments.debug_directories,
+        files=Files(traceable=arguments.traceable_file),
     )
     found = _found(arguments, system)
     nothing = True

@@ -17,6 +17,7 @@ from kcap.kernel.errors import SyscallError
 from kcap.kernel.tracefs import BLACKLIST, PROBE_EVENTS, Tracefs, kprobe_blacklist
 from kcap.probes import kept
 from kcap.probes.traceable import KERNEL, TraceableFunctions
+from kcap.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -42,6 +43,27 @@ _LINKS = {
 """Types that a kernel has just where it was built with a kind of link."""
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a machine says what it is.
+
+    :param traceable: a file to take instead of available_filter_functions, or ''.
+    :param tracefs: where tracefs is mounted; '' looks for it.
+    :param proc: where procfs is mounted.
+    :param btf: the directory where the kernel offers BTF.
+    :param types: a file (BTF, or an ELF file that has some) from which the script's types come in
+        place of the kernel's; '' for none.
+    :param blacklist: the file that lists functions in which kprobes are refused.
+    """
+
+    traceable: str = ""
+    tracefs: str = ""
+    proc: str = "/proc"
+    btf: str = BTF_DIRECTORY
+    types: str = ""
+    blacklist: str = BLACKLIST
+
+
 class System:
     """What probes ask of the machine.
 
@@ -56,13 +78,7 @@ class System:
     :param probe_filter: a regular expression; probes whose name it does not match are left out.
     :param mode: whether ``test`` or ``bench`` probes are to run; others of the two are left out.
     :param debug_directories: where separate debugging information of programs is looked for first.
-    :param traceable_file: a file to take instead of available_filter_functions, or ''.
-    :param tracefs: where tracefs is mounted; '' looks for it.
-    :param proc: where procfs is mounted.
-    :param btf_dir: where the kernel offers BTF.
-    :param types_file: a file (BTF, or an ELF file that has some) from which the script's types
-        come in place of the kernel's; '' for none.
-    :param blacklist: the file that lists functions in which kprobes are refused.
+    :param files: where the machine says what it is; by default this one.
     """
 
     def __init__(
@@ -78,12 +94,7 @@ class System:
         probe_filter: str = "",
         mode: Mode = "",
         debug_directories: Sequence[str] = (),
-        traceable_file: str = "",
-        tracefs: str = "",
-        proc: str = "/proc",
-        btf_dir: str = BTF_DIRECTORY,
-        types_file: str = "",
-        blacklist: str = BLACKLIST,
+        files: Files = Files(),  # noqa: B008
     ) -> None:
         self.params = tuple(params)
         self.pid = pid
@@ -95,12 +106,7 @@ class System:
         self.probe_filter = probe_filter
         self.debug_directories = tuple(debug_directories)
         self.mode: Mode = mode
-        self._traceable_file = traceable_file
-        self._tracefs = tracefs
-        self._proc = proc
-        self._btf_dir = btf_dir
-        self._types_file = types_file
-        self._blacklist = blacklist
+        self._files = files
         self._module_btf: dict[str, Btf | None] = {}
         self._function_ids: dict[str, dict[str, int]] = {}
         self._signatures: dict[str, Signatures] = {}
@@ -114,7 +120,7 @@ class System:
         self.inputs: dict[str, bytes] = {}
         """Digests of the files that were read and may change while the kernel and its modules stay
         the same, by path: lists and formats of events."""
-        self.lasting = not types_file
+        self.lasting = not files.types
         """Nothing else was looked at that may change: no BPF programs, no file of types."""
         self.programs: set[str] = set()
         """Files that the script's probes are in; casts may name their types."""
@@ -129,10 +135,10 @@ class System:
         from kcap.btf import Btf
         from kcap.btf.index import build_id
 
-        data = _read_bytes(f"{self._btf_dir}/{KERNEL}")
+        data = _read_bytes(f"{self._files.btf}/{KERNEL}")
         # Only of the running kernel's own BTF is the build id known, under which the places of its
         # records are kept.
-        identity = build_id() if self._btf_dir == BTF_DIRECTORY else ""
+        identity = build_id() if self._files.btf == BTF_DIRECTORY else ""
         return Btf(data, None, KERNEL, identity) if data else None
 
     def module_btf(self, module: str) -> Btf | None:
@@ -150,7 +156,7 @@ class System:
             return None
         from kcap.btf import Btf, BtfError
 
-        data = _read_bytes(f"{self._btf_dir}/{module}")
+        data = _read_bytes(f"{self._files.btf}/{module}")
         try:
             return Btf(data, self.btf, module) if data else None
         except BtfError:  # a module built against another base BTF (pahole's --btf_base changed)
@@ -199,7 +205,7 @@ class System:
     def btf_modules(self) -> tuple[str, ...]:
         """The modules that have BTF, sorted."""
         try:
-            return tuple(sorted(set(os.listdir(self._btf_dir)) - {KERNEL}))
+            return tuple(sorted(set(os.listdir(self._files.btf)) - {KERNEL}))
         except OSError:
             return ()
 
@@ -233,7 +239,7 @@ class System:
         """
         from kcap.sema.kerneltypes import KernelTypes
 
-        read = self._given_types if self._types_file else lambda: self.btf
+        read = self._given_types if self._files.types else lambda: self.btf
         return KernelTypes(read, self._module_btfs)
 
     def _given_types(self) -> Btf:
@@ -244,7 +250,7 @@ class System:
         """
         from kcap.btf import Btf
 
-        path = self._types_file
+        path = self._files.types
         try:
             with open(path, "rb") as file:
                 data = file.read()
@@ -279,8 +285,8 @@ class System:
 
         :raises FileError: the file that was asked for instead can't be read.
         """
-        if self._traceable_file:
-            return TraceableFunctions(_given_functions(self._traceable_file))
+        if self._files.traceable:
+            return TraceableFunctions(_given_functions(self._files.traceable))
         text = self._kernel_functions().decode("utf-8", "replace")
         return TraceableFunctions(text, self._addresses) if text else None
 
@@ -290,8 +296,8 @@ class System:
             return b""
         path = f"{self.tracefs.path}/{FUNCTIONS}"
         # Another tracefs (a test's) is not this machine's: nothing is kept of it.
-        if not self._tracefs and os.access(path, os.R_OK):
-            self._functions_state = kept.state(self._proc)
+        if not self._files.tracefs and os.access(path, os.R_OK):
+            self._functions_state = kept.state(self._files.proc)
         text = kept.load(self._functions_state)
         if not text:
             text, self._read_places = kept.taken_apart(_read_bytes(f"{path}_addrs"))
@@ -305,7 +311,7 @@ class System:
         if not self._read_places:
             self._read_places = kept.load(self._functions_state, kept.ADDRESSES)
         if not self._read_places and self.functions is not None:  # before 6.5
-            symbols = _read_bytes(f"{self._proc}/kallsyms")
+            symbols = _read_bytes(f"{self._files.proc}/kallsyms")
             self._read_places = kept.addresses_of(self.functions.lines, symbols)
             kept.store(self._functions_state, self._read_places, kept.ADDRESSES)
         return self._read_places
@@ -318,11 +324,11 @@ class System:
     @cached_property
     def blacklist(self) -> frozenset[str]:
         """Functions in which the kernel refuses kprobes; empty if it doesn't tell."""
-        return kprobe_blacklist(self._blacklist)
+        return kprobe_blacklist(self._files.blacklist)
 
     @cached_property
     def _kernel_symbols(self) -> str:
-        return "\n" + _read_text(f"{self._proc}/kallsyms")
+        return "\n" + _read_text(f"{self._files.proc}/kallsyms")
 
     def has_symbol(self, name: str) -> bool | None:
         """Whether kallsyms has a function (or object) of that name, traceable or not.
@@ -338,7 +344,7 @@ class System:
     def modules(self) -> frozenset[str] | None:
         """The modules that are loaded, or None if the machine doesn't tell."""
         try:
-            with open(f"{self._proc}/modules", encoding="utf-8") as file:
+            with open(f"{self._files.proc}/modules", encoding="utf-8") as file:
                 return frozenset(line.split(" ", 1)[0] for line in file)
         except OSError:
             return None
@@ -349,7 +355,7 @@ class System:
     def tracefs(self) -> Tracefs | None:
         """tracefs, or None if it is not mounted or not readable."""
         try:
-            found = Tracefs.find((self._tracefs,)) if self._tracefs else Tracefs.find()
+            found = Tracefs.find((self._files.tracefs,)) if self._files.tracefs else Tracefs.find()
         except SyscallError:
             return None
         return found if os.access(f"{found.path}/events", os.R_OK | os.X_OK) else None

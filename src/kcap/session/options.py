@@ -62,8 +62,9 @@ class Options:
 
 def make_system(options: Options, config: Config) -> System:
     """The machine that this runs on, seen with a script's options."""
-    from kcap.probes.system import System
+    from kcap.probes.system import Files, System
 
+    types = options.environment.get("BPFTRACE_BTF", "")
     return System(
         params=options.parameters,
         pid=options.pid,
@@ -71,10 +72,9 @@ def make_system(options: Options, config: Config) -> System:
         missing_probes=config.missing_probes,
         max_probes=config.max_probes,
         max_bpf_progs=config.max_bpf_progs,
-        traceable_file=options.traceable_file,
         without=options.without,
         probe_filter=options.probe_filter,
         mode=options.mode,
         debug_directories=options.debug_directories,
-        types_file=options.environment.get("BPFTRACE_BTF", ""),
+        files=Files(traceable=options.traceable_file, types=types),
     )

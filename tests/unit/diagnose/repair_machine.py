@@ -12,7 +12,7 @@ from kcap.diagnose.fix import Fix, fix
 from kcap.kernel.helpers import Helper
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
 from kcap.sema import tree
 from kcap.sema.function import Callable_, CallSite, Sema
 
@@ -118,7 +118,7 @@ def machine(
     (proc / "modules").write_text("")
     blacklist = path / "blacklist"
     blacklist.write_text("")
-    return System(tracefs=str(tracefs), proc=str(proc), btf_dir=str(btf), blacklist=str(blacklist))
+    return System(files=Files("", str(tracefs), str(proc), str(btf), "", str(blacklist)))
 
 
 class SkbOutput(Callable_):

@@ -9,7 +9,7 @@ import pytest
 
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
 from unit.diagnose import repair_machine as frozen
 from unit.diagnose.repair_machine import repair
 
@@ -349,7 +349,7 @@ def test_a_function_that_fentry_cannot_trace_is_refused_with_the_reason(tmp_path
 
 
 def test_without_btf_nothing_can_be_named(tmp_path: Path) -> None:
-    machine = System(tracefs=str(tmp_path), proc=str(tmp_path), btf_dir=str(tmp_path))
+    machine = System(files=Files(tracefs=str(tmp_path), proc=str(tmp_path), btf=str(tmp_path)))
     (refusal,) = repair(machine, CASE).refusals
     assert refusal.title == (
         "kprobe:napi_gro_receive can't be rewritten as fentry: fentry needs BTF, and the kernel "

@@ -4,26 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from kcap.probes.registry import Resolver
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
 from kcap.sema.probe import ProbeContext
 from unit.probes.frozen_machine import point, write_machine
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Arguments for a System of the frozen machine."""
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """The files of the frozen machine."""
     return write_machine(tmp_path_factory.mktemp("machine"))
 
 
 @pytest.fixture(scope="session")
-def system(machine: dict[str, Any]) -> System:
+def system(machine: Files) -> System:
     """The frozen machine."""
-    return System(**machine)
+    return System(files=machine)
 
 
 Resolve = Callable[..., list[ProbeContext]]

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from kcap import btf as b
 from kcap.btf.build import BtfBuilder
 from kcap.lang.ast import AttachPoint
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
+from kcap.probes.system import Files
 
 TRACEABLE = """\
 vfs_read
@@ -126,8 +126,8 @@ def module_btf(base: b.Btf) -> bytes:
     return w.to_bytes()
 
 
-def write_machine(root: Path) -> dict[str, Any]:
-    """Write the machine's files; returns the arguments for a System that reads them."""
+def write_machine(root: Path) -> Files:
+    """Write the machine's files; returns where they are."""
     sysfs, tracefs, proc = root / "btf", root / "tracefs", root / "proc"
     for directory in (sysfs, proc, tracefs / "events"):
         directory.mkdir(parents=True)
@@ -148,12 +148,12 @@ def write_machine(root: Path) -> dict[str, Any]:
     symbols = "".join(f"0000000000000000 T {name}\n" for name in [*names, "notrace_one", "listed"])
     (proc / "kallsyms").write_text(symbols)
     (root / "blacklist").write_text("0xffffffff81000000-0xffffffff81000010\tlisted\n")
-    return {
-        "btf_dir": str(sysfs),
-        "tracefs": str(tracefs),
-        "proc": str(proc),
-        "blacklist": str(root / "blacklist"),
-    }
+    return Files(
+        btf=str(sysfs),
+        tracefs=str(tracefs),
+        proc=str(proc),
+        blacklist=str(root / "blacklist"),
+    )
 
 
 def point(text: str) -> AttachPoint:

@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from kcap.errors import UsageError
 from kcap.probes.registry import Resolver
-from kcap.probes.system import Mode, System
+from kcap.probes.system import Files, Mode, System
 from unit.probes.frozen_machine import point
 
 
-def chosen(machine: dict[str, Any], text: str, pattern: str) -> list[str]:
+def chosen(machine: Files, text: str, pattern: str) -> list[str]:
     """The names of the targets that a filter leaves of an attach point."""
-    contexts = Resolver(System(**machine, probe_filter=pattern)).resolve(point(text), set())
+    contexts = Resolver(System(files=machine, probe_filter=pattern)).resolve(point(text), set())
     return [getattr(t, "name", c.name) for c in contexts for t in c.targets or (c,)]
 
 
@@ -32,29 +30,29 @@ def chosen(machine: dict[str, Any], text: str, pattern: str) -> list[str]:
     ],
 )
 def test_a_filter_is_searched_in_full_names(
-    machine: dict[str, Any], text: str, pattern: str, left: list[str]
+    machine: Files, text: str, pattern: str, left: list[str]
 ) -> None:
     assert chosen(machine, text, pattern) == left
 
 
-def test_what_a_filter_leaves_out_is_no_missing_probe(machine: dict[str, Any]) -> None:
-    resolver = Resolver(System(**machine, probe_filter="nothing"))
+def test_what_a_filter_leaves_out_is_no_missing_probe(machine: Files) -> None:
+    resolver = Resolver(System(files=machine, probe_filter="nothing"))
     assert resolver.resolve(point("kprobe:vfs_read"), set()) == []
     assert resolver.all_filtered
     resolver.resolve(point("begin"), set())
     assert resolver.all_filtered
 
 
-def test_a_filter_must_be_a_regular_expression(machine: dict[str, Any]) -> None:
+def test_a_filter_must_be_a_regular_expression(machine: Files) -> None:
     with pytest.raises(UsageError) as error:
-        Resolver(System(**machine, probe_filter="[invalid"))
+        Resolver(System(files=machine, probe_filter="[invalid"))
     assert error.value.message.startswith("Invalid --probe-filter regex '[invalid': ")
 
 
 @pytest.mark.parametrize(("mode", "test", "bench"), [("", 0, 0), ("test", 1, 0), ("bench", 0, 1)])
 def test_tests_and_benchmarks_stand_for_nothing_outside_of_their_mode(
-    machine: dict[str, Any], mode: Mode, test: int, bench: int
+    machine: Files, mode: Mode, test: int, bench: int
 ) -> None:
-    resolver = Resolver(System(**machine, mode=mode))
+    resolver = Resolver(System(files=machine, mode=mode))
     assert len(resolver.resolve(point("test:a"), set())) == test
     assert len(resolver.resolve(point("bench:a"), set())) == bench

@@ -15,8 +15,9 @@ from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.probes.perf_counters import Sampling
 from kcap.probes.registry import Resolver, probe_type, probe_types
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
 from kcap.probes.timers import Rate
+from kcap.records import replace
 from kcap.sema.types import Array, Enum, Integer, Pointer
 from unit.probes.frozen_machine import point, write_machine
 
@@ -102,8 +103,8 @@ def test_unknown_tracepoints_are_corrected(
     assert error.help == ((f"did you mean {help_}?",) if help_ else ())
 
 
-def test_without_tracefs_a_tracepoint_is_taken_but_has_no_args(machine: dict[str, Any]) -> None:
-    blind = Resolver(System(**{**machine, "tracefs": "/nonexistent"}))
+def test_without_tracefs_a_tracepoint_is_taken_but_has_no_args(machine: Files) -> None:
+    blind = Resolver(System(files=replace(machine, tracefs="/nonexistent")))
     (context,) = blind.resolve(point("tracepoint:any:thing"), {"args"})
     assert context.args is None
     assert context.args_missing == ("the format file of the tracepoint can't be read: run as root")
@@ -135,8 +136,8 @@ def test_rawtracepoint_drops_the_leading_data_pointer(resolve: Any, system: Syst
     ]
 
 
-def test_rawtracepoint_without_btf_attaches_by_name(machine: dict[str, Any]) -> None:
-    bare = Resolver(System(**{**machine, "btf_dir": "/nonexistent"}))
+def test_rawtracepoint_without_btf_attaches_by_name(machine: Files) -> None:
+    bare = Resolver(System(files=replace(machine, btf="/nonexistent")))
     (context,) = bare.resolve(point("rawtracepoint:kfree_skb"), set())
     assert context.program_type == uapi.BPF_PROG_TYPE_RAW_TRACEPOINT
     assert context.args is None
@@ -215,11 +216,11 @@ def test_self_signal_takes_the_name_with_or_without_sig(resolve: Any, system: Sy
     assert refused(system, "self:signal:SIGKILL").label == "no such signal"
 
 
-def test_positional_parameters_are_put_in(machine: dict[str, Any]) -> None:
-    resolver = Resolver(System(**machine, params=("vfs_read", "7")))
+def test_positional_parameters_are_put_in(machine: Files) -> None:
+    resolver = Resolver(System(files=machine, params=("vfs_read", "7")))
     (context,) = resolver.resolve(point("kprobe:$1+$2"), set())
     assert context.name == "kprobe:vfs_read+7"
-    error = refused(System(**machine), "kprobe:$1")
+    error = refused(System(files=machine), "kprobe:$1")
     assert error.title == "positional parameter $1 is not given"
 
 
@@ -239,13 +240,13 @@ def test_a_wildcard_over_probe_types_takes_those_that_fit(resolve: Any) -> None:
     ]
 
 
-def test_missing_probes_are_left_out_where_the_setting_says_so(machine: dict[str, Any]) -> None:
-    resolver = Resolver(System(**machine, missing_probes="warn"))
+def test_missing_probes_are_left_out_where_the_setting_says_so(machine: Files) -> None:
+    resolver = Resolver(System(files=machine, missing_probes="warn"))
     assert resolver.resolve(point("tracepoint:syscalls:nonsense"), set()) == []
     assert [(d.severity, d.title) for d in resolver.warnings] == [
         ("warning", "No matches for tracepoint syscalls:nonsense. Skipping.")
     ]
-    resolver = Resolver(System(**machine, missing_probes="ignore"))
+    resolver = Resolver(System(files=machine, missing_probes="ignore"))
     assert resolver.resolve(point("tracepoint:syscalls:nonsense"), set()) == []
     assert list(resolver.warnings) == []
 
@@ -268,21 +269,21 @@ def test_a_probe_of_which_nothing_is_left_is_an_error(system: System) -> None:
 
 
 def test_a_probe_of_which_nothing_is_left_is_a_warning_where_the_setting_says_so(
-    machine: dict[str, Any],
+    machine: Files,
 ) -> None:
     script = "kprobe:nonsense { } t:syscalls:nonsense, kprobe:vfs_read { }"
-    assert unattached(System(**machine, missing_probes="warn"), script) == [
+    assert unattached(System(files=machine, missing_probes="warn"), script) == [
         (
             "warning",
             "Probe has no valid attach points. It is being removed which may cause issues with "
             "program behavior.",
         )
     ]
-    assert unattached(System(**machine, missing_probes="ignore"), script) == []
+    assert unattached(System(files=machine, missing_probes="ignore"), script) == []
 
 
-def test_more_programs_than_allowed_are_refused(machine: dict[str, Any]) -> None:
-    resolver = Resolver(System(**machine, max_bpf_progs=3))
+def test_more_programs_than_allowed_are_refused(machine: Files) -> None:
+    resolver = Resolver(System(files=machine, max_bpf_progs=3))
     assert len(resolver.resolve(point("kprobe:*"), {"pid"})) == 1
     assert len(resolver.resolve(point("kprobe:vfs_*"), {"probe"})) == 1
     with pytest.raises(ScriptError) as caught:
@@ -296,8 +297,8 @@ def test_more_programs_than_allowed_are_refused(machine: dict[str, Any]) -> None
     )
 
 
-def test_more_probes_than_allowed_are_refused(machine: dict[str, Any]) -> None:
-    resolver = Resolver(System(**machine, max_probes=2))
+def test_more_probes_than_allowed_are_refused(machine: Files) -> None:
+    resolver = Resolver(System(files=machine, max_probes=2))
     resolver.resolve(point("kprobe:vfs_*"), set())
     with pytest.raises(ScriptError) as caught:
         resolver.resolve(point("fentry:vfs_*"), set())
@@ -309,7 +310,7 @@ def test_more_probes_than_allowed_are_refused(machine: dict[str, Any]) -> None:
 def named_probes(directory: Path) -> System:
     """A machine on which probes were given names in tracefs."""
     given = write_machine(directory)
-    tracefs = Path(given["tracefs"])
+    tracefs = Path(given.tracefs)
     (tracefs / "kprobe_events").write_text("p:kprobes/reading vfs_read\nr4:kprobes/read vfs_read\n")
     (tracefs / "uprobe_events").write_text("p:uprobes/reading /bin/true:0x0000000000001040\n")
     names = ("kprobes:reading", "kprobes:read", "uprobes:reading")
@@ -319,7 +320,7 @@ def named_probes(directory: Path) -> System:
         event = tracefs / "events" / name.replace(":", "/")
         event.mkdir(parents=True)
         (event / "id").write_text("200\n")
-    return System(**given)
+    return System(files=given)
 
 
 def test_an_event_that_is_a_named_probe_has_the_registers_of_one(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from kcap.probes import args, serving
 from kcap.probes.fentry import Fentry
 from kcap.probes.problems import NoMatchError
 from kcap.probes.registry import Resolver, probe_type
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
+from kcap.records import replace
 from kcap.sema.kerneltypes import KernelTypes
 from kcap.sema.probe import ProbeContext
 from kcap.sema.types import Pointer, Struct
@@ -216,8 +217,8 @@ class Offering(System):
 
 
 @pytest.fixture
-def offering(machine: dict[str, Any]) -> Offering:
-    return Offering(**machine)
+def offering(machine: Files) -> Offering:
+    return Offering(files=machine)
 
 
 @pytest.mark.parametrize(
@@ -229,10 +230,10 @@ def offering(machine: dict[str, Any]) -> Offering:
     ],
 )
 def test_too_many_probes_that_bpftrace_makes_a_program_of_each_are_too_many_programs(
-    monkeypatch: pytest.MonkeyPatch, machine: dict[str, Any], limits: dict[str, int], words: str
+    monkeypatch: pytest.MonkeyPatch, machine: Files, limits: dict[str, int], words: str
 ) -> None:
     monkeypatch.setattr(serving, "FEW", 1)
-    system = Offering(**machine, **limits)  # type: ignore[arg-type]
+    system = Offering(files=machine, **limits)  # type: ignore[arg-type]
     system.offered = frozenset({"kprobe_multi"})
     resolver = Resolver(system)
     if not words:  # one program serves them all
@@ -347,12 +348,12 @@ def test_a_misspelt_renamed_function_leads_to_its_successor(system: System) -> N
 
 
 def test_the_nearest_name_counts_be_it_of_this_kernel_or_of_another(
-    machine: dict[str, Any], tmp_path: Path
+    machine: Files, tmp_path: Path
 ) -> None:
     tracefs = tmp_path / "tracefs"
-    shutil.copytree(machine["tracefs"], tracefs)
+    shutil.copytree(machine.tracefs, tracefs)
     (tracefs / "available_filter_functions").write_text("tcp_sendmsg\ntcp_sendmsg_locked\n")
-    system = System(**machine | {"tracefs": str(tracefs)})
+    system = System(files=replace(machine, tracefs=str(tracefs)))
     assert refused(system, "kprobe:tcp_sendmsgg").help == ("did you mean tcp_sendmsg?",)
     renamed = refused(system, "kprobe:tcp_sendpagee")  # until 6.5
     assert renamed.help == ("did you mean tcp_sendmsg_locked?",)
@@ -477,8 +478,8 @@ def test_what_cannot_be_attached_says_what_to_do(
     assert (error.title, error.help[-1]) == (title, help_)
 
 
-def test_unsafe_allows_addresses_and_unknown_functions(machine: dict[str, Any]) -> None:
-    resolver = Resolver(System(**machine, unsafe=True))
+def test_unsafe_allows_addresses_and_unknown_functions(machine: Files) -> None:
+    resolver = Resolver(System(files=machine, unsafe=True))
     (context,) = resolver.resolve(point("kprobe:0xff00"), set())
     assert context.targets[0].symbol == 0xFF00
     assert context.name == "kprobe:65280"
@@ -488,18 +489,18 @@ def test_unsafe_allows_addresses_and_unknown_functions(machine: dict[str, Any]) 
     assert warning.title.startswith("nonsense is not traceable (either non-existing, inlined, ")
 
 
-def test_a_list_of_traceable_functions_may_be_empty(machine: dict[str, Any]) -> None:
-    nothing = System(**machine, traceable_file="/dev/null")
+def test_a_list_of_traceable_functions_may_be_empty(machine: Files) -> None:
+    nothing = System(files=replace(machine, traceable="/dev/null"))
     assert refused(nothing, "kprobe:vfs_read").title == "No matches for kprobe vfs_read."
 
 
-def test_a_list_of_traceable_functions_has_to_be_there(machine: dict[str, Any]) -> None:
+def test_a_list_of_traceable_functions_has_to_be_there(machine: Files) -> None:
     with pytest.raises(FileError, match="can't read the traceable functions: No such file"):
-        _ = System(**machine, traceable_file="/nonexistent").functions
+        _ = System(files=replace(machine, traceable="/nonexistent")).functions
 
 
-def test_without_rights_nothing_is_said_to_be_untraceable(machine: dict[str, Any]) -> None:
-    blind = System(**{**machine, "tracefs": "/nonexistent"})
+def test_without_rights_nothing_is_said_to_be_untraceable(machine: Files) -> None:
+    blind = System(files=replace(machine, tracefs="/nonexistent"))
     assert blind.functions is None
     resolver = Resolver(blind)
     (context,) = resolver.resolve(point("fentry:inlined_one"), set())
@@ -509,16 +510,16 @@ def test_without_rights_nothing_is_said_to_be_untraceable(machine: dict[str, Any
     assert refused(blind, "fentry:vfs_raed").help == ("did you mean vfs_read?",)
 
 
-def test_without_btf_fentry_points_to_kprobe(machine: dict[str, Any]) -> None:
-    bare = System(**{**machine, "btf_dir": "/nonexistent"})
+def test_without_btf_fentry_points_to_kprobe(machine: Files) -> None:
+    bare = System(files=replace(machine, btf="/nonexistent"))
     error = refused(bare, "fexit:vfs_read")
     assert error.title == "fexit needs BTF, and the kernel has none"
     assert error.help[0].startswith("use kretprobe:vfs_read, which needs none")
 
 
-def test_a_file_of_traceable_functions_can_be_given(machine: dict[str, Any], tmp_path: Any) -> None:
+def test_a_file_of_traceable_functions_can_be_given(machine: Files, tmp_path: Any) -> None:
     (tmp_path / "functions").write_text("only_this\n")
-    system = System(**machine, traceable_file=str(tmp_path / "functions"))
+    system = System(files=replace(machine, traceable=str(tmp_path / "functions")))
     (context,) = Resolver(system).resolve(point("kprobe:*"), set())
     assert targets(context) == [("vmlinux", "only_this")]
 

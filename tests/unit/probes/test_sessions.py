@@ -16,7 +16,7 @@ from kcap.kernel.links import Link
 from kcap.kernel.programs import Program
 from kcap.kernel.spec import ProgramSpec
 from kcap.probes.registry import probe_type
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
 from kcap.session.features import probe_features
 from kcap.session.script import compile as check
 
@@ -46,8 +46,8 @@ class Able(System):
 
 
 @pytest.fixture
-def able(machine: dict[str, Any]) -> Able:
-    return Able(**machine)
+def able(machine: Files) -> Able:
+    return Able(files=machine)
 
 
 def programs(made: Compiled) -> list[tuple[str, str | None]]:

@@ -18,7 +18,7 @@ from kcap.lang.diagnostic import ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.packet.sink import SiteStats
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
 from kcap.session.capture import Capture, CaptureRequest, PlaceStats, generate, netns_number, quote
 from kcap.session.skb_functions import SkbPoint, find_point, list_points
 
@@ -78,7 +78,7 @@ def system(tmp_path: Path) -> System:
     (directory / "vmlinux").write_bytes(kernel().to_bytes())
     traceable = tmp_path / "traceable"
     traceable.write_text("\n".join(TRACEABLE) + "\n")
-    return System(btf_dir=str(directory), traceable_file=str(traceable))
+    return System(files=Files(btf=str(directory), traceable=str(traceable)))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_is_no_place_is_refused_with_the_way_out(
 
 def test_no_btf_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the kernel has no BTF"):
-        find_point("ip_rcv", System(btf_dir=str(tmp_path)))
+        find_point("ip_rcv", System(files=Files(btf=str(tmp_path))))
 
 
 def test_list_has_what_can_be_traced_and_takes_a_packet(system: System) -> None:

@@ -17,7 +17,7 @@ from kcap.cli.drops import _parser, _Tick, as_json, main, packet_lines, table_li
 from kcap.cli.packet_lines import PacketLines
 from kcap.errors import UsageError
 from kcap.packet.decode import Packet
-from kcap.probes.system import System
+from kcap.probes.system import Files, System
 from kcap.records import replace
 from kcap.session.capture import CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons, reason_names
@@ -59,7 +59,7 @@ def test_reasons_of_subsystems_have_the_names_of_their_modules(tmp_path: Path) -
     module = BtfBuilder(base.end_id, base.end_string)
     module.enum("ovs_drop_reason", [("OVS_DROP_LAST_ACTION", 0x30001)])
     (tmp_path / "openvswitch").write_bytes(module.to_bytes())
-    reasons = Reasons.of(System(btf_dir=str(tmp_path)))
+    reasons = Reasons.of(System(files=Files(btf=str(tmp_path))))
     assert [reasons.name(number) for number in (2, 0x30001, 0x30002, 9)] == [
         "NOT_SPECIFIED", "OVS_DROP_LAST_ACTION", "subsystem 3 reason 2", "reason 9",
     ]  # fmt: skip
