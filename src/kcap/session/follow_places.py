@@ -29,8 +29,11 @@ FREEING: Final = (
 )  # fmt: skip
 
 #: Functions that free a packet whose data are another's: the rest of it, or one of the fragments or
-#: segments that hang on a whole packet, with that.
-JOINING: Final = frozenset({"kfree_skb_partial", "napi_skb_free_stolen_head", "skb_release_data"})
+#: segments that hang on a whole packet, with that. Where skb_release_head_state() comes first,
+#: kfree_skb_partial() is inlined, or the sk_buff becomes that of a whole packet (skb_morph()).
+JOINING: Final = frozenset({
+    "kfree_skb_partial", "napi_skb_free_stolen_head", "skb_release_data", "skb_release_head_state",
+})  # fmt: skip
 
 #: Functions that make a copy: (new sk_buff, old sk_buff) are their first arguments. All of
 #: skb_clone(), skb_copy(), pskb_copy(), skb_copy_expand(), skb_morph(), skb_segment() call the

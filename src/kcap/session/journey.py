@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from kcap.packet import linktype
 from kcap.packet.headers import Change, changes, layers
 from kcap.packet.summary import summarise
 from kcap.records import dataclass, field
@@ -133,6 +134,14 @@ def _is_complete(data: bytes) -> bool:
     return data[12:14] != b"\x08\x00" or data[16:18] != bytes(2)
 
 
+def _readable(packet: Packet) -> list[Layer]:
+    """A packet's headers; none where those of a packet of IP are not found: in the middle of being
+    put into a tunnel, it has part of a header in front that no field of the sk_buff tells of."""
+    found = layers(packet.link_type, packet.data, made_header=packet.made_header)
+    is_ip = packet.protocol in (linktype.ETH_P_IP, linktype.ETH_P_IPV6)
+    return found if not is_ip or any(each.name in ("ip", "ip6") for each in found) else []
+
+
 class Freed(NamedTuple):
     """A tracepoint or function that ends a packet's way.
 
@@ -196,11 +205,11 @@ class Tracker:
             where = self._function(packet.address)[0]
         else:
             where = Function(packet.function, "")
-        found = layers(packet.link_type, packet.data, made_header=packet.made_header)
+        found = _readable(packet)
+        changed = self._changes(journey, packet, found if journey.complete else []) + journey.news
         if not journey.complete:
             journey.what = summarise(packet.link_type, packet.data, packet.original_length)
             journey.complete = _is_complete(packet.data)
-        changed = self._changes(journey, packet, found) + journey.news
         journey.steps.append(
             Step(
                 packet.time_ns, packet.mono_ns - journey.mono_ns, where, 0, packet.interface,

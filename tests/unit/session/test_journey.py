@@ -63,6 +63,33 @@ def test_packet_whose_data_became_anothers_was_joined() -> None:
     assert str(journey.end) == "joined to another packet at kfree_skb_partial"
 
 
+def test_headers_that_are_being_made_are_no_differences() -> None:
+    tracker = Tracker(symbol)
+    for at, (length, source_port) in enumerate([(0, 0), (0, 9), (28, 9), (28, 7)]):
+        made = sight(at, 1)
+        headers = IP(src="10.0.0.1", dst="10.0.0.2", len=length) / UDP(sport=source_port, dport=53)
+        made.link_type, made.made_header = linktype.ETHERNET, True
+        made.data = bytes(12) + b"\x08\x00" + bytes(headers)
+        tracker.seen(made)
+    (journey,) = tracker.rest()
+    changed = [list(map(str, step.changes)) for step in journey.steps]
+    assert changed == [[], [], [], ["udp.src 9 -> 7"]]
+    assert journey.what == "IP 10.0.0.1.9 > 10.0.0.2.53: UDP, length 0"
+
+
+def test_part_of_a_tunnels_header_is_no_difference() -> None:
+    """vxlan_build_skb() pushes its 8 bytes long before there is an outer packet."""
+    whole, part = sight(1000, 1), sight(2000, 2)
+    part.data = bytes.fromhex("0800000000002a00") + whole.data
+    part.link_type = linktype.ETHERNET
+    tracker = Tracker(symbol)
+    for one in (whole, part, sight(3000, 1), sight(4000, 2, source="192.0.2.1")):
+        tracker.seen(one)
+    (journey,) = tracker.rest()
+    changed = [list(map(str, step.changes)) for step in journey.steps]
+    assert changed == [[], [], [], ["ip.src 10.0.0.1 -> 192.0.2.1"]]
+
+
 def test_what_connection_tracking_knows_is_a_change() -> None:
     tracker = Tracker(symbol)
     one, two, nine = ((2, bytes([10, 0, 0, n]).ljust(16, b"\0")) for n in (1, 2, 9))
