@@ -16,7 +16,7 @@ BURSTS = {
 }
 #: Packets a second at which the search for the rate begins. It ends when the rate at which
 #: packets are lost is so much of one at which none are.
-FIRST_RATE, CLOSE_ENOUGH = 5_000, 1.1
+FIRST_RATE, CLOSE_ENOUGH = 10_000, 1.1
 #: The generator cannot go faster when it reaches less than this part of what was asked for.
 REACHED = 0.95
 #: Every way is tried at so much of the rate that was found.
