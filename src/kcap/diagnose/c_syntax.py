@@ -64,7 +64,7 @@ def without_echoes(diagnostics: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
         if diagnostic.code == "syntax" and span is not None:
             heads = _LOOP_HEAD.finditer(span.source.text)
             head = next((m.start() for m in heads if m.start() <= span.start < m.end()), None)
-            if head in seen:
+            if head is not None and head in seen:
                 continue
-            seen.add(head if head is not None else -1 - span.start)
+            seen.add(head)
         yield diagnostic

@@ -18,7 +18,7 @@ MOST_WAITING: Final = 4096
 """So many may wait for the program; then the thread does, and what the rings have no room for the
 kernel's side counts as lost."""
 _TURNS: Final = 64
-"""After so many that had to be waited for by nobody, other tasks have their turn."""
+"""After so many other tasks have their turn, also where more are there to be had."""
 
 
 class Awaited(Generic[T]):

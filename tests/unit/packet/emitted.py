@@ -109,8 +109,16 @@ class Resolver:
 @cache
 def compiled(length: str, offset: int, vlan_all: bool, function: str = "skboutput") -> Compiled:
     """skboutput() with these arguments."""
-    types = KernelTypes(kernel_btf(vlan_all=vlan_all))
     text = f'fentry:ip_rcv {{ {function}("a.pcap", args.skb, {length}, {offset}) }}'
+    return compile_text(text, vlan_all=vlan_all)
+
+
+def compile_text(text: str, *, vlan_all: bool) -> Compiled:
+    """A script of fentry probes.
+
+    :param vlan_all: whether the kernel's sk_buff has that member.
+    """
+    types = KernelTypes(kernel_btf(vlan_all=vlan_all))
     script = analyze(
         parse(Source("test", text)),
         functions=all_functions(),

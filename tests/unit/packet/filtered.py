@@ -9,20 +9,13 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from kcap.codegen.compile import Compiled, compile_script
-from kcap.codegen.module import Features
+from kcap.codegen.compile import Compiled
 from kcap.functions import skbfilter
 from kcap.functions.pcap_filter import BpfProgram, Instruction, library
-from kcap.functions.registry import all_functions
-from kcap.lang.parser import parse
-from kcap.lang.source import Source
 from kcap.packet.frame import Frame, finish
 from kcap.packet.record import unpack
-from kcap.sema.analyzer import analyze
-from kcap.sema.config import Config
-from kcap.sema.kerneltypes import KernelTypes
 from unit.packet import skb_samples as s
-from unit.packet.emitted import SKB, Resolver, kernel_btf, machine_for
+from unit.packet.emitted import SKB, compile_text, machine_for
 
 
 @cache
@@ -39,17 +32,9 @@ def compiled_program(program: tuple[Instruction, ...]) -> Compiled:
 
 
 def _compile(expression: str, vlan_all: bool, function: str) -> Compiled:
-    types = KernelTypes(kernel_btf(vlan_all=vlan_all))
     quoted = expression.replace("\\", "\\\\")
     text = f'fentry:{function} {{ @hit = skbfilter(args.skb, "{quoted}") }}'
-    script = analyze(
-        parse(Source("test", text)),
-        functions=all_functions(),
-        probes=Resolver(types),
-        types=types,
-        config=Config(),
-    )
-    return compile_script(script, Features())
+    return compile_text(text, vlan_all=vlan_all)
 
 
 def matches(
