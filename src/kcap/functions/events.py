@@ -32,8 +32,8 @@ class Printf:
     """
 
     text: str
-    format: Format
-    data: bytes
+    format: Format = field(repr=False)
+    data: bytes = field(repr=False)
 
     @property
     def values(self) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kcap.codegen.objects import ObjectSource
     from kcap.kernel.maps import Map
     from kcap.packet.sink import SiteStats
+    from kcap.sema.types import Type
     from kcap.session.awaited import Awaited
     from kcap.session.child import Child
     from kcap.session.compiled import CompiledScript
@@ -441,6 +442,23 @@ class Trace(Closing):
             names = ", ".join(self.script.maps) or "none"
             raise UsageError(f"the script has no map {name}", hint=f"its maps: {names}")
         return self.runtime.read_map(map_)
+
+    def text(self, event: object) -> str:
+        """What the command line prints of an event: a map sorted and with its bars, stacks and
+        addresses by name; '' if nothing. As long as the trace is not closed."""
+        from kcap.output.text import TextRenderer
+
+        return TextRenderer(self.runtime.environment).output(event)
+
+    def name(self, type: Type, value: object) -> str:
+        """A decoded value as ``print()`` shows it: a stack as its frames, an address as its
+        function, a user by name. As long as the trace is not closed.
+
+        :param type: the value's type, such as ``event.map.key``.
+        """
+        from kcap.functions import display
+
+        return display.text(type, value, self.runtime.environment)
 
     @property
     def packet_stats(self) -> Sequence[SiteStats]:

@@ -26,6 +26,7 @@ SOL_RAW, ICMP_FILTER = 255, 1
 PRINTS = {
     "@calls[comm, pid]": r"attached 2\n(called by python3\n)+@calls python3 \d+\n",
     "def look()": r"enough\nTrue\n",
+    "trace.name": r"(icmp_rcv\+\d+\n)+",
     "asyncio": r"@calls True\n",
     "getopt": r"\[42\]\n",
     "kcap.Capture(": r"(lo ip_rcv 42 1\n){2}ip_rcv 2 0\n",
