@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``kcap follow`` through tunnels, NAT with connection tracking, fragments."""
+"""``kcap follow`` through tunnels, NAT with connection tracking, fragments, GSO and GRO."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPRESSION = (
     "(ip proto 4 and ip[29] == 17) or proto gre or udp or (tcp and greater 1000) "
     "or ip[6:2] & 0x1fff != 0"
 )
-STREAM, PORT = bytes(range(256)) * 30, 5555
+STREAM, PORT = bytes(range(256)) * 120, 5555  # more than a segment of 9000 bytes
 
 
 class Followed:
@@ -80,6 +80,10 @@ def followed(kernel: str) -> Iterator[Followed]:
 
 def changes(journey: Journey) -> list[str]:
     return [str(change) for step in journey.steps for change in step.changes]
+
+
+def functions(journey: Journey) -> list[str]:
+    return [step.function.name for step in journey.steps]
 
 
 def came_and_went(journey: Journey, *headers: str) -> bool:
@@ -141,6 +145,15 @@ def test_fragments_are_copies_that_are_joined(followed: Followed, kernel: str) -
     assert whole.id in [each.copy_of for each in pieces]
     if number(kernel) >= (6, 4):  # before, nobody says who consumes
         assert "joined" in {each.end.kind for each in pieces}
+
+
+def test_segments_are_copies_of_the_super_packet(followed: Followed) -> None:
+    sent = followed.find(".5555: Flags", f"> 10.{world.PLAIN}.0.2.")
+    segments = [each for each in sent if each.copy_of]
+    assert segments
+    whole = {each.id for each in sent if "__dev_queue_xmit" in functions(each)}
+    assert {each.copy_of for each in segments} & whole
+    assert {each.end.kind for each in segments} <= {"socket", "joined", "consumed", "freed"}
 
 
 def test_steps_have_their_call_stacks(followed: Followed) -> None:
