@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kcap.packet.rotation import Rotation
     from kcap.session.capture import Capture, CaptureRequest, PlaceStats
 
+#: Functions that have another for lists of packets (ip_list_rcv(), since 4.19): what both call.
+_FOR_LISTS = {"ip_rcv": "ip_rcv_core", "ipv6_rcv": "ip6_rcv_core"}
+
 _EPILOG = """\
 FUNCTION is a kernel function that takes an sk_buff (ip_rcv), a tracepoint that does
 (net:netif_receive_skb), or either with its probe type (kprobe:ip_rcv: the part of packets that is
@@ -242,7 +245,7 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
             _follow(capture, arguments)
         stats, unjudged = capture.stats, capture.unjudged
     if stats and not arguments.quiet:
-        print(*summary_lines(stats), sep="\n", file=sys.stderr)
+        print(*summary_lines(stats), *passed_by(stats), sep="\n", file=sys.stderr)
     if unjudged:
         print(
             f"warning: {unjudged} packets taken for no match: the filter asks for bytes in "
@@ -264,6 +267,16 @@ def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
 
 def _flush() -> None:
     sys.stdout.flush()
+
+
+def passed_by(stats: Sequence[PlaceStats]) -> list[str]:
+    """A hint for each function that saw nothing, and that packets in lists do not pass."""
+    return [
+        f"hint: packets that a driver hands on in lists (NAPI) do not pass {each.place}, but "
+        f"{_FOR_LISTS[each.place]} and net:netif_receive_skb"
+        for each in stats
+        if not each.seen and each.place in _FOR_LISTS
+    ]
 
 
 def summary_lines(stats: Sequence[PlaceStats]) -> list[str]:

@@ -73,9 +73,10 @@ def main(argv: Sequence[str]) -> int:
         drops.attach()
         started(drops.trace, verbose=arguments.verbose)
         print("counting dropped packets; Ctrl-C ends", file=sys.stderr, flush=True)
-        drops.trace.on_tick = _Tick(drops, arguments, table=not each)
+        drops.trace.on_tick = tick = _Tick(drops, arguments, table=not each)
         _show(drops, arguments)
         table = drops.table
+    tick.clear()
     if not arguments.json:
         print(*table_lines(table), sep="\n")
     _report_losses(drops)
@@ -116,6 +117,10 @@ class _Tick:
         self._next = time.monotonic()
         self._end = self._next + arguments.duration if arguments.duration else float("inf")
         self._before: dict[tuple[str, str], int] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the live table away: the last one follows."""
         if self._live:
             sys.stdout.write(_HOME + _BELOW)
 

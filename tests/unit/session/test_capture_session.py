@@ -12,7 +12,7 @@ import pytest
 from kcap import btf as b
 from kcap.btf import types as t
 from kcap.btf.build import BtfBuilder
-from kcap.cli.capture import main, summary_lines
+from kcap.cli.capture import main, passed_by, summary_lines
 from kcap.errors import UsageError
 from kcap.lang.diagnostic import ScriptError
 from kcap.lang.parser import parse
@@ -211,6 +211,15 @@ def test_namespace_is_known_by_its_path() -> None:
 
 def test_quoted_text_is_one_literal() -> None:
     assert quote('a"b\\c\n') == '"a\\"b\\\\c\\n"'
+
+
+def test_function_that_packets_in_lists_do_not_pass_is_told_of_if_it_saw_none() -> None:
+    stats = [PlaceStats("ip_rcv"), PlaceStats("ipv6_rcv", 1), PlaceStats("udp_rcv")]
+    (hint,) = passed_by(stats)
+    assert hint == (
+        "hint: packets that a driver hands on in lists (NAPI) do not pass ip_rcv, but ip_rcv_core "
+        "and net:netif_receive_skb"
+    )
 
 
 def test_summary_is_a_table() -> None:

@@ -52,7 +52,7 @@ def test_arguments_far_back_are_not_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("ip_rcv", "IPv4: a packet arrives"), ("tcp_v6_do_rcv", "TCP: to a socket"),
+    [("ip_local_deliver", "IPv4: for this machine"), ("tcp_v6_do_rcv", "TCP: to a socket"),
      ("tcp_anything", "TCP"), ("kfree_skb", "dropped"), ("unheard_of", "")],
 )  # fmt: skip
 def test_functions_have_a_purpose(name: str, said: str) -> None:
