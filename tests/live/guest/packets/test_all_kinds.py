@@ -224,6 +224,8 @@ def result(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Result:
         wait_until(settled)
         running.stop()
     seen = between
+    for tap in taps:
+        tap.socket.close()
     tun.close()
     world.tear_down()
     captured = pcapng.read(path).packets
