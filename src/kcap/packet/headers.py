@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from kcap.packet import linktype
+from kcap.packet.bigendian import u16
 
 _TCP, _UDP, _ICMP, _ICMPV6, _SCTP, _GRE, _IPIP, _IPV6 = 6, 17, 1, 58, 132, 47, 4, 41
 #: Where the payload of a UDP datagram is known by its port (IANA; 8472 is Linux's old default).
@@ -153,10 +154,6 @@ def changes(before: Sequence[Layer], after: Sequence[Layer]) -> list[Change]:
     return found
 
 
-def _u16(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 2])
-
-
 def _by_ethertype(ethertype: int) -> _Read | None:
     if ethertype in linktype.VLAN_TYPES:
         return _vlan
@@ -175,21 +172,21 @@ def _by_protocol(protocol: int) -> _Read | None:
 def _ethernet(reader: _Reader) -> tuple[Layer, _Read | None]:
     data = reader.take(14)
     fields = {"src": data[6:12].hex(":"), "dst": data[:6].hex(":")}
-    return Layer("eth", fields), _by_ethertype(_u16(data, 12))
+    return Layer("eth", fields), _by_ethertype(u16(data, 12))
 
 
 def _vlan(reader: _Reader) -> tuple[Layer, _Read | None]:
     data = reader.take(4)
-    tci = _u16(data, 0)
+    tci = u16(data, 0)
     return Layer("vlan", {"id": str(tci & 0xFFF), "prio": str(tci >> 13)}), _by_ethertype(
-        _u16(data, 2)
+        u16(data, 2)
     )
 
 
 def _arp(reader: _Reader) -> tuple[Layer, _Read | None]:
     data = reader.take(28)
     sender, target = ipaddress.IPv4Address(data[14:18]), ipaddress.IPv4Address(data[24:28])
-    kind = {1: "request", 2: "reply"}.get(_u16(data, 6), str(_u16(data, 6)))
+    kind = {1: "request", 2: "reply"}.get(u16(data, 6), str(u16(data, 6)))
     return Layer("arp", {"src": str(sender), "dst": str(target), "op": kind}), None
 
 
@@ -202,10 +199,10 @@ def _ipv4(reader: _Reader) -> tuple[Layer, _Read | None]:
         raise _Cut
     data = reader.take(20, (reader.peek() & 15) * 4)
     source, target = ipaddress.IPv4Address(data[12:16]), ipaddress.IPv4Address(data[16:20])
-    fragment = (_u16(data, 6) & 0x1FFF) * 8
+    fragment = (u16(data, 6) & 0x1FFF) * 8
     fields = {
         "src": str(source), "dst": str(target), "ttl": str(data[8]), "tos": f"{data[1]:#x}",
-        "id": str(_u16(data, 4)), "fragment": str(fragment),
+        "id": str(u16(data, 4)), "fragment": str(fragment),
     }  # fmt: skip
     return Layer("ip", fields), None if fragment else _by_protocol(data[9])
 
@@ -219,16 +216,16 @@ def _ipv6(reader: _Reader) -> tuple[Layer, _Read | None]:
         reader.take(size)
     if following == _FRAGMENT:
         header = reader.take(8)
-        following, fragment = header[0], _u16(header, 2) & 0xFFF8
+        following, fragment = header[0], u16(header, 2) & 0xFFF8
     fields = {
         "src": str(source), "dst": str(target), "hops": str(data[7]),
-        "class": f"{_u16(data, 0) >> 4 & 0xFF:#x}", "fragment": str(fragment),
+        "class": f"{u16(data, 0) >> 4 & 0xFF:#x}", "fragment": str(fragment),
     }  # fmt: skip
     return Layer("ip6", fields), None if fragment else _by_protocol(following)
 
 
 def _ports(data: bytes) -> dict[str, str]:
-    return {"src": str(_u16(data, 0)), "dst": str(_u16(data, 2))}
+    return {"src": str(u16(data, 0)), "dst": str(u16(data, 2))}
 
 
 def _tcp(reader: _Reader) -> tuple[Layer, _Read | None]:
@@ -244,7 +241,7 @@ def _sctp(reader: _Reader) -> tuple[Layer, _Read | None]:
 
 def _udp(reader: _Reader) -> tuple[Layer, _Read | None]:
     data = reader.take(8)
-    port = _u16(data, 2)
+    port = u16(data, 2)
     behind = _vxlan if port in _VXLAN_PORTS else _geneve if port == _GENEVE_PORT else None
     return Layer("udp", _ports(data)), behind
 
@@ -264,7 +261,7 @@ def _message(name: str, data: bytes, echo: tuple[int, int]) -> Layer:
     """
     fields = {"type": str(data[0]), "code": str(data[1])}
     if data[0] in echo:
-        fields |= {"id": str(_u16(data, 4)), "seq": str(_u16(data, 6))}
+        fields |= {"id": str(u16(data, 4)), "seq": str(u16(data, 6))}
     return Layer(name, fields)
 
 
@@ -277,7 +274,7 @@ def _gre(reader: _Reader) -> tuple[Layer, _Read | None]:
         fields["key"] = str(int.from_bytes(reader.take(4)))
     if flags & 0x10:  # sequence number
         reader.take(4)
-    return Layer("gre", fields), _by_ethertype(_u16(data, 2))
+    return Layer("gre", fields), _by_ethertype(u16(data, 2))
 
 
 def _vxlan(reader: _Reader) -> tuple[Layer, _Read | None]:
@@ -289,4 +286,4 @@ def _geneve(reader: _Reader) -> tuple[Layer, _Read | None]:
     data = reader.take(8)
     reader.take((data[0] & 0x3F) * 4)  # options (RFC 8926)
     vni = str(int.from_bytes(data[4:7]))
-    return Layer("geneve", {"vni": vni}), _by_ethertype(_u16(data, 2))
+    return Layer("geneve", {"vni": vni}), _by_ethertype(u16(data, 2))

@@ -12,6 +12,7 @@ import time
 from typing import Final
 
 from kcap.packet import linktype
+from kcap.packet.bigendian import u16, u32
 from kcap.packet.summary_transport import transport
 
 _ETH_P_ARP: Final = 0x0806
@@ -83,20 +84,12 @@ def link_header(link_type: int, data: bytes, original_length: int) -> str:
     none."""
     if link_type != linktype.ETHERNET or len(data) < 14:
         return ""
-    number = _u16(data, 12)
+    number = u16(data, 12)
     kind = f"ethertype {_ETHERTYPES.get(number, 'unknown')} ({number:#06x})"
     if number < 0x600:
         kind = "802.3"
     addresses = f"{data[6:12].hex(':')} > {data[:6].hex(':')}"
     return f"{addresses}, {kind}, length {original_length}"
-
-
-def _u16(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 2])
-
-
-def _u32(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 4])
 
 
 def _frame(data: bytes, original: int, depth: int) -> str:
@@ -106,11 +99,11 @@ def _frame(data: bytes, original: int, depth: int) -> str:
     :param depth: in how many packets it is.
     """
     at, tags = 12, ""
-    ethertype = _u16(data, at)
+    ethertype = u16(data, at)
     while ethertype in linktype.VLAN_TYPES and len(data) >= at + 6:
-        tags += f"vlan {_u16(data, at + 2) & 0xFFF} "
+        tags += f"vlan {u16(data, at + 2) & 0xFFF} "
         at += 4
-        ethertype = _u16(data, at)
+        ethertype = u16(data, at)
     if len(data) < at + 2:
         return f"{tags}Ethernet, length {original}"
     return tags + _by_ethertype(ethertype, data[at + 2 :], original - at - 2, depth)
@@ -131,7 +124,7 @@ def _by_ethertype(ethertype: int, data: bytes, length: int, depth: int) -> str:
     if ethertype == _PPPOE and len(data) >= 8:
         return _pppoe(data, length, depth)
     if ethertype == _MACSEC and len(data) >= 6:
-        return f"MACsec, an {data[0] & 3}, pn {_u32(data, 2)}, length {length}"
+        return f"MACsec, an {data[0] & 3}, pn {u32(data, 2)}, length {length}"
     if ethertype < 0x600:
         return _llc(data, min(ethertype, length), depth)
     name = _ETHERTYPES.get(ethertype, f"ethertype {ethertype:#06x}")
@@ -146,7 +139,7 @@ def _llc(data: bytes, length: int, depth: int) -> str:
     if not data or data[0] not in _LLC:
         return f"802.3, length {length}"
     if data[0] == _SNAP and len(data) >= 8 and data[3:6] == bytes(3):  # RFC 1042
-        return _by_ethertype(_u16(data, 6), data[8:], length - 8, depth + 1)
+        return _by_ethertype(u16(data, 6), data[8:], length - 8, depth + 1)
     if data[0] == _STP and len(data) >= 7:
         return _stp(data[3:], length - 3)
     return f"802.3 {_LLC[data[0]]}, length {length}"
@@ -158,7 +151,7 @@ def _stp(data: bytes, length: int) -> str:
     said = f"STP {version}, {_STP_TYPES.get(data[3], f'type {data[3]}')}"
     if data[3] == 0 and len(data) >= 27:
         flags = ", ".join(name for bit, name in _STP_FLAGS if data[4] & bit) or "none"
-        bridge = f"{_u16(data, 17):04x}.{data[19:25].hex(':')}.{_u16(data, 25):04x}"
+        bridge = f"{u16(data, 17):04x}.{data[19:25].hex(':')}.{u16(data, 25):04x}"
         said += f", Flags [{flags}], bridge-id {bridge}"
     return f"{said}, length {length}"
 
@@ -166,7 +159,7 @@ def _stp(data: bytes, length: int) -> str:
 def _mpls(data: bytes, length: int, depth: int) -> str:
     said, at, last = "MPLS", 0, False
     while not last and len(data) >= at + 4:
-        entry = _u32(data, at)
+        entry = u32(data, at)
         last = bool(entry & 0x100)
         bottom = ", [S]" if last else ""
         said += f" (label {entry >> 12}, tc {entry >> 9 & 7}{bottom}, ttl {entry & 0xFF})"
@@ -180,7 +173,7 @@ def _mpls(data: bytes, length: int, depth: int) -> str:
 
 
 def _pppoe(data: bytes, length: int, depth: int) -> str:
-    said, protocol = f"PPPoE [ses {_u16(data, 2):#x}]", _u16(data, 6)
+    said, protocol = f"PPPoE [ses {u16(data, 2):#x}]", u16(data, 6)
     if protocol in _PPP_IP:
         return f"{said} {_ip(data[8:], length - 8, depth + 1)}"
     return f"{said} {_PPP.get(protocol, f'protocol {protocol:#06x}')}, length {length}"
@@ -190,7 +183,7 @@ def _arp(data: bytes, length: int) -> str:
     if len(data) < 28 or data[4:6] != b"\x06\x04":
         return f"ARP, length {length}"
     sender, target = ipaddress.IPv4Address(data[14:18]), ipaddress.IPv4Address(data[24:28])
-    if _u16(data, 6) == 1:
+    if u16(data, 6) == 1:
         return f"ARP, Request who-has {target} tell {sender}, length {length}"
     return f"ARP, Reply {sender} is-at {data[8:14].hex(':')}, length {length}"
 
@@ -211,8 +204,8 @@ def _ipv4(data: bytes, depth: int) -> str:
     if header < 20:
         return f"IP bad-hlen {header}"
     source, target = ipaddress.IPv4Address(data[12:16]), ipaddress.IPv4Address(data[16:20])
-    offset = (_u16(data, 6) & 0x1FFF) * 8
-    size = max(_u16(data, 2) - header, 0)
+    offset = (u16(data, 6) & 0x1FFF) * 8
+    size = max(u16(data, 2) - header, 0)
     if offset:
         return f"IP {source} > {target}: fragment at {offset}, length {size}"
     return _behind_ip("IP", str(source), str(target), data[9], data[header:], size, depth)
@@ -221,12 +214,12 @@ def _ipv4(data: bytes, depth: int) -> str:
 def _ipv6(data: bytes, length: int, depth: int) -> str:
     source, target = ipaddress.IPv6Address(data[8:24]), ipaddress.IPv6Address(data[24:40])
     following, at = data[6], 40
-    size = _u16(data, 4) or length - 40  # 0: a super-packet (RFC 2675)
+    size = u16(data, 4) or length - 40  # 0: a super-packet (RFC 2675)
     while following in _EXTENSIONS and len(data) >= at + 2:
         following, step = data[at], (data[at + 1] + 1) * 8
         at, size = at + step, size - step
     if following == _FRAGMENT and len(data) >= at + 8:
-        offset = _u16(data, at + 2) & 0xFFF8
+        offset = u16(data, at + 2) & 0xFFF8
         following, at, size = data[at], at + 8, size - 8
         if offset:
             return f"IP6 {source} > {target}: fragment at {offset}, length {max(size, 0)}"
@@ -247,9 +240,9 @@ def _behind_ip(
     if protocol == _GRE and len(data) >= 4:
         return f"{name} {source} > {target}: {_gre(data, size, depth)}"
     if protocol == _UDP and len(data) >= 16:
-        tunnel = _udp_tunnel(_u16(data, 2), data[8:], size - 8, depth)
+        tunnel = _udp_tunnel(u16(data, 2), data[8:], size - 8, depth)
         if tunnel:
-            ends = f"{name} {source}.{_u16(data, 0)} > {target}.{_u16(data, 2)}"
+            ends = f"{name} {source}.{u16(data, 0)} > {target}.{u16(data, 2)}"
             return f"{ends}: {tunnel}"
     return transport(name, source, target, protocol, data, size)
 
@@ -258,12 +251,12 @@ def _gre(data: bytes, size: int, depth: int) -> str:
     flags, at = data[0], 4 + 4 * bool(data[0] & 0x80)  # checksum and reserved (RFC 2784)
     said = f"GREv{data[1] & 7}"
     if flags & 0x20:  # key (RFC 2890)
-        said += f", key={_u32(data, at):#x}"
+        said += f", key={u32(data, at):#x}"
         at += 4
     if flags & 0x10:
-        said += f", seq {_u32(data, at)}"
+        said += f", seq {u32(data, at)}"
         at += 4
-    inner = _by_ethertype(_u16(data, 2), data[at:], size - at, depth + 1)
+    inner = _by_ethertype(u16(data, 2), data[at:], size - at, depth + 1)
     return f"{said}, length {size}: {inner}"
 
 
@@ -278,7 +271,7 @@ def _udp_tunnel(port: int, data: bytes, size: int, depth: int) -> str:
         return f"{said}: {_frame(data[8:], size - 8, depth + 1)}"
     if port == _GENEVE_PORT and not data[0] & 0xC0:
         at = 8 + 4 * (data[0] & 0x3F)  # options (RFC 8926)
-        inner = _by_ethertype(_u16(data, 2), data[at:], size - at, depth + 1)
+        inner = _by_ethertype(u16(data, 2), data[at:], size - at, depth + 1)
         flags = "".join(letter for bit, letter in _GENEVE_FLAGS if data[1] & bit) or "none"
         return f"Geneve, Flags [{flags}], vni {vni:#x}: {inner}"
     return ""

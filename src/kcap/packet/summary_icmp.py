@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
+from kcap.packet.bigendian import u16
+
 _TCP, _UDP = 6, 17
 _PORTS: Final = {_TCP: "tcp", _UDP: "udp"}
 _TYPES: Final = {0: "echo reply", 4: "source quench", 8: "echo request",
@@ -50,7 +52,7 @@ def icmp(data: bytes) -> str:
     if len(data) < 8:
         return f"ICMP {_TYPES.get(kind, f'type {kind}')}"
     if kind == 3:
-        return f"ICMP {_unreachable(data[1], inner, _u16(data, 6))}"
+        return f"ICMP {_unreachable(data[1], inner, u16(data, 6))}"
     if kind == 5 and len(inner) >= 20:
         said = _REDIRECT.get(data[1], "redirect {} to").format(_ipv4(inner, 16))
         return f"ICMP {said} {_ipv4(data, 4)}"
@@ -59,7 +61,7 @@ def icmp(data: bytes) -> str:
     if kind == 12:
         return f"ICMP parameter problem - octet {data[4]}"
     if kind in (13, 14):
-        return f"ICMP {_TYPES[kind]} id {_u16(data, 4)} seq {_u16(data, 6)}"
+        return f"ICMP {_TYPES[kind]} id {u16(data, 4)} seq {u16(data, 6)}"
     said = f"ICMP {_TYPES.get(kind, f'type-#{kind}')}"
     return said + (_echo(data) if kind in (0, 8) else "")
 
@@ -73,7 +75,7 @@ def _unreachable(code: int, inner: bytes, mtu: int) -> str:
         return f"{target} protocol {protocol} unreachable"
     if code == 3 and len(inner) >= header + 4:
         name = _PORTS.get(protocol, f"protocol {protocol}")
-        return f"{target} {name} port {_u16(inner, header + 2)} unreachable"
+        return f"{target} {name} port {u16(inner, header + 2)} unreachable"
     said = _UNREACHABLE.get(code, f"{{}} unreachable - #{code}").format(target)
     return f"{said} (mtu {mtu})" if code == 4 and mtu else said
 
@@ -93,9 +95,9 @@ def icmp6(data: bytes) -> str:
         return f"{said}, {_ipv6(inner, 16)} to {_ipv6(inner, 0)}"
     if kind in (130, 131, 132) and len(inner) >= 16:
         version = " v2" if kind == 130 and len(inner) >= 20 else ""  # RFC 3810, 8.1
-        return f"{said}{version} max resp delay: {_u16(data, 4)} addr: {_ipv6(inner, 0)}"
+        return f"{said}{version} max resp delay: {u16(data, 4)} addr: {_ipv6(inner, 0)}"
     if kind == 143:
-        return f"{said}, {_u16(data, 6)} group record(s)"
+        return f"{said}, {u16(data, 6)} group record(s)"
     return said + (_echo(data) if kind in (128, 129) else "")
 
 
@@ -121,7 +123,7 @@ def _port6(inner: bytes) -> str:
     """The port that a quoted packet is for, if that stands behind its first header."""
     if len(inner) < 44 or inner[6] not in _PORTS:
         return ""
-    return f" {_PORTS[inner[6]]} port {_u16(inner, 42)}"
+    return f" {_PORTS[inner[6]]} port {u16(inner, 42)}"
 
 
 def igmp(data: bytes) -> str:
@@ -130,7 +132,7 @@ def igmp(data: bytes) -> str:
     if len(data) < 8:
         return f"igmp {_IGMP_TYPES.get(kind, f'type {kind:#x}')}"
     if kind == _IGMP_V3_REPORT:
-        return f"igmp v3 report, {_u16(data, 6)} group record(s)"
+        return f"igmp v3 report, {u16(data, 6)} group record(s)"
     group = _ipv4(data, 4) if any(data[4:8]) else ""
     if kind == _IGMP_QUERY:
         version = 3 if len(data) >= 12 else 2 if data[1] else 1
@@ -143,11 +145,7 @@ def igmp(data: bytes) -> str:
 
 
 def _echo(data: bytes) -> str:
-    return f", id {_u16(data, 4)}, seq {_u16(data, 6)}"
-
-
-def _u16(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 2])
+    return f", id {u16(data, 4)}, seq {u16(data, 6)}"
 
 
 def _ipv4(data: bytes, at: int) -> str:

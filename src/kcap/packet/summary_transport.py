@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
+from kcap.packet.bigendian import u16, u32
 from kcap.packet.summary_icmp import icmp, icmp6, igmp
 
 _ICMP, _IGMP, _TCP, _UDP, _ESP, _AH, _ICMPV6, _SCTP = 1, 2, 6, 17, 50, 51, 58, 132
@@ -62,7 +63,7 @@ def transport(name: str, source: str, target: str, protocol: int, data: bytes, s
     """  # fmt: skip
     between = f"{name} {source} > {target}"
     if protocol in (_TCP, _UDP, _SCTP) and len(data) >= 4:
-        between = f"{name} {source}.{_u16(data, 0)} > {target}.{_u16(data, 2)}"
+        between = f"{name} {source}.{u16(data, 0)} > {target}.{u16(data, 2)}"
     return f"{between}: {_said(protocol, data, size)}"
 
 
@@ -71,13 +72,13 @@ def _said(protocol: int, data: bytes, size: int) -> str:
         return _tcp(data, size)
     if protocol == _UDP:
         # What the header says is the whole datagram's length also in its first fragment.
-        return _udp(data, max((_u16(data, 4) or size) - 8, 0))
+        return _udp(data, max((u16(data, 4) or size) - 8, 0))
     if protocol in (_ICMP, _ICMPV6) and data:
         said = icmp(data) if protocol == _ICMP else icmp6(data)
         return f"{said}, length {size}"
     if protocol in (_ESP, _AH) and len(data) >= 12:
         at = 0 if protocol == _ESP else 4
-        spi = f"spi={_u32(data, at):#010x},seq={_u32(data, at + 4):#x}"
+        spi = f"spi={u32(data, at):#010x},seq={u32(data, at + 4):#x}"
         return f"{_NAMES[protocol]}({spi}), length {size}"
     if protocol == _IGMP and data:
         return igmp(data)
@@ -87,30 +88,22 @@ def _said(protocol: int, data: bytes, size: int) -> str:
     return f"{_NAMES.get(protocol, f'protocol {protocol}')}, length {size}"
 
 
-def _u16(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 2])
-
-
-def _u32(data: bytes, at: int) -> int:
-    return int.from_bytes(data[at : at + 4])
-
-
 def _tcp(data: bytes, size: int) -> str:
     flags = "".join(letter for bit, letter in _FLAGS if data[13] & bit) or "none"
     header = (data[12] >> 4) * 4
     payload = max(size - header, 0)
-    sequence = _u32(data, 4)
+    sequence = u32(data, 4)
     said = f"Flags [{flags}]"
     if payload or data[13] & _SAYS_SEQUENCE:
         said += f", seq {sequence}"
     if payload:
         said += f":{(sequence + payload) & 0xFFFFFFFF}"
     if data[13] & 0x10:
-        said += f", ack {_u32(data, 8)}"
-    said += f", win {_u16(data, 14)}"
+        said += f", ack {u32(data, 8)}"
+    said += f", win {u16(data, 14)}"
     options = ",".join(_tcp_options(data[20:header]))
     said += (f", options [{options}]" if options else "") + f", length {payload}"
-    if payload and not _HTTP_PORTS.isdisjoint((_u16(data, 0), _u16(data, 2))):
+    if payload and not _HTTP_PORTS.isdisjoint((u16(data, 0), u16(data, 2))):
         said += f": HTTP{_http(data[header:])}"
     return said
 
@@ -147,15 +140,15 @@ def _tcp_option(kind: int, value: bytes) -> str:
     if kind in (2, 3):
         return f"{name} {int.from_bytes(value)}"
     if kind == 8 and len(value) == 8:
-        return f"TS val {_u32(value, 0)} ecr {_u32(value, 4)}"
+        return f"TS val {u32(value, 0)} ecr {u32(value, 4)}"
     if kind == 5:
-        blocks = [f"{{{_u32(value, n)}:{_u32(value, n + 4)}}}" for n in range(0, len(value), 8)]
+        blocks = [f"{{{u32(value, n)}:{u32(value, n + 4)}}}" for n in range(0, len(value), 8)]
         return f"sack {len(blocks)} {''.join(blocks)}"
     return name
 
 
 def _udp(data: bytes, size: int) -> str:
-    ports, payload = {_u16(data, 0), _u16(data, 2)}, data[8:]
+    ports, payload = {u16(data, 0), u16(data, 2)}, data[8:]
     if ports.intersection(_DNS_PORTS) and len(payload) >= 12:
         return f"{_dns(payload)} ({size})"
     if ports.issuperset(_DHCP_PORTS) and payload:
@@ -169,9 +162,9 @@ def _udp(data: bytes, size: int) -> str:
 
 def _dns(data: bytes) -> str:
     """A DNS message (RFC 1035, 4.1): number, flags as tcpdump has them, question or answer."""
-    number, flags, questions, answers, authorities, more = (_u16(data, n) for n in range(0, 12, 2))
+    number, flags, questions, answers, authorities, more = (u16(data, n) for n in range(0, 12, 2))
     name, at = _dns_name(data, 12) if questions else ("", 12)
-    asked = f"{_dns_type(_u16(data, at))}? {name}" if questions else ""
+    asked = f"{_dns_type(u16(data, at))}? {name}" if questions else ""
     if not flags & 0x8000:
         return f"{number}{'+' if flags & 0x100 else ''} {asked}".rstrip()
     code = flags & 15
@@ -185,7 +178,7 @@ def _dns(data: bytes) -> str:
 def _dns_answer(data: bytes, at: int) -> str:
     """The address in the first answer, or its type."""
     at = _dns_name(data, at)[1]
-    kind, value = _u16(data, at), data[at + 10 : at + 10 + _u16(data, at + 8)]
+    kind, value = u16(data, at), data[at + 10 : at + 10 + u16(data, at + 8)]
     if len(value) == _ADDRESS_BYTES.get(kind):
         return f" {_dns_type(kind)} {ipaddress.ip_address(value)}"
     return f" {_dns_type(kind)}"
@@ -220,23 +213,23 @@ def _sctp(data: bytes) -> Iterator[str]:
     """Each chunk of a packet (RFC 9260, 3.2) with what tells it from others."""
     at = 12
     while at + 4 <= len(data):
-        kind, size = data[at], max(_u16(data, at + 2), 4)
+        kind, size = data[at], max(u16(data, at + 2), 4)
         said = f"[{_SCTP_CHUNKS.get(kind, f'chunk {kind}')}]"
         value = data[at + 4 : at + size]
         if kind in (1, 2) and len(value) >= 16:
             said += (
-                f" [init tag: {_u32(value, 0)}] [rwnd: {_u32(value, 4)}] [OS: {_u16(value, 8)}] "
-                f"[MIS: {_u16(value, 10)}] [init TSN: {_u32(value, 12)}]"
+                f" [init tag: {u32(value, 0)}] [rwnd: {u32(value, 4)}] [OS: {u16(value, 8)}] "
+                f"[MIS: {u16(value, 10)}] [init TSN: {u32(value, 12)}]"
             )
         elif kind == 0 and len(value) >= 12:
             said += (
-                f" [TSN: {_u32(value, 0)}] [SID: {_u16(value, 4)}] [SSEQ {_u16(value, 6)}] "
-                f"[PPID {_u32(value, 8):#x}]"
+                f" [TSN: {u32(value, 0)}] [SID: {u16(value, 4)}] [SSEQ {u16(value, 6)}] "
+                f"[PPID {u32(value, 8):#x}]"
             )
         elif kind == 3 and len(value) >= 12:
             said += (
-                f" [cum ack {_u32(value, 0)}] [a_rwnd {_u32(value, 4)}] "
-                f"[#gap acks {_u16(value, 8)}] [#dup tsns {_u16(value, 10)}]"
+                f" [cum ack {u32(value, 0)}] [a_rwnd {u32(value, 4)}] "
+                f"[#gap acks {u16(value, 8)}] [#dup tsns {u16(value, 10)}]"
             )
         yield said
         at += size + 3 & ~3
