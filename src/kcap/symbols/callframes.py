@@ -13,21 +13,15 @@ others, so those are run once, and rows are packed at once.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from functools import cache
 from struct import Struct, unpack_from
 from struct import error as struct_error
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kcap.errors import FileError
 from kcap.records import dataclass
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.leb128 import sleb128, uleb128
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from kcap.symbols.elf import Segment
 
 #: Where the CFA is: not known, at an offset from rsp or rbp, as in a procedure linkage table.
 UNKNOWN, FROM_SP, FROM_BP, IN_PLT = range(4)
@@ -109,7 +103,7 @@ def table(path: str) -> bytes:
         if section is None:
             return b""
         functions = _Reader(elf.content(section), section.address).read()
-        return _placed(functions, elf.segments)
+        return _placed(functions, elf)
     except (struct_error, LookupError, ValueError, ArithmeticError) as error:
         raise FileError(f"{path}: its .eh_frame makes no sense: {error}", path) from error
     finally:
@@ -121,17 +115,14 @@ def rows(path: str) -> list[Row]:
     return [Row(*values) for values in ROW.iter_unpack(table(path))]
 
 
-def _placed(functions: list[tuple[int, int, _Rows]], segments: Sequence[Segment]) -> bytes:
+def _placed(functions: list[tuple[int, int, _Rows]], elf: ElfFile) -> bytes:
     """The rows of (start, end, rows) of functions at their places in the file."""
-    segments = sorted(segments, key=lambda segment: segment.address)
-    addresses = [segment.address for segment in segments]
     parts: list[bytes] = []
     behind, pack = -1, _PLACE.pack
     for start, end, found in sorted(functions, key=lambda function: function[0]):
-        segment = segments[bisect_right(addresses, start) - 1] if segments else None
-        if segment is None or not 0 <= start - segment.address < segment.file_size:
+        place = elf.file_offset(start)
+        if place is None:
             continue
-        place = start + segment.offset - segment.address
         if place == behind:
             del parts[-2:]  # the end of the function before
         for distance, rest in found:
