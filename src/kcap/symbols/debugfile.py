@@ -9,6 +9,7 @@ below directories for debugging information. Notes are those of the System V ABI
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -107,16 +108,11 @@ def _candidates(path: str, directories: Sequence[str], build_id: str, link: str)
 def _told(path: str) -> tuple[bool, str, _Link]:
     """(whether a file has DWARF, its build id in hexadecimal, its debug link)."""
     try:
-        elf = ElfFile(path)
+        with closing(ElfFile(path)) as elf:
+            has_dwarf = any(elf.section(name) for name in (".debug_info", ".zdebug_info"))
+            return has_dwarf, _build_id(elf), _link(elf)
     except FileError:  # not to be read: then it tells nothing
         return False, "", _Link()
-    try:
-        has_dwarf = any(elf.section(name) for name in (".debug_info", ".zdebug_info"))
-        return has_dwarf, _build_id(elf), _link(elf)
-    except FileError:
-        return False, "", _Link()
-    finally:
-        elf.close()
 
 
 def _build_id(elf: ElfFile) -> str:
