@@ -147,10 +147,7 @@ class PcapngWriter(RecordWriter):
         :param record: where interface, direction, mark, process and so on are taken from.
         """
         interface = self._interface(record, frame.link_type, time_ns)
-        comment, numbers = (
-            self._packet_comment(record),
-            _numbers(record, self._names.function(record)),
-        )
+        comment, numbers = self._packet_comment(record), self._numbers(record)
         self._append(interface, time_ns, frame.data, frame.original_length, comment, numbers,
                      record.skb)  # fmt: skip
 
@@ -182,7 +179,7 @@ class PcapngWriter(RecordWriter):
             same = (
                 self._interface(record, linktype.ETHERNET, time_ns),
                 self._packet_comment(record),
-                _numbers(record, self._names.function(record)),
+                self._numbers(record),
             )
             if len(self._same) >= _CACHE_SIZE:
                 self._same.clear()
@@ -294,6 +291,11 @@ class PcapngWriter(RecordWriter):
         self.pending.append(block)
         return interface
 
+    def _numbers(self, record: Record) -> tuple[int, int]:
+        """The values of epb_flags and epb_queue."""
+        way = direction(record, self._names.function(record))
+        return _DIRECTIONS[way], record.queue_mapping
+
     def _packet_comment(self, record: Record) -> bytes:
         """The comment option: probe, process, CPU, network namespace, mark, drop reason."""
         key = (
@@ -341,11 +343,6 @@ def _block_tail(numbers: tuple[int, int], identity: int, total: int) -> bytes:
         _EPB_FLAGS, 4, numbers[0], _EPB_PACKETID, 8, identity,
         _EPB_QUEUE, 4, numbers[1], 0, 0, total,
     )  # fmt: skip
-
-
-def _numbers(record: Record, function: str) -> tuple[int, int]:
-    """The values of epb_flags and epb_queue."""
-    return _DIRECTIONS[direction(record, function)], record.queue_mapping
 
 
 def _interface_description(record: Record | Loss, link_type: int) -> bytes:
