@@ -116,19 +116,18 @@ def _explain(text: str) -> int:
     from kcap.lang.render import render
 
     found = explain_text(text)
-    lines = _about_name(text.strip()) if found is None else []
-    if lines:
+    if found is not None:
+        print(render(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        return 0
+    if lines := _about_name(text.strip()):
         print(*lines, sep="\n")
         return 0
-    if found is None:
-        print(
-            "kcap explain: nothing is known about this\n"
-            "HINT: give a whole error message or verifier log, or see kcap explain --help",
-            file=sys.stderr,
-        )
-        return 1
-    print(render(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
-    return 0
+    print(
+        "kcap explain: nothing is known about this\n"
+        "HINT: give a whole error message or verifier log, or see kcap explain --help",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _about_name(text: str) -> list[str]:
