@@ -12,7 +12,6 @@ keeps a stack's place in other maps' keys as small as ``ustack``'s.
 from __future__ import annotations
 
 import os
-from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.function import unstable_feature
 from kcap.symbols.callframes import FROM_BP, FROM_SP, IN_PLT, ROW, SAVED, table
+from kcap.symbols.perfile import kept_per_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ class DwUstack(StackFunction):
         _Walk(gen, data).emit(type_, dest)
 
 
-@cache
+@kept_per_file
 def unwind_table(paths: tuple[str, ...]) -> bytes:
     """The array's contents for some files; those that can't be read are left out."""
     files, tables, first = [], [], 0

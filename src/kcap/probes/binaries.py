@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from struct import calcsize, unpack_from
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from kcap.probes.names import has_wildcard
 from kcap.probes.problems import no_match, suggestion
 from kcap.records import dataclass
 from kcap.symbols.nearest import nearest
+from kcap.symbols.perfile import kept_per_file
 
 if TYPE_CHECKING:
     from kcap.probes.base import Part
@@ -40,14 +40,14 @@ class Binary:
     path: str
 
     def elf(self) -> ElfFile:
-        """The file, read once.
+        """The file, read once as long as it stays the same.
 
         :raises FileError: it can't be read, or is no ELF file.
         """
         return _elf(self.path)
 
 
-@cache
+@kept_per_file
 def _elf(path: str) -> ElfFile:
     from kcap.symbols.elf import ElfFile
 
@@ -163,11 +163,15 @@ def _by_name(name: str, arch: str) -> str | None:
     return None
 
 
-@cache
 def libraries(arch: str) -> tuple[tuple[str, str], ...]:
     """(soname, path) of the libraries that the dynamic linker knows."""
+    return _libraries(LD_CACHE, arch)
+
+
+@kept_per_file
+def _libraries(ld_cache: str, arch: str) -> tuple[tuple[str, str], ...]:
     try:
-        with open(LD_CACHE, "rb") as file:
+        with open(ld_cache, "rb") as file:
             found = parse_ld_cache(file.read(), arch)
     except OSError:  # musl, or a small system without cache
         found = ()

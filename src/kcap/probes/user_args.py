@@ -13,7 +13,6 @@ left out of ``args``.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kcap import btf as b
@@ -23,6 +22,7 @@ from kcap.functions import registers
 from kcap.probes.args import SLOT, args_struct
 from kcap.sema.kerneltypes import KernelTypes
 from kcap.sema.types import Field, Pointer
+from kcap.symbols.perfile import kept_per_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -152,27 +152,39 @@ def listing(path: str, symbol: str, address: int, directories: tuple[str, ...] =
     return [render.parameter(btf, param).replace(" *", "*") for param in proto.params]
 
 
-@cache
 def _function(
     path: str, symbol: str, address: int, directories: tuple[str, ...]
 ) -> tuple[b.Btf, b.FuncProto] | None:
     from kcap.symbols.debugfile import debug_file
-    from kcap.symbols.dwarf import function_btf
 
     file = debug_file(path, directories)
-    btf = function_btf(file, address, symbol) if file else None
+    return _function_in(file, symbol, address) if file else None
+
+
+@kept_per_file
+def _function_in(file: str, symbol: str, address: int) -> tuple[b.Btf, b.FuncProto] | None:
+    """A function by the DWARF that a file has."""
+    from kcap.symbols.dwarf import function_btf
+
+    btf = function_btf(file, address, symbol)
     function = btf.find(symbol, b.Func) if btf is not None else None
     return (btf, btf.prototype(function)) if btf is not None and function is not None else None
 
 
-@cache
 def program_types(path: str, directories: tuple[str, ...] = ()) -> b.Btf | None:
     """All named types of a program, for casts; None if it has no DWARF."""
     from kcap.symbols.debugfile import debug_file
-    from kcap.symbols.dwarf import types_btf
 
     file = debug_file(path, directories)
+    return _types_in(file) if file else None
+
+
+@kept_per_file
+def _types_in(file: str) -> b.Btf | None:
+    """All types that the DWARF of a file names; None if it can't be read."""
+    from kcap.symbols.dwarf import types_btf
+
     try:
-        return types_btf(file) if file else None
+        return types_btf(file)
     except FileError:
         return None

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from kcap.errors import FileError
 from kcap.symbols.elf import ElfFile
+from kcap.symbols.perfile import kept_per_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,21 +40,24 @@ class _Link(NamedTuple):
 
     def fits(self, path: str) -> bool:
         """Whether a file is the one that is meant, as far as it can be told."""
-        if not self.name:
-            return True
-        with open(path, "rb") as file:
-            checksum = 0
-            while chunk := file.read(1 << 20):
-                checksum = crc32(chunk, checksum)
-        return checksum == self.checksum
+        return not self.name or _checksum(path) == self.checksum
 
 
-@cache
+@kept_per_file
+def _checksum(path: str) -> int:
+    """A file's CRC-32."""
+    checksum = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            checksum = crc32(chunk, checksum)
+    return checksum
+
+
 def debug_file(path: str, directories: Sequence[str] = ()) -> str:
     """The file that has the DWARF of a program; the program itself if it has it, or '' if none.
 
     :param path: an ELF file.
-    :param directories: where to look first (a tuple), before the usual places; relative ones count
+    :param directories: where to look first, before the usual places; relative ones count
         from here and from the program's directory.
     """
     own, build_id, link = _told(path)
@@ -105,6 +108,7 @@ def _candidates(path: str, directories: Sequence[str], build_id: str, link: str)
         yield f"{here}/.debug/{name}"
 
 
+@kept_per_file
 def _told(path: str) -> tuple[bool, str, _Link]:
     """(whether a file has DWARF, its build id in hexadecimal, its debug link)."""
     try:

@@ -10,13 +10,13 @@ of the DWARF 5 standard, and the GNU extension of DWARF 4 that came before
 from __future__ import annotations
 
 import os
-from functools import cache
 from io import BytesIO
 from struct import Struct, unpack_from
 from typing import Any
 
 from kcap.records import dataclass
 from kcap.symbols.leb128 import uleb128
+from kcap.symbols.perfile import kept_per_file
 
 # pyelftools is not typed: its entries are Any.
 Unit = Any
@@ -101,7 +101,7 @@ def _candidates(top: Any, path: str) -> list[str]:
     return [*packages, named, os.path.join(directory, os.path.basename(name))]
 
 
-@cache
+@kept_per_file
 def _read(path: str) -> _Split | None:
     """The sections of a file, None if it is none of this kind."""
     from elftools.common.exceptions import ELFError

@@ -86,7 +86,6 @@ def test_without_build_ids_the_debug_link_has_to_fit(tmp_path: Path) -> None:
     run("objcopy", "--strip-all", f"--add-gnu-debuglink={debug}", program)
     assert debug_file(str(program)) == str(debug)
     run("gcc", "-g3", "-Wl,--build-id=none", "-o", debug, tmp_path / "p.c")
-    debug_file.cache_clear()
     assert debug_file(str(program)) == ""
 
 
@@ -94,3 +93,19 @@ def test_a_program_that_has_its_own_needs_no_other(tmp_path: Path) -> None:
     (tmp_path / "p.c").write_text("int main(void) { return 0; }")
     run("gcc", "-g", "-o", tmp_path / "p", tmp_path / "p.c")
     assert debug_file(str(tmp_path / "p")) == str(tmp_path / "p")
+
+
+def test_debugging_information_that_is_installed_later_is_found(
+    stripped: tuple[Path, Path],
+) -> None:
+    program, debug = stripped
+    assert debug_file(str(program)) == ""
+    beside = debug.rename(program.parent / "p.debug")
+    assert debug_file(str(program)) == str(beside)
+
+
+def test_a_program_that_was_built_anew_is_asked_again(stripped: tuple[Path, Path]) -> None:
+    program, debug = stripped
+    assert debug_file(str(program), (str(debug.parent),)) == str(debug)
+    run("gcc", "-g", "-Wl,--build-id", "-o", program, program.with_suffix(".c"))
+    assert debug_file(str(program), (str(debug.parent),)) == str(program)

@@ -55,7 +55,6 @@ def program(tmp_path: Path, version: int) -> Path:
 
 
 def listing(program: Path, function: str) -> list[str]:
-    user_args._function.cache_clear()
     symbol = ElfFile(str(program)).function(function)
     assert symbol is not None
     return user_args.listing(str(program), function, symbol.address)
