@@ -16,6 +16,7 @@ from kcap.closing import Closing
 from kcap.errors import UsageError
 from kcap.functions.skb_record import is_pcapng
 from kcap.records import dataclass
+from kcap.session.iteration import Reading
 from kcap.session.preparation import Preparation
 from kcap.session.script import Options
 from kcap.session.skb_functions import SkbPoint, find_point
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from kcap.packet.files import OutputFile
     from kcap.packet.rotation import Rotation
     from kcap.probes.system import System
-    from kcap.session.awaited import Awaited
     from kcap.session.script import Checked
     from kcap.session.trace import Trace
 
@@ -229,7 +229,7 @@ class Capture(Closing):
         self.request = request
         self._preparation = Preparation(Options())
         self._trace: Trace | None = None
-        self._awaited: Awaited[Packet] | None = None
+        self._reading = Reading()
         self._messages: list[object] = []
         try:
             self._start()
@@ -347,11 +347,7 @@ class Capture(Closing):
 
     def __aiter__(self) -> AsyncIterator[Packet]:
         """The same packets for ``async for``; see :meth:`kcap.session.trace.Trace.__aiter__`."""
-        from kcap.session.awaited import Awaited
-
-        if self._awaited is None:
-            self._awaited = Awaited(self, self.stop)
-        return self._awaited
+        return self._reading.awaited(self, self.stop)
 
     @property
     def stats(self) -> list[PlaceStats]:
@@ -385,8 +381,7 @@ class Capture(Closing):
         :raises FileError: the file could not take its last packets.
         """
         try:
-            if self._awaited is not None:
-                self._awaited.close()
+            self._reading.close()
             if self._trace is not None:
                 self._trace.close()
         finally:

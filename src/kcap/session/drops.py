@@ -16,6 +16,7 @@ from kcap.records import dataclass, replace
 from kcap.session.capture import Capture, CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons
 from kcap.session.in_order import InOrder
+from kcap.session.iteration import Iteration
 
 if TYPE_CHECKING:
     from kcap.packet.decode import Packet
@@ -164,11 +165,12 @@ class Drops(Capture):
     def _drop_reasons(self, system: System) -> Mapping[int, str]:
         return self._reasons.names
 
-    def packets(self) -> Iterator[DroppedPacket]:
-        """Every packet that is dropped, as soon as all is known of it.
+    def packets(self) -> Iteration[DroppedPacket]:
+        """Every packet that is dropped, as soon as all is known of it; also for ``async for``."""
+        return Iteration(self._dropped(), self.stop, self._reading)
 
-        Packets and what is told of them come through rings of their own: :class:`Pairs`.
-        """
+    def _dropped(self) -> Iterator[DroppedPacket]:
+        """Packets and what is told of them, which come through rings of their own."""
         from kcap.functions.events import Looked
         from kcap.packet.decode import Packet
 

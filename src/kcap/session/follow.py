@@ -23,6 +23,7 @@ from kcap.session.capture import WHOLE, Capture, CaptureRequest, conditions, quo
 from kcap.session.drop_reasons import Reasons
 from kcap.session.follow_places import COPYING, FREEING, choose
 from kcap.session.in_order import InOrder
+from kcap.session.iteration import Iteration
 from kcap.session.journey import Copied, Freed, Function, Journey, Stacked, Tracked, Tracker
 from kcap.session.skb_functions import SkbPoint, list_functions
 
@@ -206,8 +207,12 @@ class Follow(Capture):
 
     # --- what comes out ---
 
-    def journeys(self) -> Iterator[Journey]:
-        """Every packet's way when it has ended; at the end those that have not."""
+    def journeys(self) -> Iteration[Journey]:
+        """Every packet's way when it has ended; at the end those that have not. Also for
+        ``async for``."""
+        return Iteration(self._journeys(), self.stop, self._reading)
+
+    def _journeys(self) -> Iterator[Journey]:
         from kcap.functions.events import Looked
         from kcap.packet.decode import Packet
 

@@ -16,6 +16,7 @@ from kcap.codegen.module import EVENTS, LOST
 from kcap.errors import KcapError
 from kcap.functions import events
 from kcap.kernel.ringbuf import RingReader
+from kcap.session.iteration import Reading
 from kcap.session.programs import LoadedScript
 from kcap.session.reading import EventReader
 from kcap.session.runtime import Runtime
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kcap.kernel.maps import Map
     from kcap.packet.sink import SiteStats
     from kcap.sema.types import Type
-    from kcap.session.awaited import Awaited
     from kcap.session.child import Child
     from kcap.session.compiled import CompiledScript
     from kcap.session.packets import PacketCapture, PacketOptions
@@ -69,7 +69,7 @@ class Trace(Closing):
         self.system = script.system
         self.probe_count = 0
         self._loaded: LoadedScript | None = None
-        self._awaited: Awaited[object] | None = None
+        self._reading = Reading()
         self._iterators: Thread | None = None
         self._failure: BaseException | None = None
         self._ring: RingReader | None = None
@@ -245,11 +245,7 @@ class Trace(Closing):
     def __aiter__(self) -> AsyncIterator[object]:
         """The same events for ``async for``: a thread of its own reads them, until it has come to
         the end, or the trace is closed."""
-        from kcap.session.awaited import Awaited
-
-        if self._awaited is None:
-            self._awaited = Awaited(self, self.stop)
-        return self._awaited
+        return self._reading.awaited(self, self.stop)
 
     def stop(self) -> None:
         """End the trace; may be called from a signal handler or another thread, also when it has
@@ -476,8 +472,7 @@ class Trace(Closing):
         """
         if self._closed:
             return
-        if self._awaited is not None:
-            self._awaited.close()
+        self._reading.close()
         self._closed = True
         wake, self._wake = self._wake, -1
         with ExitStack() as last_first:  # all of it, whatever fails
