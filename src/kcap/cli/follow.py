@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
+from kcap.cli.progress import ProgressLine
 from kcap.cli.signals import ended_by_signals
 from kcap.cli.started import started
 
@@ -94,11 +95,14 @@ def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         # What cannot be written is to be said before, not after.
         page = stack.enter_context(OutputFile(arguments.html)) if arguments.html else None
-        follow = stack.enter_context(Follow(request))
+        progress = ProgressLine()
+        stack.callback(progress.clear)  # what goes wrong gets a line of its own
+        follow = stack.enter_context(Follow(request, progress))
         stack.enter_context(ended_by_signals(follow.stop))
         if arguments.verbose:
             print(follow.script, end="", file=sys.stderr)
         follow.attach()
+        progress.clear()
         started(follow.trace, verbose=arguments.verbose)
         print(
             f"following packets through {follow.functions} functions; Ctrl-C ends",

@@ -7,7 +7,7 @@ import sys
 import time
 
 PATIENCE = 1.0
-"""Nothing is shown of what takes less than so many seconds."""
+"""Nothing is shown of what takes less than so many seconds, unless it was announced."""
 _INTERVAL = 0.1
 
 
@@ -20,6 +20,7 @@ class ProgressLine:
     def __init__(self, shown: bool | None = None) -> None:
         self._shown = sys.stderr.isatty() if shown is None else shown
         self._what = ""
+        self._seen = ""
         self._next = 0.0
         self._width = 0
 
@@ -27,19 +28,23 @@ class ProgressLine:
         """Take note of a step.
 
         :param what: ``loading``, ``attaching``, ``detaching``.
-        :param done: how many are done.
+        :param done: how many are done; 0 announces what will take long: that is shown at once, and
+            where there is no terminal as a line of its own.
         :param total: of how many.
         """
         if not self._shown:
+            if not done and total:
+                self._write(f"{what} {total} probes\n")
             return
         now = time.monotonic()
         if what != self._what:
             self._what, self._next = what, now + PATIENCE
         if done >= total:
-            self.clear()
+            if what == self._seen:
+                self.clear()
             self._what = ""
-        elif now >= self._next:
-            self._next = now + _INTERVAL
+        elif now >= self._next or not done:
+            self._next, self._seen = now + _INTERVAL, what
             line = f"kcap: {what} {done} of {total} probes"
             self._write("\r" + line.ljust(self._width))
             self._width = len(line)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kcap.closing import Closing
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from kcap.probes.system import System
     from kcap.session.script import Checked
     from kcap.session.trace import Trace
+
+#: What is done, how many are, of how many.
+Progress = Callable[[str, int, int], None]
 
 _PAGE_KIB = mmap.PAGESIZE >> 10
 #: The length argument of skboutput() that asks for the whole packet.
@@ -220,13 +223,16 @@ class Capture(Closing):
     empty), else nothing; it ends with :meth:`stop`, or after ``count`` packets.
 
     :param request: what to capture.
+    :param progress: called while many probes are loaded, attached, detached, as
+        :attr:`kcap.probes.system.System.progress` is.
     :raises UsageError: a function that is not there or takes no packet, a filter that is wrong.
     :raises ScriptError: the expression is wrong.
     :raises KcapError: the kernel refuses it, or the file cannot be written.
     """
 
-    def __init__(self, request: CaptureRequest) -> None:
+    def __init__(self, request: CaptureRequest, progress: Progress | None = None) -> None:
         self.request = request
+        self._progress = progress
         self._preparation = Preparation(Options())
         self._trace: Trace | None = None
         self._reading = Reading()
@@ -255,6 +261,8 @@ class Capture(Closing):
         self.points = self._places(system)
         self.script = self._script(system)
         self.checked: Checked = self._preparation.check(self.script, "kcap capture")
+        if self._progress is not None:
+            self.checked.system.progress = self._progress
         self._prepare()
         files: dict[str, OutputFile] = {}
         if request.path == "-":

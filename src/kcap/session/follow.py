@@ -19,7 +19,7 @@ from kcap.probes.kprobe import KprobeTarget
 from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
 from kcap.session import drops, follow_conntrack
-from kcap.session.capture import WHOLE, Capture, CaptureRequest, conditions, quote
+from kcap.session.capture import WHOLE, Capture, CaptureRequest, Progress, conditions, quote
 from kcap.session.drop_reasons import Reasons
 from kcap.session.follow_places import COPYING, FREEING, choose
 from kcap.session.in_order import InOrder
@@ -65,12 +65,13 @@ class Follow(Capture):
     """A trace of packets' ways. Iterate over :meth:`journeys`.
 
     :param request: what to follow.
+    :param progress: as of :class:`Capture`; that all are to be attached is told before the first.
     :raises UsageError: no function is left, or a filter is wrong.
     :raises ScriptError: the expression is wrong.
     :raises KcapError: the kernel refuses it.
     """
 
-    def __init__(self, request: FollowRequest) -> None:
+    def __init__(self, request: FollowRequest, progress: Progress | None = None) -> None:
         self.follow = request
         self._groups: dict[str, list[SkbPoint]] = {}
         #: At how many functions packets are seen.
@@ -82,7 +83,7 @@ class Follow(Capture):
         self._known: dict[int, tuple[Function, int]] = {}
         self._waiting: InOrder[_Happened] = InOrder()
         self.tracker = Tracker(self._function)
-        super().__init__(request.capture)
+        super().__init__(request.capture, progress)
 
     @property
     def losses(self) -> int:
@@ -111,6 +112,8 @@ class Follow(Capture):
             for name, group in self._groups.items()
         ]
         self.functions = len(chosen)
+        if self._progress is not None:
+            self._progress("attaching", 0, len(chosen))
         by_name = {point.name: point for point in found}
         self._freeing = [by_name[name] for name in FREEING if name in by_name]
         if self._freeing:

@@ -11,6 +11,7 @@ import pytest
 
 from kcap.cli.follow import main
 from kcap.errors import FileError, UsageError
+from kcap.session.capture import Progress
 from kcap.session.follow import FollowRequest
 from kcap.session.journey import End, Function, Journey, Step
 
@@ -22,8 +23,9 @@ class Followed:
 
     trace = None
 
-    def __init__(self, request: FollowRequest) -> None:
+    def __init__(self, request: FollowRequest, progress: Progress) -> None:
         Followed.request = request
+        progress("attaching", 0, 7)
         self.functions, self.losses, self.script = 7, 3, "the script"
 
     def __enter__(self) -> Followed:
@@ -57,12 +59,23 @@ def test_ways_are_text_with_losses_told(capsys: pytest.CaptureFixture[str]) -> N
         "      5.0 us              = dropped: NO_SOCKET at udp_rcv+31"
     ] * 2
     assert said.err == (
+        "attaching 7 probes\n"
         "following packets through 7 functions; Ctrl-C ends\n"
         "3 sights of packets were lost: the rings were full\n"
     )
     request = Followed.request
     assert (request.functions, request.copies) == (("ip_*", "udp_*"), False)
     assert (request.capture.expression, request.capture.count) == ("udp", 2)
+
+
+def test_on_a_terminal_the_start_is_told_by_a_line_that_goes_away(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(["-f", "udp", "-q"]) == 0
+    said, _, rest = capsys.readouterr().err.partition("\r" + " " * 29 + "\r")
+    assert said == "\rkcap: attaching 0 of 7 probes"
+    assert rest.startswith("following packets through 7 functions; Ctrl-C ends\n")
 
 
 def test_json_is_a_line_a_packet(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +105,7 @@ def test_page_that_cannot_be_written_is_said_before_anything_is_attached(tmp_pat
 
 
 def test_failing_start_leaves_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(request: FollowRequest) -> None:
+    def refuse(request: FollowRequest, progress: Progress) -> None:
         raise UsageError("no function")
 
     monkeypatch.setattr("kcap.session.follow.Follow", refuse)

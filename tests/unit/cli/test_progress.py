@@ -48,6 +48,35 @@ def test_what_takes_longer_is_shown_and_taken_away_again(
     assert capsys.readouterr().err == f"\r{shown}\r{' ' * len(shown)}\r"
 
 
+def test_what_was_announced_is_shown_until_it_is_done(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = progress.ProgressLine(shown=True)
+    line("attaching", 0, 375)
+    for done in (1, 2):
+        line("loading", done, 2)
+    line("attaching", 1, 370)
+    first = "kcap: attaching 0 of 375 probes"
+    assert capsys.readouterr().err == f"\r{first}"
+    clock.now += 1.0
+    line("attaching", 300, 370)
+    assert capsys.readouterr().err == "\rkcap: attaching 300 of 370 probes"
+    line("attaching", 370, 370)
+    line.clear()
+    gone = " " * len("kcap: attaching 300 of 370 probes")
+    assert capsys.readouterr().err == f"\r{gone}\r"
+
+
+def test_what_was_announced_is_a_line_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = progress.ProgressLine()
+    for done in range(5):
+        line("attaching", done, 5)
+    line.clear()
+    assert capsys.readouterr().err == "attaching 5 probes\n"
+
+
 def test_nothing_is_shown_where_standard_error_is_no_terminal(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
