@@ -14,13 +14,14 @@ import os
 import struct
 from typing import Final, Literal
 
-from kcap.codegen.module import KEEP_BLOCK_ORDER
+from kcap.codegen.module import KEEP_BLOCK_ORDER, NO_SUBREGISTERS
 from kcap.errors import KcapError
 
 TextKind = Literal["none", "ir", "assembly"]
 TEXTS: Final[tuple[TextKind, ...]] = ("none", "ir", "assembly")
 
 CPU = "v3"  # the BPF instruction set that runs from 5.10 up
+_CPU_WITHOUT_SUBREGISTERS = "v2"
 
 
 class CodegenError(KcapError):
@@ -177,7 +178,9 @@ def _compile(ir: str, optimise: bool, native: bool, text: TextKind) -> tuple[byt
         target = llvm.Target.from_default_triple()
         machine = target.create_target_machine(opt=level, reloc="pic", codemodel="small")
     else:
-        machine = llvm.Target.from_triple("bpfel").create_target_machine(cpu=CPU, opt=level)
+        # (a function's attribute "target-cpu" does nothing: the back end has one CPU for all)
+        cpu = _CPU_WITHOUT_SUBREGISTERS if NO_SUBREGISTERS in ir else CPU
+        machine = llvm.Target.from_triple("bpfel").create_target_machine(cpu=cpu, opt=level)
     module = llvm.parse_assembly(ir)
     module.verify()
     if optimise:

@@ -35,6 +35,8 @@ PAGE = 4096
 #: Tells the compiler to leave basic blocks in their order. Up to 5.16 (which have no bpf_loop) the
 #: verifier takes the way back of a loop only if it is a jump, not if a block falls through to it.
 KEEP_BLOCK_ORDER = "!kcap.keep_block_order = !{}"
+#: Tells the compiler to use whole registers only, none of 32 bits.
+NO_SUBREGISTERS = "!kcap.no_subregisters = !{}"
 #: How deep programs can interrupt each other: task, softirq, interrupt, NMI.
 LEVELS = 4
 #: The largest value of a per-CPU map: PCPU_MIN_UNIT_SIZE (include/linux/percpu.h).
@@ -64,6 +66,7 @@ class Features:
 
     :param loop: bpf_loop (5.17).
     :param for_each: bpf_for_each_map_elem (5.13).
+    :param subregisters: programs of 32-bit registers are as easy to verify as others (6.12).
     :param recursion_guard: the kernel never runs a program of this script's types while the same
         program is under way on the CPU (fentry and fexit: 5.12, raw tracepoints: 6.1).
     :param kprobe_session: the id in the kernel's BTF of the function that kprobe sessions (6.10)
@@ -74,6 +77,7 @@ class Features:
 
     loop: bool = True
     for_each: bool = True
+    subregisters: bool = True
     recursion_guard: bool = True
     func_ip: bool = True
     kprobe_session: int = 0
@@ -201,6 +205,7 @@ class ModuleBuilder:
                 'target triple = "bpfel"',
                 'target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"',
                 *([] if self.features.loop else [KEEP_BLOCK_ORDER]),
+                *([] if self.features.subregisters else [NO_SUBREGISTERS]),
                 *maps,
                 *self._kernel_functions,
                 *self.functions,

@@ -12,7 +12,7 @@ from kcap.codegen.module import Features
 from support.random_programs import mismatches, script
 from unit.codegen.script_machine import output
 
-OLD = Features(loop=False, for_each=False)
+OLD = Features(loop=False, for_each=False, subregisters=False)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

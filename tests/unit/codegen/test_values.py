@@ -19,7 +19,7 @@ from kcap.sema.config import Config
 from kcap.sema.probe import ProbeContext
 from unit.codegen.script_machine import compiled, output, run
 
-OLD = Features(loop=False, for_each=False)
+OLD = Features(loop=False, for_each=False, subregisters=False)
 
 
 @pytest.mark.parametrize(

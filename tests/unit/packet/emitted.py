@@ -116,7 +116,8 @@ def compiled(length: str, offset: int, vlan_all: bool, function: str = "skboutpu
 def compile_text(text: str, *, vlan_all: bool) -> Compiled:
     """A script of fentry probes.
 
-    :param vlan_all: whether the kernel's sk_buff has that member.
+    :param vlan_all: whether the kernel's sk_buff has that member. Where it doesn't (up to 6.1) the
+        program uses whole registers only, too (before 6.12).
     """
     types = KernelTypes(kernel_btf(vlan_all=vlan_all))
     script = analyze(
@@ -126,7 +127,7 @@ def compile_text(text: str, *, vlan_all: bool) -> Compiled:
         types=types,
         config=Config(),
     )
-    return compile_script(script, Features())
+    return compile_script(script, Features(subregisters=vlan_all))
 
 
 def machine_for(

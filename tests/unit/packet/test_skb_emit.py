@@ -20,7 +20,7 @@ from kcap.functions import skb_record as layout
 from kcap.packet.frame import finish
 from kcap.packet.record import unpack
 from unit.packet import skb_samples as s
-from unit.packet.emitted import DEVICE, NET, SKB, machine_for
+from unit.packet.emitted import DEVICE, NET, SKB, compiled, machine_for
 from unit.packet.situations import ALL, PPP, TUN, UDP4, VLAN, Situation
 
 
@@ -147,3 +147,16 @@ def test_full_ring_is_counted() -> None:
 def test_maps_are_those_that_user_space_looks_for() -> None:
     machine = machine_for(s.received(UDP4))
     assert {packet_site.PACKETS_MAP, packet_site.REALTIME_MAP} <= set(machine.values)
+
+
+def narrow_instructions(*, vlan_all: bool) -> int:
+    """How many instructions of skboutput()'s program are of 32 bits (classes ALU and JMP32)."""
+    (program,) = compiled("args.skb.len", 0, vlan_all).programs
+    swaps = (0xD4, 0xDC)  # of bytes: of class ALU, however wide
+    opcodes = program.spec.insns[::8]
+    return sum(opcode & 7 in (4, 6) and opcode not in swaps for opcode in opcodes)
+
+
+def test_programs_of_old_kernels_have_whole_registers_only() -> None:
+    assert narrow_instructions(vlan_all=True) > 50
+    assert narrow_instructions(vlan_all=False) == 0
