@@ -185,14 +185,14 @@ class _Record(Placing):
         ir.label(tagged)
         gen.read(start, 12, mac, "kernel")
         self._tag(ir.offset(start, 12))
-        rest = self.at_most(ir.opaque(self.add(values["pm"], -12)), layout.MAX_BEHIND_MAC - 12)
+        rest = self.at_most(ir.opaque(self.add(values["back"], -12)), layout.MAX_BEHIND_MAC - 12)
         gen.read(ir.offset(start, 16), rest, self.add(mac, 12), "kernel")
-        ir.store("i64", self.add(values["pm"], 4), length)
+        ir.store("i64", self.add(values["back"], 4), length)
         ir.jump(end)
         ir.label(plain)
-        whole = self.at_most(ir.opaque(values["pm"]), layout.MAX_BEHIND_MAC)
+        whole = self.at_most(ir.opaque(values["back"]), layout.MAX_BEHIND_MAC)
         gen.read(start, whole, mac, "kernel")
-        ir.store("i64", values["pm"], length)
+        ir.store("i64", values["back"], length)
         ir.label(end)
 
     def _prefix_made(self, start: Operand, length: Operand) -> None:
@@ -201,7 +201,7 @@ class _Record(Placing):
         ir.store("i32", "0", ir.offset(start, 8), align=1)
         network = self.compare("eq", values["position"], layout.POSITION_NETWORK)
         between = self.at_most(
-            ir.opaque(self.select(network, values["between"], 0)), layout.MAX_BETWEEN
+            ir.opaque(self.select(network, values["back"], 0)), layout.MAX_BETWEEN
         )
         source = self.sub(values["data"], between)
         ethertype = ir.resize(values["protocol"], 64, 16, False)

@@ -99,14 +99,7 @@ class Frame(Placing):
         """Where the frame's own bytes start in memory, how many there are, how many of them are
         not in fragments."""
         values = self.values
-        back: Operand = "0"
-        for position, distance in (
-            (layout.POSITION_BEHIND_MAC, values["pm"]),
-            (layout.POSITION_NETWORK, values["between"]),
-            (layout.POSITION_LINK, values["pn"]),
-        ):
-            here = self.compare("eq", values["position"], position)
-            back = self.select(here, distance, back)
+        back = values["back"]
         source = self.sub(values["data"], back)
         rest = self._not_negative(self.add(values["len"], back))
         linear = self._not_negative(self.sub(rest, values["data_len"]))

@@ -25,6 +25,9 @@ _SKB = (
 #: a call costs as much as copying some hundred bytes.
 _GAP, _RUN = 128, 256
 _DEVICE = ("ifindex", "type", "hard_header_len")
+#: Memory for what is found, and for bytes that are looked at. Too large for the stack, since the
+#: verifier remembers what was stored there.
+_POSITION, _BACK, _LOOKED, _NOTES = 0, 8, 16, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,9 @@ def _runs(members: dict[str, Field]) -> list[dict[str, Field]]:
 class Placing:
     """One sk_buff while the code that looks at it is emitted. Operands are i64 unless said so.
 
-    :ivar values: what is known so far, by name: members of the sk_buff, and what steps 2 to 5 of
-        the algorithm call H, pm, pn, n_set and so on.
+    :ivar values: what is known so far, by name: members of the sk_buff, what steps 2 to 5 of the
+        algorithm call H, pm, pn, n_set and so on, and "back": how far before data the frame's own
+        bytes start (negative: behind it).
 
     :param skb: the sk_buff's address, not 0 where the code runs.
     :param type_: the type of the pointer.
@@ -110,6 +114,8 @@ class Placing:
         tracked = isinstance(type_, Pointer) and type_.tracked
         self.place = memory.Place(skb, "kernel", 0, tracked)
         self.values: dict[str, Operand] = {}
+        self._notes = gen.alloc(_NOTES)
+        self._placed = gen.ir.fresh("placed")
 
     # --- shorthands ---
 
@@ -243,46 +249,96 @@ class Placing:
         values["v"] = tagged
 
     def find_position(self) -> None:
-        """Step 5: rules A to F, the first that holds."""
-        values = self.values
-        eth, n_set, m_set = values["eth"], values["n_set"], values["m_set"]
-        pm, pn, hhl = values["pm"], values["pn"], values["hard_header_len"]
-        at_link_header = self.compare("eq", self.add(pn, hhl), 0)
-        long_header = self.compare("uge", hhl, layout.ETH_HLEN)
-        rule_a = self.all(
-            eth,
-            n_set,
-            self.any(
-                self.one_of(pn, *(-n for n in layout.MAC_LENGTHS)),
-                self.all(long_header, at_link_header),
-            ),
+        """Step 5: the first rule that holds notes what it found, and ends it.
+
+        Bytes of the packet are looked at only where the headers' offsets leave a doubt. What was
+        found goes through memory: the verifier does not know any more how it came about, and
+        follows what depends on it once, not once for every way to get here.
+        """
+        ir, values = self.ir, self.values
+        with ir.if_(self.compare("ule", values["H"], 0xFFFF)):
+            with ir.if_(values["eth"]):
+                self._place_by_network_header()
+                self._place_by_mac_header()
+            self._place_without_ethernet()
+        self._found(layout.POSITION_UNKNOWN)
+        ir.label(self._placed)
+        for name, at in (("position", _POSITION), ("back", _BACK)):
+            values[name] = ir.load("i64", ir.offset(self._notes, at), volatile=True)
+
+    def _found(self, position: int, back: int | Operand = 0) -> None:
+        ir = self.ir
+        ir.store("i64", str(position), ir.offset(self._notes, _POSITION))
+        ir.store("i64", str(back), ir.offset(self._notes, _BACK))
+        ir.jump(self._placed)
+
+    def _place_by_network_header(self) -> None:
+        """Rule A, where Ethernet's headers are."""
+        ir, pn, hhl = self.ir, self.values["pn"], self.values["hard_header_len"]
+        with ir.if_(self.all(self.values["n_set"], self.compare("slt", pn, 0))):
+            with ir.if_(self.compare("eq", pn, -layout.ETH_HLEN)):
+                self._found(layout.POSITION_MAC)
+            farther = self.within(pn, -layout.MAX_BEHIND_MAC, -layout.ETH_HLEN - 1)
+            with ir.if_(farther), ir.if_(self._is_tagged()):
+                self._found(layout.POSITION_MAC)
+            long_header = self.compare("uge", hhl, layout.ETH_HLEN)
+            with ir.if_(self.all(long_header, self.compare("eq", self.add(pn, hhl), 0))):
+                self._found(layout.POSITION_MAC)
+
+    def _place_by_mac_header(self) -> None:
+        """Rules B, G, C, where Ethernet's headers are."""
+        ir, values = self.ir, self.values
+        pm, pn, mac_len = values["pm"], values["pn"], values["mac_len"]
+        n_set, n_unset = values["n_set"], self.not_(values["n_set"])
+        with ir.if_(values["m_set"]):
+            network_fits = self.any(
+                *(n_unset, self.compare("slt", pn, 0), self.compare("slt", mac_len, 0)),
+                self.one_of(mac_len, *layout.MAC_LENGTHS),
+            )
+            behind = self.within(pm, layout.ETH_HLEN, layout.MAX_BEHIND_MAC)
+            with ir.if_(self.all(behind, network_fits)):
+                self._found(layout.POSITION_BEHIND_MAC, pm)
+            with ir.if_(self.compare("eq", pm, 0)):
+                decapsulated = self.all(n_set, self.compare("sgt", pn, 0))
+                with ir.if_(decapsulated), ir.if_(self._starts_with_ip()):
+                    self._found(layout.POSITION_NETWORK)
+                with ir.if_(self.any(n_unset, self.compare("ne", pn, 0))):
+                    self._found(layout.POSITION_MAC)
+
+    def _place_without_ethernet(self) -> None:
+        """Rules D, E, F: no Ethernet header is here, or none that could be found."""
+        ir, values = self.ir, self.values
+        pn, n_set = values["pn"], values["n_set"]
+        with ir.if_(n_set):
+            with ir.if_(self.within(pn, 0, layout.MAX_BETWEEN)):
+                self._found(layout.POSITION_NETWORK, pn)
+            with ir.if_(self.within(pn, -layout.MAX_BEHIND_MAC, -1)):
+                self._found(layout.POSITION_LINK, pn)
+        bare = self.all(self.not_(n_set), self.compare("eq", values["hard_header_len"], 0))
+        at_mac = self.all(values["m_set"], self.compare("eq", values["pm"], 0))
+        with ir.if_(self.all(self.not_(values["eth"]), at_mac, bare)):
+            self._found(layout.POSITION_NETWORK)
+
+    def _looked_at(self, offset: int, size: int) -> Operand:
+        """The big-endian number of one or two bytes behind data; 0 if they cannot be read."""
+        ir, bits = self.ir, 8 * size
+        where = ir.offset(self._notes, _LOOKED)
+        self.gen.read(where, size, self.add(self.values["data"], offset), "kernel")
+        value = ir.load(f"i{bits}", where, volatile=True)
+        return ir.resize(self.swap(value) if size == 2 else value, bits, 64, False)
+
+    def _is_tagged(self) -> Operand:
+        """Whether a tag stands where an Ethernet header at data has one; an i1."""
+        return self.one_of(self._looked_at(12, 2), *layout.TAG_TYPES)
+
+    def _starts_with_ip(self) -> Operand:
+        """Whether data start with an IP header, of the version that the protocol says; an i1."""
+        protocol = self.ir.resize(self.values["protocol"], 64, 16, False)
+        ethertype = self.ir.resize(self.swap(protocol), 16, 64, False)
+        version = self.ir.op(f"lshr i64 {self._looked_at(0, 1)}, 4")
+        return self.any(
+            *(
+                self.all(self.compare("eq", ethertype, type_), self.compare("eq", version, number))
+                for type_, number in layout.IP_VERSIONS.items()
+            )
         )
-        network_fits = self.any(
-            self.not_(n_set),
-            self.compare("slt", pn, 0),
-            self.one_of(values["mac_len"], *layout.MAC_LENGTHS),
-            self.compare("slt", values["mac_len"], 0),
-        )
-        behind = self.within(pm, layout.ETH_HLEN, layout.MAX_BEHIND_MAC)
-        rule_b = self.all(eth, m_set, behind, network_fits)
-        at_mac = self.compare("eq", pm, 0)
-        rule_c = self.all(eth, m_set, at_mac, self.any(self.not_(n_set), self.compare("ne", pn, 0)))
-        rule_d = self.all(n_set, self.within(pn, 0, layout.MAX_BETWEEN))
-        rule_e = self.all(n_set, self.within(pn, -128, -1))
-        bare = self.all(self.not_(n_set), self.compare("eq", hhl, 0))
-        rule_f = self.all(self.not_(eth), m_set, at_mac, bare)
-        position: int | Operand = layout.POSITION_UNKNOWN
-        for rule, meaning in (
-            (rule_f, layout.POSITION_NETWORK),
-            (rule_e, layout.POSITION_LINK),
-            (rule_d, layout.POSITION_NETWORK),
-            (rule_c, layout.POSITION_MAC),
-            (rule_b, layout.POSITION_BEHIND_MAC),
-            (rule_a, layout.POSITION_MAC),
-        ):
-            position = self.select(rule, meaning, position)
-        sane = self.compare("ule", values["H"], 0xFFFF)
-        values["position"] = self.select(sane, position, layout.POSITION_UNKNOWN)
-        # Rule F has no network header: the packet starts at data.
-        between = self.select(n_set, pn, 0)
-        values["between"] = self.select(self.compare("slt", between, 0), 0, between)

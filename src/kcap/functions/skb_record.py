@@ -55,13 +55,18 @@ they stand in memory (network order); FIELDS says which. Signed arithmetic, 64 b
 5.  Where data is. The first rule that holds decides. H, pn before pm: on the way out mac_header is
     unset or left over from the way in, while network_header is right in every row of the table in
     docs/architecture.md; on the way in, before the stack has set it, it is 0.
-        A  eth, n_set, pn in (-14, -18, -22) or (hard_header_len >= 14 and pn == -hard_header_len)
-              -> POSITION_MAC. (__dev_queue_xmit, dev_hard_start_xmit, eth_type_trans on veth;
-              -18 and -22: tags in the data.)
+        A  eth, n_set, pn == -14, or -128 <= pn < -14 and a tag (VLAN, MACsec) at data + 12, or
+           (hard_header_len >= 14 and pn == -hard_header_len)
+              -> POSITION_MAC. (__dev_queue_xmit, dev_hard_start_xmit, eth_type_trans on veth; with
+              tags in the data. With no tag there it is a tunnel's header in front of the inner
+              frame, as in udp_tunnel_xmit_skb for VXLAN: go on to E.)
         B  eth, m_set, 14 <= pm <= 128, and one of: not n_set; pn < 0 (GRO has moved
            network_header on); N - M in (14, 18, 22); N < M (decapsulated: N is the stale one)
               -> POSITION_BEHIND_MAC. (ip_rcv, icmp_rcv; with N - M anything else the MAC header
               is one of a tunnel's outer packet, left over: go on to D.)
+        G  eth, m_set, pm == 0, n_set, pn > 0, protocol is IPv4 or IPv6, and so is the first byte
+              -> POSITION_NETWORK with N := H, pn := 0. (ip_tunnel_rcv: a tunnel's header was
+              taken off, mac_header put where the inner packet starts, and N is the outer one.)
         C  eth, m_set, pm == 0, and (not n_set or pn != 0)
               -> POSITION_MAC.
         D  n_set, 0 <= pn <= MAX_BETWEEN
@@ -196,6 +201,11 @@ ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
 ETH_HLEN: Final = 14
 ETH_P_802_3_MIN: Final = 0x0600
+VLAN_TYPES: Final = (0x8100, 0x88A8, 0x9100)
+#: EtherTypes behind which the one of the packet comes; the last is MACsec's.
+TAG_TYPES: Final = (*VLAN_TYPES, 0x88E5)
+#: IP's version by EtherType.
+IP_VERSIONS: Final = {0x0800: 4, 0x86DD: 6}
 #: Lengths of an Ethernet header with no tag, one and two tags in the data.
 MAC_LENGTHS: Final = (14, 18, 22)
 
@@ -213,7 +223,8 @@ class SkbState(NamedTuple):
     """The fields of a sk_buff and its device that decide where its data stand (rule 5).
 
     ``headroom`` is data - head; ``protocol`` is in host order here; ``dev_type`` and
-    ``hard_header_len`` are 0 without a valid device.
+    ``hard_header_len`` are 0 without a valid device; ``start`` are the bytes at data, 14 if there
+    are as many.
     """
 
     headroom: int
@@ -225,6 +236,7 @@ class SkbState(NamedTuple):
     vlan: bool = False
     protocol: int = 0x0800
     arg_offset: int = 0
+    start: bytes = b""
 
 
 class Placement(NamedTuple):
@@ -288,17 +300,25 @@ def _position(s: SkbState) -> tuple[int, int]:
     eth = not s.dev_valid or s.dev_type in (ARPHRD_ETHER, ARPHRD_LOOPBACK)
     if s.headroom > 0xFFFF:
         return POSITION_UNKNOWN, 0
-    if eth and n_set and (-pn in MAC_LENGTHS or (hhl >= ETH_HLEN and pn == -hhl)):
+    tagged = -MAX_BEHIND_MAC <= pn < -ETH_HLEN and int.from_bytes(s.start[12:14]) in TAG_TYPES
+    if eth and n_set and (pn == -ETH_HLEN or tagged or (hhl >= ETH_HLEN and pn == -hhl)):
         return POSITION_MAC, s.network_header
     if eth and m_set and ETH_HLEN <= pm <= MAX_BEHIND_MAC:
         if not n_set or pn < 0 or mac_len in MAC_LENGTHS or mac_len < 0:
             return POSITION_BEHIND_MAC, s.network_header
+    elif eth and m_set and pm == 0 and n_set and pn > 0 and _is_ip(s):
+        return POSITION_NETWORK, s.headroom
     elif eth and m_set and pm == 0 and (not n_set or pn != 0):
         return POSITION_MAC, s.network_header
     if n_set and 0 <= pn <= MAX_BETWEEN:
         return POSITION_NETWORK, s.network_header
-    if n_set and -128 <= pn < 0:
+    if n_set and -MAX_BEHIND_MAC <= pn < 0:
         return POSITION_LINK, s.network_header
     if not eth and m_set and pm == 0 and not n_set and hhl == 0:
         return POSITION_NETWORK, s.headroom
     return POSITION_UNKNOWN, 0
+
+
+def _is_ip(s: SkbState) -> bool:
+    """Whether an IP packet of the sk_buff's protocol starts at data."""
+    return s.start[:1] != b"" and s.start[0] >> 4 == IP_VERSIONS.get(s.protocol)

@@ -47,6 +47,7 @@ TWICE = bytes(
     _ether(type=0x88A8) / Dot1Q(vlan=7, type=0x8100) / Dot1Q(vlan=5) / _IP4
     / UDP(sport=4000, dport=4001) / b"hi"
 )  # fmt: skip
+MACSEC = UDP4[:12] + bytes.fromhex("88e52c000000000102000000000a0001") + UDP4[12:]
 INNER = bytes(Ether(src="02:00:00:00:01:01", dst="02:00:00:00:01:02") / _IP4
               / UDP(sport=4000, dport=4001) / b"inner")  # fmt: skip
 OUTER = bytes(
@@ -146,6 +147,20 @@ OTHERS = [
               s.at_network(OUTER[14:], mac=80 + 36), _NET, made(0x0800, OUTER[14:])),
     Situation("ip_rcv on an ipip device", s.at_network(UDP4[14:], dev=IPIP, mac=80 - 34),
               _NET, made(0x0800, UDP4[14:])),
+    Situation("macsec's transmit, behind its header the frame as it was",
+              s.sent(MACSEC, network=66 + 14 + 16, mac=66 + 16), _MAC, MACSEC),
+    Situation("ip_tunnel_rcv, mac_header at the inner packet, network_header the outer one",
+              s.at_network(UDP4[14:], mac=80, network=60), _NET, made(0x0800, UDP4[14:])),
+    Situation("vxlan_rcv, mac_header at the inner frame, network_header the outer one",
+              replace(s.sent(UDP4, mac=66, network=30), protocol=0x6558), _MAC, UDP4),
+    Situation("udp_tunnel_xmit_skb, VXLAN's header in front of the frame",
+              replace(s.sent(b"\x08\0\0\0\0\0\x2a\0" + UDP4, network=66 + 22), protocol=0x0800),
+              _LINK, made(0x0800, UDP4[14:])),
+    Situation("ip_tunnel_xmit, GRE's header in front of the frame",
+              replace(s.sent(b"\0\0\x65\x58" + UDP4, network=66 + 18), protocol=0x0800),
+              _LINK, made(0x0800, UDP4[14:])),
+    Situation("ip6_tunnel's receive, mac_header at the inner IPv6 packet",
+              s.at_network(PING6[14:], mac=80, network=40), _NET, made(0x86DD, PING6[14:])),
     Situation("icmp_rcv on tun", s.at_network(PING4[14:], dev=TUN).pulled(20),
               _NET, made(0x0800, PING4[14:])),
     Situation("ppp transmit, link header in front",

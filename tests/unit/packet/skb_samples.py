@@ -75,7 +75,7 @@ def swap(value: int) -> int:
 
 
 def state_of(skb: Skb, offset: int = 0) -> SkbState:
-    dev = skb.dev
+    dev, start = skb.dev, skb.head[skb.data :][:14]
     return SkbState(
         headroom=skb.data,
         mac_header=skb.mac,
@@ -86,6 +86,7 @@ def state_of(skb: Skb, offset: int = 0) -> SkbState:
         vlan=skb.vlan is not None,
         protocol=skb.protocol,
         arg_offset=offset,
+        start=start,
     )
 
 

@@ -21,7 +21,7 @@ from kcap.packet.frame import finish
 from kcap.packet.record import unpack
 from unit.packet import skb_samples as s
 from unit.packet.emitted import DEVICE, NET, SKB, compiled, machine_for
-from unit.packet.situations import ALL, PPP, TUN, UDP4, VLAN, Situation
+from unit.packet.situations import ALL, PING6, PPP, TAGGED, TUN, TWICE, UDP4, VLAN, Situation
 
 
 def sent(skb: s.Skb, *, length: str = "args.skb.len", offset: int = 0, vlan_all: bool) -> bytes:
@@ -70,13 +70,22 @@ def test_length_and_offset_are_clamped_as_in_the_reference(
 
 
 def near(headroom: int) -> st.SearchStrategy[int]:
-    return st.integers(max(headroom - 140, 0), headroom + 140) | st.sampled_from([0, 0xFFFF])
+    telling = (0, 0xFFFF, headroom, *(headroom + length for length in layout.MAC_LENGTHS))
+    return st.integers(max(headroom - 140, 0), headroom + 140) | st.sampled_from(telling)
+
+
+#: Packets that start as a place may be told by, or as nothing.
+PAYLOADS = st.builds(
+    bytes.__add__,
+    st.sampled_from((b"", UDP4[14:], PING6[14:], TAGGED[:18], TWICE[:22])),
+    st.binary(max_size=200),
+)
 
 
 @st.composite
 def skbs(draw: st.DrawFn) -> s.Skb:
     headroom = draw(st.integers(0, 300))
-    payload = draw(st.binary(max_size=200))
+    payload = draw(PAYLOADS)
     head = bytes(number * 7 & 0xFF for number in range(headroom)) + payload
     devices = [None, s.Device(), TUN, PPP, VLAN, s.Device(type=772)]
     return s.Skb(

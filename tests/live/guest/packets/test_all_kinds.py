@@ -44,6 +44,9 @@ PROBES = {
     "queue": ("fentry:__dev_queue_xmit",),
     "sent": ("rawtracepoint:net_dev_start_xmit",),
 }
+#: Where an inner packet has only a tunnel's header in front of it, or no more; which argument the
+#: packet is. In modules, which have no BTF on 5.10; the first has too many arguments for fentry.
+TUNNELS = {"vxlan out": ("udp_tunnel_xmit_skb", "arg2"), "gre in": ("ip_tunnel_rcv", "arg1")}
 #: The most that one record of the perf ring takes of a frame (docs/architecture.md).
 LIMIT = 65364
 STREAM = b"".join(struct.pack("!Q", number) for number in range(0, 300_000, 8))
@@ -169,6 +172,10 @@ def script(path: Path, system: System) -> tuple[str, dict[str, str]]:
         )
         sites[site] = probe.rpartition(":")[2]
         probes.append(f'{probe} {{ skboutput("{path}", args.skb, 65535, 0); }}')
+    for site, (function, argument) in TUNNELS.items():
+        sites[site] = function
+        skb = f"(struct sk_buff *){argument}"
+        probes.append(f'kprobe:{function} {{ skboutput_linear("{path}", {skb}, 65535, 0); }}')
     return "config = { perf_rb_pages = 8192; }\n" + "\n".join(probes), sites
 
 
@@ -331,6 +338,16 @@ def test_every_packet_at_a_function_is_one_that_passed(
             continue
         strange.append(f"{one.interface.name} {len(frame)}: {frame[:100].hex()} {kind_of(frame)}")
     assert strange == []
+
+
+@pytest.mark.parametrize(("site", "kind"), [("vxlan out", "vxlan"), ("gre in", "gre")])
+def test_an_inner_packet_is_told_from_its_tunnels_header(
+    result: Result, passed: Passed, site: str, kind: str
+) -> None:
+    found = [one.data for one in result.at(site)]
+    assert kind in {kind_of(data) for data in found}
+    assert {data[:12] for data in found} == {bytes(12)}
+    assert {network_part(data) for data in found} <= passed.parts
 
 
 def by_napi(kernel: str) -> bool:
