@@ -38,7 +38,7 @@ LAYERS = (
     "btf",
 )
 #: Modules of the package itself that every layer may use; they import none of the layers.
-SHARED = {"cachedir", "closing", "errors", "plain", "records", "version", "words"}
+SHARED = {"cachedir", "closing", "elfnotes", "errors", "plain", "records", "version", "words"}
 #: The package's own two modules: they stand above everything.
 TOP = {"__init__", "__main__"}
 

@@ -11,7 +11,7 @@ from array import array
 from struct import Struct
 from typing import NamedTuple
 
-from kcap import cachedir
+from kcap import cachedir, elfnotes
 
 NOTES = "/sys/kernel/notes"
 
@@ -19,7 +19,6 @@ NOTES = "/sys/kernel/notes"
 _HEADER = Struct("<8sIII")
 _MAGIC = b"kcapbtf\1"
 _DIRECTORY = "btf"
-_GNU_BUILD_ID = b"\x14\0\0\0\x03\0\0\0GNU\0"  # descsz 20, type NT_GNU_BUILD_ID, name
 
 
 class Index(NamedTuple):
@@ -37,14 +36,9 @@ def build_id(path: str = NOTES) -> str:
     """The running kernel's build id in hexadecimal; empty if it has none."""
     try:
         with open(path, "rb", buffering=0) as file:
-            notes = file.read()
+            return elfnotes.build_id(file.read())
     except OSError:  # no sysfs, or a kernel without notes: nothing is kept then
         return ""
-    at = notes.find(_GNU_BUILD_ID)
-    if at < 0:
-        return ""
-    start = at + len(_GNU_BUILD_ID)
-    return notes[start : start + 20].hex()
 
 
 def load(name: str, words: int) -> Index | None:

@@ -3,17 +3,17 @@
 
 The places are GDB's ("Debugging Information in Separate Files" in its manual): by build id, and by
 the name in the section ``.gnu_debuglink``, in the program's directory, in ``.debug`` below it, and
-below directories for debugging information. Notes are those of the System V ABI, chapter 5.
+below directories for debugging information.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import closing
-from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
+from kcap import elfnotes
 from kcap.errors import FileError
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.perfile import kept_per_file
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 GLOBAL = "/usr/lib/debug"
 _CHECKSUM = 4
 """Bytes of the CRC-32 at the end of ``.gnu_debuglink``."""
-_NOTE = Struct("<III")  # size of the name, of the description; type
-_NT_GNU_BUILD_ID = 3
 
 
 class _Link(NamedTuple):
@@ -121,16 +119,7 @@ def _told(path: str) -> tuple[bool, str, _Link]:
 
 def _build_id(elf: ElfFile) -> str:
     section = elf.section(".note.gnu.build-id")
-    data = elf.content(section) if section is not None else b""
-    at = 0
-    while at + _NOTE.size <= len(data):
-        name_size, size, kind = _NOTE.unpack_from(data, at)
-        at += _NOTE.size
-        described = at + (name_size + 3 & ~3)
-        if kind == _NT_GNU_BUILD_ID and data[at : at + name_size] == b"GNU\0":
-            return data[described : described + size].hex()
-        at = described + (size + 3 & ~3)
-    return ""
+    return elfnotes.build_id(elf.content(section)) if section is not None else ""
 
 
 def _link(elf: ElfFile) -> _Link:

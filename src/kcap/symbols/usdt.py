@@ -12,12 +12,13 @@ from struct import error as struct_error
 from struct import unpack_from
 from typing import TYPE_CHECKING, NamedTuple
 
+from kcap import elfnotes
 from kcap.errors import FileError
 
 if TYPE_CHECKING:
     from kcap.symbols.elf import ElfFile
 
-_NOTE_TYPE = 3
+_NT_STAPSDT = 3
 _UNKNOWN = "of an unknown form"
 _REGISTERS_64 = ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip"]
 
@@ -80,17 +81,12 @@ def read_probes(elf: ElfFile) -> list[UsdtProbe]:
     if section is None:
         return []
     base = elf.section(".stapsdt.base")
-    data = elf.content(section)
+    linked = base.address if base is not None else None
     probes = []
-    at = 0
     try:
-        while at + 12 <= len(data):
-            name_size, size, kind = unpack_from("<III", data, at)
-            start = at + 12 + (name_size + 3 & ~3)
-            if kind == _NOTE_TYPE and data[at + 12 : at + 20] == b"stapsdt\0":
-                note = data[start : start + size]
-                probes.append(_probe(elf, note, base.address if base is not None else None))
-            at = start + (size + 3 & ~3)
+        for note in elfnotes.notes(elf.content(section)):
+            if note.owner == b"stapsdt\0" and note.kind == _NT_STAPSDT:
+                probes.append(_probe(elf, note.description, linked))
     except (struct_error, ValueError) as error:
         raise FileError(f"{elf.path}: damaged USDT notes: {error}", elf.path) from error
     return probes
