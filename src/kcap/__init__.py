@@ -20,8 +20,6 @@ from kcap.errors import KcapError
 from kcap.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kcap.diagnose.repair import Repair
     from kcap.functions.events import (
         AttachedProbes,
@@ -134,19 +132,19 @@ def trace(
 
 
 def repair(
-    text: str, *, name: str = "stdin", parameters: Sequence[str] = (), modern: bool = False
+    text: str, *, name: str = "stdin", options: Options | None = None, modern: bool = False
 ) -> Repair:
     """Mend a script where its errors come with an edit: ``kcap fix``.
 
     :param text: the script.
     :param name: what diagnostics call it.
-    :param parameters: its positional parameters.
+    :param options: what it is to be run with: parameters, directories of headers and the like.
     :param modern: also replace old spellings that are no errors.
     :returns: the new text, what was mended, and what is left.
     """
     from kcap.session import repair
 
-    return repair.repair(name, text, parameters, modern=modern)
+    return repair.repair(name, text, options, modern=modern)
 
 
 if not TYPE_CHECKING:  # a type checker knows each name from its import

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kcap.diagnose.repair import Repair
+    from kcap.session.options import Options
 
 USAGE = """\
 usage: kcap fix [-i | --diff] [--modern] FILE [PARAMETER...]
@@ -91,11 +92,13 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     from kcap.cli.reading import decode, read_bytes
+    from kcap.session.options import Options
     from kcap.session.repair import repair
 
     name, data = read_bytes(arguments.file)
     text = decode(name, data)
-    found = repair(name, text, arguments.parameters, modern=arguments.modern)
+    options = Options(parameters=arguments.parameters)
+    found = repair(name, text, options, modern=arguments.modern)
     _report(found)
     fixed = found.text.encode("utf-8", "surrogateescape")
     if arguments.in_place:
@@ -108,14 +111,15 @@ def main(argv: Sequence[str]) -> int:
     return 1 if found.left else 0
 
 
-def fixed_text(name: str, text: str, parameters: Sequence[str] = ()) -> str:
+def fixed_text(name: str, text: str, options: Options) -> str:
     """The repaired script, for ``kcap --fix``; says on standard error what was changed.
 
+    :param options: what the script is run with.
     :raises ScriptError: errors are left that have no certain repair.
     """
     from kcap.session.repair import repair
 
-    found = repair(name, text, parameters)
+    found = repair(name, text, options)
     if found.left:
         raise ScriptError(found.left)
     if found.applied:

@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.fix:
         from kcap.cli.fix import fixed_text
 
-        text = fixed_text(name, text, arguments.parameters)
+        text = fixed_text(name, text, script_options(arguments))
     return run(name, text, arguments)
 
 

@@ -26,7 +26,9 @@ class Options:
     :param command: a command to run while tracing (``-c``); the trace ends with it.
     :param child_pid: its process id, for ``cpid``; set by the session.
     :param dwarf_pids: further processes whose stacks ``dw_ustack()`` can walk (``--dwarf-pid``).
-    :param unsafe: allow ``system()`` and its like (``--unsafe``).
+    :param unsafe: allow ``system()`` and its like, and probes at functions that nobody lists
+        (``--unsafe``).
+    :param unsafe_functions: allow such functions alone; for who does not run the script.
     :param helper_errors: report failing BPF helpers at run time (``-k``).
     :param traceable_file: a list of traceable functions to take instead of the kernel's.
     :param cached: take compiled programs from the cache, and keep them there (``--no-cache``).
@@ -48,6 +50,7 @@ class Options:
     child_pid: int = 0
     dwarf_pids: Sequence[int] = ()
     unsafe: bool = False
+    unsafe_functions: bool = False
     helper_errors: bool = False
     traceable_file: str = ""
     cached: bool = True

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.diagnose import repair as diagnose
 from kcap.lang.diagnostic import ScriptError
-from kcap.session.script import Options
+from kcap.records import replace
+from kcap.session.options import Options
 from kcap.session.script import compile as check_script
 
 if TYPE_CHECKING:
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 
 def repair(
-    name: str, text: str, parameters: Sequence[str] = (), *, modern: bool = False
+    name: str, text: str, options: Options | None = None, *, modern: bool = False
 ) -> diagnose.Repair:
     """What can be repaired in a script: which functions and arguments there are is asked of the
     running kernel.
 
     :param name: what messages call the script.
-    :param parameters: its positional parameters.
+    :param options: what it is to be run with. Unsafe functions are no errors, whether they are
+        allowed or not: nothing runs.
     :param modern: also replace old spellings.
     """
-    options = Options(parameters=parameters, unsafe=True)
+    options = replace(options or Options(), unsafe_functions=True)
 
     def check(text: str) -> list[Diagnostic]:
         try:

@@ -224,7 +224,7 @@ def _check(
             types=system.types,
             config=config,
             parameters=options.parameters,
-            unsafe=options.unsafe,
+            unsafe=options.unsafe or options.unsafe_functions,
             include_directories=options.include_directories,
             named=options.named,
             child_pid=options.child_pid,

@@ -101,7 +101,14 @@ TRACEPOINTS = {
 def machine(
     path: Path, *, without: frozenset[str] = frozenset(), untraceable: frozenset[str] = frozenset()
 ) -> System:
-    """A machine whose sysfs, tracefs and procfs lie below ``path``.
+    """A machine whose sysfs, tracefs and procfs lie below ``path``: see :func:`files`."""
+    return System(files=files(path, without=without, untraceable=untraceable))
+
+
+def files(
+    path: Path, *, without: frozenset[str] = frozenset(), untraceable: frozenset[str] = frozenset()
+) -> Files:
+    """The files below ``path`` that a machine says with what it is.
 
     :param without: functions that this kernel does not have.
     :param untraceable: functions that it has, but that ftrace can't trace.
@@ -118,7 +125,7 @@ def machine(
     (proc / "modules").write_text("")
     blacklist = path / "blacklist"
     blacklist.write_text("")
-    return System(files=Files("", str(tracefs), str(proc), str(btf), "", str(blacklist)))
+    return Files("", str(tracefs), str(proc), str(btf), "", str(blacklist))
 
 
 class SkbOutput(Callable_):

@@ -17,6 +17,8 @@ from kcap.errors import FileError, UsageError
 from kcap.lang.diagnostic import ScriptError
 from kcap.lang.parser import parse
 from kcap.lang.source import Source
+from kcap.probes.system import System
+from kcap.session.options import Options
 from unit.diagnose import repair_machine as frozen
 
 CASE = b'kprobe:icmp_rcv {  // caf\xe9\n  skboutput("a", (struct sk_buff *)arg0, 1, 0);\n}\n'
@@ -25,8 +27,10 @@ FIXED = b'fentry:icmp_rcv {  // caf\xe9\n  skboutput("a", args.skb, 1, 0);\n}\n'
 
 @pytest.fixture(autouse=True)
 def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = frozen.machine(tmp_path / "machine")
-    monkeypatch.setattr("kcap.probes.system.System", lambda **_: machine)
+    files = frozen.files(tmp_path / "machine")
+    monkeypatch.setattr(
+        "kcap.probes.system.System", lambda **given: System(**given | {"files": files})
+    )
 
 
 @pytest.fixture
@@ -171,7 +175,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_fixed_text_says_what_it_changed(capsys: pytest.CaptureFixture[str]) -> None:
     text = 'kprobe:icmp_rcv { skboutput("a", (struct sk_buff *)arg0, 1, 0); }'
-    assert fix.fixed_text("-e", text) == 'fentry:icmp_rcv { skboutput("a", args.skb, 1, 0); }'
+    assert (
+        fix.fixed_text("-e", text, Options())
+        == 'fentry:icmp_rcv { skboutput("a", args.skb, 1, 0); }'
+    )
     assert capsys.readouterr().err == (
         "kcap: running -e with these changes:\n--- -e\n+++ -e (fixed)\n@@ -1 +1 @@\n"
         f"-{text}\n"
@@ -180,9 +187,33 @@ def test_fixed_text_says_what_it_changed(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_fixed_text_raises_what_can_not_be_repaired() -> None:
+    text = 'kprobe:icmp_rcv+4 { skboutput("a", (struct sk_buff *)arg0, 1, 0); }'
     with pytest.raises(ScriptError) as caught:
-        fix.fixed_text("-e", 'kprobe:icmp_rcv+4 { skboutput("a", (struct sk_buff *)arg0, 1, 0); }')
+        fix.fixed_text("-e", text, Options())
     assert [d.code for d in caught.value.diagnostics] == ["helper-not-allowed"]
+
+
+def test_a_misspelt_function_of_a_kprobe_is_mended(tmp_path: Path) -> None:
+    script = tmp_path / "kprobe.bt"
+    script.write_text("kprobe:vfs_raed { print(1); }")
+    assert fix.main(["-i", str(script)]) == 0
+    assert script.read_text() == "kprobe:vfs_read { print(1); }"
+
+
+def test_unsafe_functions_are_no_errors_of_a_script_that_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "unsafe.bt"
+    script.write_text('kprobe:vfs_read { system("%d", pidd); }')
+    assert fix.main([str(script)]) == 0
+    assert capsys.readouterr().out == 'kprobe:vfs_read { system("%d", pid); }'
+
+
+def test_the_script_is_mended_for_what_it_is_run_with(tmp_path: Path) -> None:
+    (tmp_path / "mine.h").write_text("#define LIMIT 3\n")
+    text = '#include "mine.h"\nkprobe:vfs_read /pid > LIMIT/ { print(%s); }'
+    options = Options(include_directories=(str(tmp_path),))
+    assert fix.fixed_text("-e", text % "comn", options) == text % "comm"
 
 
 def test_old_spellings_are_only_replaced_when_asked_for(
