@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from kcap.diagnose.astquery import Tree
     from kcap.probes.system import System
 
-_C_TYPES = {
+C_TYPES = {
+    "char": "int8",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
     "uint": "uint32",
     "uchar": "uint8",
     "ushort": "uint16",
@@ -38,6 +42,9 @@ _RETURNING = {"kprobe": "kretprobe", "k": "kretprobe", "uprobe": "uretprobe", "u
 _ASSIGNED = re.compile(r"\(\s*[\w.\->]+\s*(=)(?!=)")
 _LONE_PERCENT = re.compile(r"%(?=$|[\s\\\",.;:)])")
 _FLOAT = re.compile(r"%[-+ 0-9.]*(?:l?[fgeE])")
+
+_TEXTS = frozenset({"comm", "pcomm", "func", "probe", "str", "kstr", "ustr"})
+"""Builtins and functions whose value is a text."""
 
 Found = tuple[ast.Node, "Tree"] | None
 
@@ -91,7 +98,7 @@ def _function(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | 
 
 
 def _type(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
-    type_ = _C_TYPES.get(span.text)
+    type_ = C_TYPES.get(span.text)
     return _edit(diagnostic, Edit(span, type_), help=f"write {type_}") if type_ else None
 
 
@@ -226,12 +233,22 @@ def _format_first(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnosti
 
 
 def _text(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    if found is None or diagnostic.edits:
+        return None
     call = _call(found, "printf") or _call(found, "print")
-    if call is None or found is None or call.arguments[0] is not found[0] or diagnostic.edits:
+    if (call is None or call.arguments[0] is not found[0]) and not _compared_to_text(*found):
         return None
     return _edit(
         diagnostic, Edit(span, f'"{span.text}"'), help="texts are written in double quotes"
     )
+
+
+def _compared_to_text(node: ast.Node, tree: Tree) -> bool:
+    around = tree.parent(node)
+    if not isinstance(around, ast.Binary) or around.op not in ("==", "!="):
+        return False
+    other = around.left if around.right is node else around.right
+    return isinstance(other, ast.Identifier | ast.Call) and other.name in _TEXTS
 
 
 def _register(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:

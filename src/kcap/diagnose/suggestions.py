@@ -182,6 +182,10 @@ class _Rules:
         if "(string supplied)" in wanted:
             return replace(found, edits=(Edit(place, "%s"),))
         if "%s specifier" in wanted and "(integer supplied)" in wanted:
+            if isinstance(node, ast.PositionalParam):
+                help_ = f"str({node.span.text}) is the parameter as text"
+                edit = Edit(node.span, f"str({node.span.text})")
+                return replace(found, edits=(edit,), help=(help_,))
             if isinstance(node, ast.Identifier) and node.name.startswith("arg"):
                 help_ = "str() reads the text that an address points to"
                 edit = Edit(node.span, f"str({node.span.text})")

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kcap.diagnose.c_syntax import declaration, without_echoes
+from kcap.diagnose.habits import C_TYPES
 from kcap.lang.diagnostic import Diagnostic, Edit, ScriptError
 from kcap.lang.source import Span
 from kcap.records import replace
@@ -114,6 +115,23 @@ def _branch(diagnostic: Diagnostic, span: Span) -> Answer:
     return edits, "branches are always written in braces"
 
 
+def _empty_predicate(diagnostic: Diagnostic, span: Span) -> Answer:
+    comment = re.compile(r"\s*(//)[^\n]*\{").match(span.source.text, span.end)
+    if diagnostic.title != "this probe has no block" or comment is None:
+        return None
+    slashes = Span(span.source, *comment.span(1))
+    return (Edit(slashes, ""),), "`//` begins a comment: leave an empty predicate away"
+
+
+def _parameter(diagnostic: Diagnostic, span: Span) -> Answer:
+    """``fn f(int a)``."""
+    typed = re.compile(r"(\w+)\s+\*?\s*(\w+)\s*[,)]").match(span.source.text, span.start)
+    before = re.search(r"\bfn\s+\w+\s*\([^()]*$", span.source.text[: span.start])
+    if typed is None or before is None:
+        return None
+    return (), f"the type stands behind the name: `${typed[2]} : {C_TYPES.get(typed[1], typed[1])}`"
+
+
 def _else_if(diagnostic: Diagnostic, span: Span) -> Answer:
     match = _ELSE_IF.search(span.source.text, 0, span.start)
     if match is None:
@@ -145,6 +163,8 @@ _RULES: tuple[Callable[[Diagnostic, Span], Answer], ...] = (
     _loop,
     _quotes,
     _brace,
+    _empty_predicate,
+    _parameter,
     _branch,
     _else_if,
     _semicolon,

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from kcap.sema.function import CallSite, Sema
 
 
+_CONVERSIONS = (
+    "integers: %d %i %u %x %X %o %c, text: %s, pointers: %p, bytes: %r %rx %rh, GFP flags: %gr; "
+    "%% is a percent sign"
+)
+
+
 class FormatFunction(Function):
     """A function whose arguments are a constant format and what it prints."""
 
@@ -59,7 +65,9 @@ class FormatFunction(Function):
         try:
             conversions = [part for part in parse(text) if not isinstance(part, str)]
         except FormatError as error:
-            raise sema.fail("format", node.span, f"{self.name}: {error}") from error
+            raise sema.fail(
+                "format", node.span, f"{self.name}: {error}", help=[_CONVERSIONS]
+            ) from error
         if len(conversions) != len(values):
             few = len(values) < len(conversions)
             raise sema.fail(

@@ -134,6 +134,7 @@ class Buf(Function):
                     "argument-value",
                     call.span,
                     f"buf() expects a length argument for non-array type {type_name(operand.type)}",
+                    help=[f"say how many bytes: buf({call.args[0].span.text}, 16)"],
                 )
             return made(self, call, Buffer(min(operand.type.size, limit)), operand)
         length = integer_argument(self, sema, call.args[1], UINT64, "length")

@@ -93,6 +93,7 @@ class MapTable:
                 f"'{type_}' when map expects arguments: '{current}'",
                 label=f"this is '{type_}'",
                 labels=_first(facts.key_at, span, f"keys became '{current}' here"),
+                help=["all keys of a map have one type: use another map for these"],
             )
         if not identical(current, promoted):
             facts.map.key = promoted
@@ -115,6 +116,7 @@ class MapTable:
                 f"when map already has a type '{current}'",
                 label=f"this is '{type_}'",
                 labels=_first(facts.value_at, span, f"{facts.map.name} became '{current}' here"),
+                help=["all values of a map have one type: use another map for these"],
             )
         if not identical(current, promoted):
             facts.map.value = promoted

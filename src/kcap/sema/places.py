@@ -142,7 +142,8 @@ def _unknown_field(a: Analyzer, node: ast.FieldAccess, type_: Struct) -> SemaErr
     if not names:
         notes = [f"'{type_}' is only declared: its fields are not known"]
     elif len(names) <= 12:
-        notes = [f"it has {', '.join(names)}"]
+        who = type_.name if type_.keyword == "args" else "it"
+        notes = [f"{who} has {', '.join(names)}"]
     renamed = other_name(type_.name, name, names)
     if renamed is not None:
         near, notes = [renamed[0]], [renamed[1]]
@@ -166,11 +167,7 @@ def tuple_access(a: Analyzer, node: ast.TupleAccess) -> tree.Expr:
 def _tuple_element(a: Analyzer, node: ast.Expr, place: tree.Expr, index: int) -> tree.Expr:
     type_ = place.type
     if not isinstance(type_, Tuple):
-        raise a.fail(
-            "not-a-tuple",
-            node.span,
-            f"Can not access index '{index}' on expression of type '{type_}'",
-        )
+        raise _no_tuple(a, node, index, type_)
     if index >= len(type_.elements):
         raise a.fail(
             "index-out-of-range",
@@ -178,6 +175,14 @@ def _tuple_element(a: Analyzer, node: ast.Expr, place: tree.Expr, index: int) ->
             f"Invalid tuple index: {index}. Found {len(type_.elements)} elements in tuple.",
         )
     return element(node, place, index)
+
+
+def _no_tuple(a: Analyzer, node: ast.Expr, index: int, type_: Type) -> SemaError:
+    title = f"Can not access index '{index}' on expression of type '{type_}'"
+    if isinstance(node, ast.TupleAccess) and isinstance(node.object, ast.Integer):
+        help_ = ["there are only integers: write 1500 with a smaller unit instead of 1.5"]
+        return a.fail("not-a-tuple", node.span, title, label="no number", help=help_)
+    return a.fail("not-a-tuple", node.span, title)
 
 
 def array_access(a: Analyzer, node: ast.ArrayAccess) -> tree.Expr:

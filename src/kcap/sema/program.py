@@ -379,7 +379,9 @@ class Analyzer:
             expr = coerce(expr.operand, expr.type) or expr.operand
         if not isinstance(expr, tree.IntegerLiteral):
             title = f"{what} has to be a constant integer"
-            raise self.fail("not-constant", node.span, title, label="known only at run time")
+            unknown = as_integer(expr.type) is not None
+            label = "known only at run time" if unknown else f"this is '{expr.type}'"
+            raise self.fail("not-constant", node.span, title, label=label)
         return expr.value
 
     # Address spaces

@@ -2,8 +2,8 @@
 """Wrong scripts, as people really write them: what is found, where, and what repairs them.
 
 Each script of ``corpus`` begins with what its author did and a line for each error: its code, its
-place (line and column), the text that is underlined. Where there is a repair, the script after it
-stands in ``corpus/fixed``.
+place (line and column), the text that is underlined. Lines with the help that is given may follow.
+Where there is a repair, the script after it stands in ``corpus/fixed``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from unit.diagnose.corpus_machine import findings, machine
 
 CORPUS = Path(__file__).parent / "corpus"
 SCRIPTS = sorted(CORPUS.glob("*.bt"))
+HELPED = [path for path in SCRIPTS if "\n// help: " in path.read_text()]
 FIXED = sorted((CORPUS / "fixed").glob("*.bt"))
 
 _ERROR = re.compile(r"// error: (\S+) at (\d+):(\d+) (\".*\")")
@@ -54,6 +55,13 @@ def test_the_corpus_is_large_enough() -> None:
 def test_errors_have_their_code_and_place(system: System, path: Path) -> None:
     text = path.read_text()
     assert [summary(found) for found in findings(system, path.name, text)] == expected(text)
+
+
+@pytest.mark.parametrize("path", HELPED, ids=lambda path: path.stem)
+def test_errors_say_how_to_mend_them(system: System, path: Path) -> None:
+    text = path.read_text()
+    wanted = re.findall("^// help: (.*)$", text, re.MULTILINE)
+    assert [line for found in findings(system, path.name, text) for line in found.help] == wanted
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

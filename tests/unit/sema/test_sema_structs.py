@@ -117,7 +117,7 @@ def test_args_elsewhere_say_why_there_are_none() -> None:
     assert (found.code, found.title) == ("no-args", "args is not available in kprobe probes")
     found = error("fentry:ip_rcv { $a = args.sbk; }")
     assert found.title == "Can't find function parameter sbk"
-    assert found.notes == ("it has skb, dev, n",)
+    assert found.notes == ("fentry_ip_rcv has skb, dev, n",)
 
 
 def test_address_spaces_follow_the_probe_the_cast_and_the_tag() -> None:
