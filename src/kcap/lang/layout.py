@@ -118,9 +118,17 @@ class Writer:
             return self._flat[node]
         text = self._flat_bare(node)
         if text is not None and node in self.grouped:
-            text = f"({text})"
+            text = f"(({text}))" if self._could_cast(node) else f"({text})"
         self._flat[node] = text
         return text
+
+    def _could_cast(self, node: ast.Expr) -> bool:
+        """Whether one pair of parentheses of several may not go: ``((x)) - 1`` is a difference,
+        ``(x) - 1`` the cast of -1 to a type x."""
+        if not isinstance(node, ast.Identifier | ast.ArrayAccess):
+            return False
+        before = self.grouped[node]
+        return before.source.text.count("(", before.start, node.span.start) > 1
 
     def _flat_bare(self, node: ast.Expr) -> str | None:
         if isinstance(node, ast.Binary):

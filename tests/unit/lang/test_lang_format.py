@@ -139,6 +139,14 @@ def test_comments_stay_with_their_code(text: str, expected: str) -> None:
     assert body(text) == (text if expected is None else expected)
 
 
+def test_parentheses_that_keep_a_name_from_being_a_cast_stay() -> None:
+    text = "begin {\n  print(((x)) - 5);\n}\n"
+    assert format_script(Source("t", text)) == text
+    text = "begin {\n  print(((int8[2])) - 5, (pid), (pid + 1));\n}\n"
+    spelled = text.replace("(pid + 1)", "((pid + 1))")
+    assert format_script(Source("t", spelled)) == text
+
+
 def test_comments_between_attach_points_keep_them_as_they_are() -> None:
     text = "kprobe:f, // one\nkprobe:g\n// two\n{ f(); }\n"
     assert formatted(text) == "kprobe:f, // one\nkprobe:g\n// two\n{ f(); }\n"
