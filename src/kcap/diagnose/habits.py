@@ -167,6 +167,10 @@ def _attach_point(diagnostic: Diagnostic, span: Span, system: System) -> Diagnos
     colon = Span(span.source, span.start - 1, span.start)
     if re.search(r"\b(begin|end|BEGIN|END):$", text[: span.start]) and not span.text:
         return _edit(diagnostic, Edit(colon, ""))
+    parameter = re.match(r":?\$(\d+)", text[span.start :])
+    if parameter is not None:
+        help_ = f"${parameter[1]} is not given: parameters stand behind the script's name"
+        return replace(diagnostic, help=(help_, *diagnostic.help))
     minutes = re.match(r"m:(\d+)", text[span.start :])
     if span.text == "m" and minutes is not None:
         where = _part(span, 0, minutes.end())
@@ -183,11 +187,24 @@ def _attach_point(diagnostic: Diagnostic, span: Span, system: System) -> Diagnos
     return _edit(diagnostic, Edit(where, f"{categories[0]}:"))
 
 
+def _provider(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    """``kprobe:a,b`` for ``kprobe:a,kprobe:b``."""
+    if diagnostic.edits or span.source.text[span.end : span.end + 1] == ":":
+        return None
+    before = re.search(r"(\w+):[^\s,:]+\s*,\s*$", span.source.text[: span.start])
+    if before is None:
+        return None
+    help_ = f"each probe has its type: {before[1]}:{span.text}"
+    return _edit(diagnostic, Edit(span.at_start(), f"{before[1]}:"), help=help_)
+
+
 def _call(found: Found, name: str) -> ast.Call | None:
     """The call of a function that a node is, or that it is an argument of."""
     if found is None:
         return None
     for node in (found[0], found[1].parent(found[0])):
+        if isinstance(node, ast.ExprStatement):
+            node = node.expression
         if isinstance(node, ast.Call) and node.name == name:
             return node
     return None
@@ -215,7 +232,10 @@ def _element(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | N
     return _edit(diagnostic, *edits, help="delete() takes one element away, clear() all of them")
 
 
-def _length(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+def _arity(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
+    capture = _call(found, "skboutput")
+    if capture is not None and len(capture.arguments) == 3:
+        return _edit(diagnostic, Edit(capture.arguments[2].span.at_end(), ", 0"))
     call = _call(found, "strncmp")
     if call is None or len(call.arguments) != 2:
         return None
@@ -236,6 +256,8 @@ def _text(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None
     if found is None or diagnostic.edits:
         return None
     call = _call(found, "printf") or _call(found, "print")
+    if span.text.isupper():  # a constant that is not known here
+        return None
     if (call is None or call.arguments[0] is not found[0]) and not _compared_to_text(*found):
         return None
     return _edit(
@@ -269,6 +291,7 @@ def _declared(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | 
 _RULES: dict[str, Callable[[Diagnostic, Span, Found], Diagnostic | None]] = {
     "not-a-condition": _condition,
     "unknown-function": _function,
+    "unknown-probe-type": _provider,
     "unknown-type": _type,
     "invalid-cast": _cast,
     "map-function": _aggregation,
@@ -276,7 +299,7 @@ _RULES: dict[str, Callable[[Diagnostic, Span, Found], Diagnostic | None]] = {
     "not-in-this-probe": _probe,
     "argument-value": _bounds,
     "argument-type": _element,
-    "arity": _length,
+    "arity": _arity,
     "not-a-string-literal": _format_first,
     "unknown-identifier": _text,
     "unknown-register": _register,

@@ -21,6 +21,7 @@ from kcap.records import replace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kcap.diagnose.targets import Function
     from kcap.lang.source import Span
     from kcap.probes.system import System
 
@@ -41,6 +42,9 @@ C_SWAPS = {
 }
 """C functions and macros that ``bswap()`` stands for, with the type that they take (on
 little-endian machines, as all that kcap runs on are)."""
+
+_WORDS_OF_A_CALL = ("arg", "sarg", "retval")
+"""How the builtins begin that are numbers because nobody knows their types."""
 
 _ATOMS = (ast.Identifier, ast.Variable, ast.FieldAccess, ast.Integer, ast.Call, ast.ArrayAccess)
 _MOST_UNROLLED = 100
@@ -71,6 +75,7 @@ class _Rules:
             "unroll-count": self._unroll,
             "no-args": self._typed_probe,
             "no-fields": self._cast,
+            "unknown-identifier": self._parameter,
         }
 
     def apply(self, diagnostic: Diagnostic) -> Diagnostic:
@@ -186,7 +191,7 @@ class _Rules:
                 help_ = f"str({node.span.text}) is the parameter as text"
                 edit = Edit(node.span, f"str({node.span.text})")
                 return replace(found, edits=(edit,), help=(help_,))
-            if isinstance(node, ast.Identifier) and node.name.startswith("arg"):
+            if isinstance(node, ast.Identifier) and node.name.startswith(_WORDS_OF_A_CALL):
                 help_ = "str() reads the text that an address points to"
                 edit = Edit(node.span, f"str({node.span.text})")
                 return replace(found, edits=(edit,), help=(help_,))
@@ -227,7 +232,7 @@ class _Rules:
         given = _origin(node.object, tree)
         if given is None:
             return None
-        type_ = self._argument_type(tree.root, given)
+        type_ = self._argument_type(tree.root, int(given.name[3:]))
         if not type_.endswith("*"):
             return None
         grouped = tree.with_parentheses(given)
@@ -236,30 +241,53 @@ class _Rules:
             text = f"({text})"
         return replace(found, edits=(Edit(grouped, text),))
 
-    def _argument_type(self, probe: ast.Node, argument: ast.Identifier) -> str:
+    def _argument_type(self, probe: ast.Node, index: int) -> str:
         """The type of an ``argN`` as BTF has it, '' if not known or not the same everywhere."""
-        if not isinstance(probe, ast.Probe):
-            return ""
         found = set()
-        for point in probe.attach_points:
-            if full_name(point) not in (*SUCCESSOR, "fentry", "fexit"):
+        for function in self._functions(probe):
+            params = function.proto.params
+            if function.renamed or index >= len(params):
                 return ""
-            try:
-                functions = typed_target(point, self._system).functions
-            except Refusal:  # without types there is nothing to suggest
+            type_id = params[index].type_id
+            pointer = b.resolve(function.btf, type_id)
+            if not isinstance(pointer, b.Ptr):
                 return ""
-            for function in functions:
-                params = function.proto.params
-                index = int(argument.name[3:])
-                if function.renamed or index >= len(params):
-                    return ""
-                type_id = params[index].type_id
-                pointer = b.resolve(function.btf, type_id)
-                if not isinstance(pointer, b.Ptr):
-                    return ""
-                target = b.resolve(function.btf, pointer.type_id)
-                found.add(f"{render.type_name(function.btf, target.id)} *")
+            target = b.resolve(function.btf, pointer.type_id)
+            found.add(f"{render.type_name(function.btf, target.id)} *")
         return found.pop() if len(found) == 1 else ""
+
+    def _functions(self, probe: ast.Node) -> list[Function]:
+        """The functions that a probe is at; none if not all of them are known to BTF."""
+        functions: list[Function] = []
+        for point in probe.attach_points if isinstance(probe, ast.Probe) else ():
+            if full_name(point) not in (*SUCCESSOR, "fentry", "fexit"):
+                return []
+            try:
+                functions += typed_target(point, self._system).functions
+            except Refusal:  # without types there is nothing to suggest
+                return []
+        return functions
+
+    # A parameter by its name, as in C, where there is no args
+
+    def _parameter(self, found: Diagnostic, node: ast.Node, tree: Tree) -> Diagnostic | None:
+        probe = tree.root
+        if not isinstance(node, ast.Identifier) or not isinstance(probe, ast.Probe):
+            return None
+        if any(full_name(point) != "kprobe" for point in probe.attach_points):
+            return None
+        places = set()
+        for function in self._functions(probe):
+            names = [param.name for param in function.proto.params]
+            places.add(names.index(node.name) if node.name in names else None)
+        index = places.pop() if len(places) == 1 else None
+        if index is None:
+            return None
+        type_ = self._argument_type(probe, index)
+        text = f"arg{index}"
+        help_ = f"{node.name} is {text} in a kprobe, and args.{node.name} in fentry"
+        edit = Edit(node.span, f"(({type_}){text})" if type_.endswith("*") else text)
+        return replace(found, edits=(edit,), help=(help_,))
 
 
 def _before(span: Span, statement: str) -> Edit:

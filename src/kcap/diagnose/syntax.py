@@ -97,6 +97,26 @@ def _quotes(diagnostic: Diagnostic, span: Span) -> Answer:
     return (Edit(where, f'"{inside}"'),), "write strings in double quotes"
 
 
+def _slash(diagnostic: Diagnostic, span: Span) -> Answer:
+    if span.text != "{" or not _expects(diagnostic, "/"):
+        return None
+    end = len(span.source.text[: span.start].rstrip())
+    where = Span(span.source, end, end)
+    return (Edit(where, "/"),), "a predicate stands between two slashes"
+
+
+def _colon(diagnostic: Diagnostic, span: Span) -> Answer:
+    """``kprobe vfs_read``, ``config {``."""
+    from kcap.probes.registry import probe_types
+
+    before = re.search(r"(?:^|[\s},])(\w+)(\s+)$", span.source.text[: span.start])
+    if before is None or not diagnostic.title.startswith("expected a block, a predicate"):
+        return None
+    if all(before[1] not in (kind.name, *kind.aliases) for kind in probe_types()):
+        return None
+    return (Edit(Span(span.source, *before.span(2)), ":"),), "a colon stands behind the probe type"
+
+
 def _brace(diagnostic: Diagnostic, span: Span) -> Answer:
     if span.text == "}" and diagnostic.title.startswith("expected a probe"):
         return (Edit(span, ""),), "it closes nothing"
@@ -162,6 +182,8 @@ _RULES: tuple[Callable[[Diagnostic, Span], Answer], ...] = (
     _declaration,
     _loop,
     _quotes,
+    _slash,
+    _colon,
     _brace,
     _empty_predicate,
     _parameter,

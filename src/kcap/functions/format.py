@@ -135,7 +135,7 @@ def _conversion(text: str, start: int) -> Conversion:
         kind = text[at : at + 2]
     known = kind in INTEGER_CONVERSIONS or kind in ("s", "p", "r", "rx", "rh", "gr", "%")
     if not kind or not known or length not in LENGTH_BITS:
-        end = at + text[at : at + 1].isalpha()
+        end = at + bool(text[at : at + 1].strip())
         raise FormatError(f"Unknown format string token: {text[start:end]}", start, end)
     return Conversion(flags, width, precision, length, kind, start, at + len(kind))
 

@@ -17,6 +17,7 @@ from kcap.kernel import uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.spec import MapSpec
 from kcap.lang import ast
+from kcap.lang.diagnostic import Edit
 from kcap.records import dataclass
 from kcap.sema import tree
 from kcap.sema.types import Buffer_, Opaque
@@ -177,6 +178,13 @@ class StackFunction(Function):
                 title = "the kernel has no build ids: build_id is a mode of ustack() only"
                 raise sema.fail("argument-value", call.args[0].span, title)
             mode = "raw"  # the setting is meant for user stacks
+        if nodes and isinstance(nodes[0], ast.String) and nodes[0].value in MODES:
+            raise sema.fail(
+                "argument-type",
+                nodes[0].span,
+                f"the mode of {self.name}() is a word, no string",
+                edits=[Edit(nodes[0].span, nodes[0].value)],
+            )
         if nodes:
             depth = sema.integer_literal(nodes[0], f"the limit of {self.name}()")
         if len(nodes) > 1 or not 0 < depth <= MAX_DEPTH:

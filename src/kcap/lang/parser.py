@@ -34,7 +34,7 @@ from kcap.lang.ast import (
     Variable,
 )
 from kcap.lang.depth import recursion_room
-from kcap.lang.diagnostic import Diagnostics, Label, ScriptError
+from kcap.lang.diagnostic import Diagnostics, Edit, Label, ScriptError
 from kcap.lang.expressions import LONG_CHAIN
 from kcap.lang.lexer import SyntaxFailure, UnclosedBlock
 from kcap.lang.source import Source, Span
@@ -46,6 +46,7 @@ MAX_HEIGHT = 500
 
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _CONFIG = re.compile(r"config\s*=\s*\{")
+_BARE_CONFIG = re.compile(r"(config)\s*\{")
 _IMPORT = re.compile(r"import\s*\"|import\s+[^\s:,{=/]")
 _MACRO = re.compile(r"macro\s+\w", re.ASCII)
 _FUNCTION = re.compile(r"fn\s+\w", re.ASCII)
@@ -132,6 +133,13 @@ class Parser(TopLevelRules):
         if _LET.match(text, at):
             self.enter(at)
             return self._map_declaration()
+        if (config := _BARE_CONFIG.match(text, at)) is not None:
+            self.fail(
+                "expected `=`, found `{`",
+                Span(self.source, config.end() - 1, config.end()),
+                help=("settings stand in `config = { … }`",),
+                edits=(Edit(Span(self.source, config.end(1), config.end(1)), " ="),),
+            )
         return self._probe(at)
 
     def _check_order(self, what: str, span: Span, before: list[Config | Import | Item]) -> None:

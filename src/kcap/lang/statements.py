@@ -7,6 +7,7 @@ import re
 from typing import cast
 
 from kcap.lang.ast import (
+    ArrayAccess,
     Assign,
     AssignOp,
     Block,
@@ -211,14 +212,17 @@ class StatementRules(ExpressionRules):
     def _bad_target(self, target: Expr, op: str) -> None:
         name = self.text[target.span.start : target.span.end]
         edits: tuple[Edit, ...] = ()
+        help_ = (f"to compare, write `==` instead of `{op}`",) if op == "=" else ()
         if name.isidentifier():
             edits = (Edit(target.span.at_start(), "$"),)
+        elif isinstance(target, ArrayAccess) and isinstance(target.object, Variable):
+            help_ = (f"a variable has no elements to assign to: use a map, @{name[1:]}",)
         self.error(
             "only variables and maps can be assigned to",
             target.span,
             code="target",
             label="this is neither",
-            help=(f"to compare, write `==` instead of `{op}`",) if op == "=" else (),
+            help=help_,
             edits=edits,
         )
 

@@ -157,7 +157,7 @@ def _unknown(a: Analyzer, name: str, node: ast.Call | ast.Identifier, kind: str)
     candidates = [n for n in a.functions if not n.startswith("_")] + ["args", *a.defines.names()]
     near = nearest(name, candidates)
     variables = [v for v in (f"${name}", f"@{name}") if v in a.scopes.names() or v in a.maps.facts]
-    near = variables + near
+    near = _of_args(a, name, kind) + variables + near
     notes = [f"no {kind} of this name, nor a constant of the kernel's"]
     return a.fail(
         f"unknown-{kind}",
@@ -168,6 +168,14 @@ def _unknown(a: Analyzer, name: str, node: ast.Call | ast.Identifier, kind: str)
         help=[f"did you mean {' or '.join(near[:3])}?"] if near else (),
         edits=[Edit(span, near[0])] if near else (),
     )
+
+
+def _of_args(a: Analyzer, name: str, kind: str) -> list[str]:
+    """What stands in ``args`` under a name that was written without it, as in C."""
+    args = a.context.args
+    if kind != "identifier" or args is None:
+        return []
+    return [f"args.{name}"] if args.find(name) is not None else ["args"] if name == "arg" else []
 
 
 # --- parameters of the command line ---------------------------------------------------------

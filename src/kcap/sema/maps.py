@@ -230,4 +230,6 @@ def _mixed_use(name: str, keyed: bool, span: Span, facts: MapFacts) -> SemaError
             "an explicit key (non-scalar map)"
         )
     before = "used without a key here" if keyed else "used with a key here"
-    return sema_error("map-key-use", span, title, labels=_first(facts.used_at, span, before))
+    labels = _first(facts.used_at, span, before)
+    help_ = ["a map has keys wherever it is used or nowhere: use another map for these"]
+    return sema_error("map-key-use", span, title, labels=labels, help=help_)

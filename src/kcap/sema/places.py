@@ -113,7 +113,7 @@ def element(node: ast.Node, place: tree.Expr, index: int) -> tree.Expr:
 
 def _no_fields(a: Analyzer, node: ast.FieldAccess, type_: Type) -> SemaError:
     name = node.field.text
-    help_ = []
+    help_: list[str] = []
     if as_integer(type_) is not None:
         text = node.object.span.text
         help_ = [f"say what it points to: ((struct NAME *){text}).{name}"]
@@ -129,14 +129,18 @@ def _no_fields(a: Analyzer, node: ast.FieldAccess, type_: Type) -> SemaError:
 
 
 def _unknown_field(a: Analyzer, node: ast.FieldAccess, type_: Struct) -> SemaError:
-    from kcap.sema.renamedfields import other_name
-
-    name, fields = node.field.text, type_.all_fields()
-    names = [item.name for item in fields]
+    name = node.field.text
     if type_.keyword == "args":
         title = f"Can't find function parameter {name}"
     else:
         title = f"Struct/union of type '{type_}' does not contain a field named '{name}'"
+    return _no_such_field(a, node.field, type_, title)
+
+
+def _no_such_field(a: Analyzer, field: ast.Name, type_: Struct, title: str) -> SemaError:
+    from kcap.sema.renamedfields import other_name
+
+    name, names = field.text, [item.name for item in type_.all_fields()]
     near = nearest(name, names)
     notes = []
     if not names:
@@ -149,12 +153,12 @@ def _unknown_field(a: Analyzer, node: ast.FieldAccess, type_: Struct) -> SemaErr
         near, notes = [renamed[0]], [renamed[1]]
     return a.fail(
         "unknown-field",
-        node.field.span,
+        field.span,
         title,
         label="no such field",
         notes=notes,
         help=[f"did you mean {' or '.join(near)}?"] if near else (),
-        edits=[Edit(node.field.span, near[0])] if near else (),
+        edits=[Edit(field.span, near[0])] if near else (),
     )
 
 
@@ -182,7 +186,14 @@ def _no_tuple(a: Analyzer, node: ast.Expr, index: int, type_: Type) -> SemaError
     if isinstance(node, ast.TupleAccess) and isinstance(node.object, ast.Integer):
         help_ = ["there are only integers: write 1500 with a smaller unit instead of 1.5"]
         return a.fail("not-a-tuple", node.span, title, label="no number", help=help_)
-    return a.fail("not-a-tuple", node.span, title)
+    return a.fail("not-a-tuple", node.span, title, help=_by_name(type_))
+
+
+def _by_name(type_: Type) -> list[str]:
+    """What to say to who gives the number of an argument."""
+    if not isinstance(type_, Struct) or type_.keyword != "args":
+        return []
+    return [f"arguments have names: args.{field.name}" for field in type_.all_fields()[:1]]
 
 
 def array_access(a: Analyzer, node: ast.ArrayAccess) -> tree.Expr:
@@ -213,6 +224,7 @@ def array_access(a: Analyzer, node: ast.ArrayAccess) -> tree.Expr:
             node.span,
             "The array index operator [] can only be used on arrays, pointers, and tuples, "
             f"found {type_}.",
+            help=_by_name(type_),
         )
     return _array_element(a, node, place, type_, index)
 
@@ -258,7 +270,10 @@ def offset_of(a: Analyzer, type_: Type, names: list[ast.Name]) -> int:
     for name in names:
         found: Field | None = type_.find(name.text) if isinstance(type_, Struct) else None
         if found is None:
-            raise a.fail("unknown-field", name.span, f"'{type_}' has no field named '{name.text}'")
+            title = f"'{type_}' has no field named '{name.text}'"
+            if isinstance(type_, Struct):
+                raise _no_such_field(a, name, type_, title)
+            raise a.fail("unknown-field", name.span, title)
         if found.bit_size:
             title = f"'{name.text}' is a bit-field: it has no offset in bytes"
             raise a.fail("bit-field-offset", name.span, title)
