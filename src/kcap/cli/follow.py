@@ -97,6 +97,7 @@ def _run(request: FollowRequest, arguments: argparse.Namespace) -> int:
         page = stack.enter_context(OutputFile(arguments.html)) if arguments.html else None
         progress = ProgressLine()
         stack.callback(progress.clear)  # what goes wrong gets a line of its own
+        progress.say("attaching to the functions that take packets ...")
         follow = stack.enter_context(Follow(request, progress))
         stack.enter_context(ended_by_signals(follow.stop))
         if arguments.verbose:

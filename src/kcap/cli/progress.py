@@ -7,7 +7,7 @@ import sys
 import time
 
 PATIENCE = 1.0
-"""Nothing is shown of what takes less than so many seconds, unless it was announced."""
+"""Nothing is shown of steps that take less than so many seconds altogether."""
 _INTERVAL = 0.1
 
 
@@ -28,13 +28,10 @@ class ProgressLine:
         """Take note of a step.
 
         :param what: ``loading``, ``attaching``, ``detaching``.
-        :param done: how many are done; 0 announces what will take long: that is shown at once, and
-            where there is no terminal as a line of its own.
+        :param done: how many are done; 0 tells before the first that this will take long.
         :param total: of how many.
         """
         if not self._shown:
-            if not done and total:
-                self._write(f"{what} {total} probes\n")
             return
         now = time.monotonic()
         if what != self._what:
@@ -45,9 +42,18 @@ class ProgressLine:
             self._what = ""
         elif now >= self._next or not done:
             self._next, self._seen = now + _INTERVAL, what
-            line = f"kcap: {what} {done} of {total} probes"
-            self._write("\r" + line.ljust(self._width))
-            self._width = len(line)
+            self._show(f"kcap: {what} {done} of {total} probes")
+
+    def say(self, text: str) -> None:
+        """Say at once what takes long; where there is no terminal as a line of its own."""
+        if self._shown:
+            self._show(f"kcap: {text}")
+        else:
+            self._write(f"{text}\n")
+
+    def _show(self, line: str) -> None:
+        self._write("\r" + line.ljust(self._width))
+        self._width = len(line)
 
     def clear(self) -> None:
         """Take the line away."""

@@ -59,7 +59,7 @@ def test_ways_are_text_with_losses_told(capsys: pytest.CaptureFixture[str]) -> N
         "      5.0 us              = dropped: NO_SOCKET at udp_rcv+31"
     ] * 2
     assert said.err == (
-        "attaching 7 probes\n"
+        "attaching to the functions that take packets ...\n"
         "following packets through 7 functions; Ctrl-C ends\n"
         "3 sights of packets were lost: the rings were full\n"
     )
@@ -74,7 +74,8 @@ def test_on_a_terminal_the_start_is_told_by_a_line_that_goes_away(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert main(["-f", "udp", "-q"]) == 0
     said, _, rest = capsys.readouterr().err.partition("\r" + " " * 29 + "\r")
-    assert said == "\rkcap: attaching 0 of 7 probes"
+    announced = "kcap: attaching to the functions that take packets ..."
+    assert said == f"\r{announced}\r" + "kcap: attaching 0 of 7 probes".ljust(len(announced))
     assert rest.startswith("following packets through 7 functions; Ctrl-C ends\n")
 
 
