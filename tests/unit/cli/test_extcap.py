@@ -86,3 +86,13 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot write"):
         install(str(tmp_path / "file" / "extcap"))
+
+
+def test_a_link_in_the_place_of_the_program_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("as it was")
+    (tmp_path / "kcap").symlink_to(tmp_path / "precious")
+    path = Path(install(str(tmp_path)))
+    assert (tmp_path / "precious").read_text() == "as it was"
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["kcap", "precious"]
