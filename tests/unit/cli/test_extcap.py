@@ -12,7 +12,7 @@ import pytest
 
 from kcap.cli.extcap import main
 from kcap.errors import FileError, UsageError
-from kcap.session.extcap import ARGUMENTS, both, directory, install
+from kcap.session.extcap import ARGUMENTS, FILE, both, directory, install
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_link_in_the_place_of_the_program_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("as it was")
-    (tmp_path / "kcap").symlink_to(tmp_path / "precious")
+    (tmp_path / FILE).symlink_to(tmp_path / "precious")
     path = Path(install(str(tmp_path)))
     assert (tmp_path / "precious").read_text() == "as it was"
     assert not path.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o755
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["kcap", "precious"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [FILE, "precious"]
