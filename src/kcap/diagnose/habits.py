@@ -217,7 +217,8 @@ def _swapped(diagnostic: Diagnostic, one: ast.Expr, other: ast.Expr) -> Diagnost
 
 def _bounds(diagnostic: Diagnostic, span: Span, found: Found) -> Diagnostic | None:
     call = _call(found, "lhist")
-    if call is None or len(call.arguments) != 4 or "min must be less" not in diagnostic.title:
+    given = re.search(r"min (-?\d+) and max (-?\d+)", diagnostic.title)
+    if call is None or len(call.arguments) != 4 or given is None or given[1] == given[2]:
         return None
     return _swapped(diagnostic, call.arguments[1], call.arguments[2])
 
