@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
+from kcap.cli.errors import use_color
 from kcap.cli.signals import ended_by_signals
 from kcap.cli.started import started
 from kcap.errors import UsageError
@@ -258,7 +259,7 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
 def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
     from kcap.cli.packet_lines import PacketLines
 
-    lines = PacketLines(arguments, colours=sys.stdout.isatty())
+    lines = PacketLines(arguments, colours=use_color(sys.stdout))
     capture.trace.on_tick = _flush
     for packet in capture:
         sys.stdout.write(lines.text(packet))

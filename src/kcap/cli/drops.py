@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
+from kcap.cli.errors import use_color
 from kcap.cli.signals import ended_by_signals
 from kcap.cli.started import started
 from kcap.records import replace
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _show(drops: Drops, arguments: argparse.Namespace) -> None:
     """Print packets as they come, until the end."""
-    colours = sys.stdout.isatty()
+    colours = use_color(sys.stdout)
     for dropped in drops.packets():
         if arguments.json:
             from json import dumps

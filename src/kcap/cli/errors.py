@@ -6,9 +6,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from kcap.errors import FileError, KcapError, NoProbesError, UsageError
 from kcap.lang.diagnostic import Diagnostic, ScriptError
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _as_json = False
 
@@ -36,13 +40,16 @@ def as_json() -> bool:
     return _as_json
 
 
-def use_color() -> bool:
-    """Whether messages are coloured: on a terminal, unless ``BPFTRACE_COLOR`` or ``NO_COLOR``
-    say otherwise."""
+def use_color(stream: TextIO | None = None) -> bool:
+    """Whether what is printed has colours: on a terminal, unless ``BPFTRACE_COLOR`` or ``NO_COLOR``
+    say otherwise.
+
+    :param stream: where it is printed, standard error by default.
+    """
     wish = os.environ.get("BPFTRACE_COLOR", "auto")
     if wish in ("always", "never"):
         return wish == "always"
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    return (stream or sys.stderr).isatty() and not os.environ.get("NO_COLOR")
 
 
 def as_bpftrace() -> bool:

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from kcap.cli.errors import use_color
 from kcap.errors import FileError, UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _explain(text: str) -> int:
 
     found = explain_text(text)
     if found is not None:
-        print(render(found, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        print(render(found, color=use_color(sys.stdout)))
         return 0
     if lines := _about_name(text.strip()):
         print(*lines, sep="\n")

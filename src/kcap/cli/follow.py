@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
+from kcap.cli.errors import use_color
 from kcap.cli.progress import ProgressLine
 from kcap.cli.signals import ended_by_signals
 from kcap.cli.started import started
@@ -147,5 +148,5 @@ def _shower(arguments: argparse.Namespace) -> Callable[[Journey], None]:
         from json import dumps
 
         return lambda journey: print(dumps(as_json(journey)), flush=True)
-    ways = TextWays(colours=sys.stdout.isatty())
+    ways = TextWays(colours=use_color(sys.stdout))
     return lambda journey: print(*ways.lines(journey), "", sep="\n", flush=True)
