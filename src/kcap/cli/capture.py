@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kcap.cli import selection
@@ -224,8 +224,6 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
     from kcap.packet.stream import StreamClosedError
     from kcap.session.capture import Capture
 
-    stats: list[PlaceStats] = []
-    unjudged = 0
     # A reader of the stream that has gone has seen enough: no error.
     with (
         contextlib.suppress(StreamClosedError),
@@ -242,18 +240,25 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             places = ", ".join(point.probe for point in capture.points)
             print(f"capturing at {places}", file=sys.stderr, flush=True)
-        with contextlib.suppress(StreamClosedError):
-            _follow(capture, arguments)
-        stats, unjudged = capture.stats, capture.unjudged
-    if stats and not arguments.quiet:
+        try:
+            with contextlib.suppress(StreamClosedError):
+                _follow(capture, arguments)
+        finally:
+            _sum_up(capture, quiet=arguments.quiet)
+    return 0
+
+
+def _sum_up(capture: Capture, *, quiet: bool) -> None:
+    """Say what became of the packets, also where the capture could not go on."""
+    if not quiet:
+        stats = capture.stats
         print(*summary_lines(stats), *passed_by(stats), sep="\n", file=sys.stderr)
-    if unjudged:
+    if capture.unjudged:
         print(
-            f"warning: {unjudged} packets taken for no match: the filter asks for bytes in "
+            f"warning: {capture.unjudged} packets taken for no match: the filter asks for bytes in "
             "fragments, which it cannot see",
             file=sys.stderr,
         )
-    return 0
 
 
 def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
@@ -261,9 +266,26 @@ def _follow(capture: Capture, arguments: argparse.Namespace) -> None:
 
     lines = PacketLines(arguments, colours=use_color(sys.stdout))
     capture.trace.on_tick = _flush
+    capture.on_message = _teller(capture)
     for packet in capture:
         sys.stdout.write(lines.text(packet))
     _flush()
+
+
+def _teller(capture: Capture) -> Callable[[object], None]:
+    """What says as it happens what the trace has to say: losses, warnings."""
+    from kcap.functions.events import Lost
+    from kcap.output.text import TextRenderer
+
+    renderer = TextRenderer(capture.trace.runtime.environment, quiet=True)
+
+    def tell(event: object) -> None:
+        summed_up = isinstance(event, Lost) and event.kind == "filter"
+        if not summed_up and (message := renderer.message(event)):
+            _flush()
+            print(message, end="", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _flush() -> None:

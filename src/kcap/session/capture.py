@@ -96,6 +96,7 @@ class CaptureRequest:
 class PlaceStats:
     """What became of the packets at one place.
 
+    :param place: the function or event, with its probe type where there are several of its name.
     :param seen: calls with a packet, whatever it was.
     :param matched: packets that the filters took.
     :param captured: packets written (or yielded).
@@ -237,6 +238,8 @@ class Capture(Closing):
         self._trace: Trace | None = None
         self._reading = Reading()
         self._messages: list[object] = []
+        #: Is told what else the trace says, while it runs: losses, warnings.
+        self.on_message: Callable[[object], None] | None = None
         try:
             self._start()
         except BaseException:
@@ -352,6 +355,8 @@ class Capture(Closing):
                 yield event
             else:
                 self._messages.append(event)
+                if self.on_message is not None:
+                    self.on_message(event)
 
     def __aiter__(self) -> AsyncIterator[Packet]:
         """The same packets for ``async for``; see :meth:`kcap.session.trace.Trace.__aiter__`."""
@@ -364,6 +369,7 @@ class Capture(Closing):
 
         trace = self.trace
         sites = trace.packet_stats
+        names = [point.name for point in self.points]
         found = []
         for number, point in enumerate(self.points):
             site = sites[number] if sites else SiteStats()
@@ -372,7 +378,8 @@ class Capture(Closing):
                 sum(count for _, count in trace.read_map(f"@{name}_{number}"))
                 for name in ("matched", "seen")
             )
-            found.append(PlaceStats(point.name, seen, matched, site.written, site.lost))
+            place = point.name if names.count(point.name) == 1 else point.probe
+            found.append(PlaceStats(place, seen, matched, site.written, site.lost))
         return found
 
     @property

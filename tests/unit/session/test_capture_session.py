@@ -71,6 +71,16 @@ def test_no_more_packets_match_than_were_seen(monkeypatch: pytest.MonkeyPatch) -
     assert stats.seen >= stats.matched > 0
 
 
+def test_places_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = Capture.__new__(Capture)
+    names = (("fentry", "kfree_skb"), ("rawtracepoint", "kfree_skb"), ("fentry", "ip_rcv"))
+    capture.points = [SkbPoint(provider, name, "skb", 0) for provider, name in names]
+    monkeypatch.setattr(Capture, "trace", Flowing())
+    assert [each.place for each in capture.stats] == [
+        "fentry:kfree_skb", "rawtracepoint:kfree_skb", "ip_rcv",
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def system(tmp_path: Path) -> System:
     directory = tmp_path / "btf"
