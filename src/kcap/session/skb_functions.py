@@ -11,6 +11,7 @@ from kcap import btf as b
 from kcap.btf.layout import tracepoint_prototype
 from kcap.errors import UsageError
 from kcap.probes.names import Pattern
+from kcap.probes.renames import successors
 from kcap.probes.traceable import KERNEL
 from kcap.records import dataclass
 from kcap.symbols.nearest import nearest
@@ -87,12 +88,21 @@ def find_point(text: str, system: System) -> SkbPoint:
     else:
         name = rest or first
         provider = "rawtracepoint" if colon else "fentry"
+    if "*" in name:
+        raise UsageError(
+            f"{text} is a pattern: packets are captured at places that are named",
+            hint=f"kcap capture --list '{name}' shows those that match",
+        )
     if provider == "rawtracepoint":
         return _tracepoint(text, name, system)
-    return _function(provider, name, system)
+    return _function(provider, name, system, f"{first}:" if colon else "")
 
 
-def _function(provider: str, name: str, system: System) -> SkbPoint:
+def _function(provider: str, name: str, system: System, written: str) -> SkbPoint:
+    """The place at a function.
+
+    :param written: what the user wrote before the name.
+    """
     seen = False
     for module in (KERNEL, *system.btf_modules):
         btf = system.module_btf(module)
@@ -108,17 +118,30 @@ def _function(provider: str, name: str, system: System) -> SkbPoint:
             f"{name}() takes no packet: none of its arguments is a struct sk_buff *",
             hint="kcap capture --list shows the functions that do",
         )
-    names = (point.name for point in list_points("*", system) if point.provider == "fentry")
-    raise _unknown(f"there is no function {name} in the kernel's BTF", name, names)
+    raise UsageError(
+        f"there is no function {name} in the kernel's BTF",
+        hint=_instead(name, system, events=False, written=written),
+    )
 
 
 def _check_traceable(name: str, system: System) -> None:
     functions = system.functions
     if functions is not None and name not in functions:
+        known = _successor(name, {point.name for point in list_functions("*", system)})
         raise UsageError(
             f"{name}() cannot be traced: it is not among the kernel's traceable functions",
-            hint="it was inlined everywhere, or is marked notrace; take a function that calls it",
+            hint=known
+            or "it was inlined everywhere, or is marked notrace; take a function that calls it",
         )
+
+
+def _successor(name: str, functions: Container[str]) -> str:
+    """A hint with the function that does the work of one that this kernel does not have; or ''.
+
+    :param functions: where packets can be captured.
+    """
+    known = ((other, note) for other, note in successors(name) if other in functions)
+    return next((f"take {other}: {note}" for other, note in known), "")
 
 
 def _tracepoint(text: str, name: str, system: System) -> SkbPoint:
@@ -134,14 +157,30 @@ def _tracepoint(text: str, name: str, system: System) -> SkbPoint:
                 hint="kcap capture --list shows those that do",
             )
         return SkbPoint("rawtracepoint", name, found[1], found[0], module)
-    names = (point.name for point in list_points("*", system) if point.provider != "fentry")
-    raise _unknown(f"there is no tracepoint {text}", name, names)
+    raise UsageError(
+        f"there is no tracepoint {text}",
+        hint=_instead(name, system, events=True, written=text.removesuffix(name)),
+    )
 
 
-def _unknown(message: str, name: str, names: Iterator[str]) -> UsageError:
-    near = nearest(name, names)
-    hint = f"did you mean {', '.join(near)}?" if near else "kcap capture --list shows what there is"
-    return UsageError(message, hint=hint)
+def _instead(name: str, system: System, *, events: bool, written: str) -> str:
+    """The hint where there is no place of a name: the one that may have been meant.
+
+    :param events: it was to be a tracepoint, not a function.
+    :param written: what the user wrote before the name.
+    """
+    names: dict[bool, list[str]] = {True: [], False: []}
+    for point in list_points("*", system):
+        names[point.provider == "rawtracepoint"].append(point.name)
+    if name in names[not events]:
+        return (
+            f"there is a function {name}" if events else f"the tracepoint is rawtracepoint:{name}"
+        )
+    if not events and (known := _successor(name, names[False])):
+        return known
+    if near := nearest(name, names[events]):
+        return f"did you mean {', '.join(written + each for each in near)}?"
+    return "kcap capture --list shows what there is"
 
 
 def list_points(pattern: str, system: System) -> Iterator[SkbPoint]:

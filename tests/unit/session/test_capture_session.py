@@ -22,7 +22,10 @@ from kcap.probes.system import Files, System
 from kcap.session.capture import Capture, CaptureRequest, PlaceStats, generate, netns_number, quote
 from kcap.session.skb_functions import SkbPoint, find_point, list_points
 
-TRACEABLE = ("ip_rcv", "vfs_read", "dev_hard_start_xmit", "takes_const", "nf_in_module [nf]")
+TRACEABLE = (
+    "ip_rcv", "vfs_read", "dev_hard_start_xmit", "takes_const", "nf_in_module [nf]",
+    "__dev_queue_xmit", "gro_receive_skb",
+)  # fmt: skip
 
 
 def kernel() -> BtfBuilder:
@@ -37,6 +40,9 @@ def kernel() -> BtfBuilder:
         "dev_hard_start_xmit": [("first", pointer), ("dev", void)],
         "takes_const": [("n", int_), ("it", w.pointer(w.modifier(b.Const, skb)))],
         "inlined": [("skb", pointer)],
+        "dev_queue_xmit": [("skb", pointer)],
+        "__dev_queue_xmit": [("skb", pointer)],
+        "gro_receive_skb": [("gro", void), ("skb", pointer)],
         "vfs_read": [("file", void)],
         "takes_pointer_to_pointer": [("pskb", w.pointer(pointer))],
     }
@@ -121,7 +127,20 @@ def test_place_is_found_with_its_packet(system: System, text: str, wanted: SkbPo
         ("sched:sched_switch", "tracepoint sched:sched_switch passes no packet: none of its "
          "arguments is a struct sk_buff *", "kcap capture --list shows those that do"),
         ("net:netif_recieve_skb", "there is no tracepoint net:netif_recieve_skb",
-         "did you mean netif_receive_skb?"),
+         "did you mean net:netif_receive_skb?"),
+        ("kprobe:ip_rvc", "there is no function ip_rvc in the kernel's BTF",
+         "did you mean kprobe:ip_rcv?"),
+        ("netif_receive_skb", "there is no function netif_receive_skb in the kernel's BTF",
+         "the tracepoint is rawtracepoint:netif_receive_skb"),
+        ("net:ip_rcv", "there is no tracepoint net:ip_rcv", "there is a function ip_rcv"),
+        ("napi_gro_receive", "there is no function napi_gro_receive in the kernel's BTF",
+         "take gro_receive_skb: napi_gro_receive became an inline wrapper of gro_receive_skb "
+         "(Linux 6.15)"),
+        ("dev_queue_xmit", "dev_queue_xmit() cannot be traced: it is not among the kernel's "
+         "traceable functions", "take __dev_queue_xmit: dev_queue_xmit became an inline wrapper of "
+         "__dev_queue_xmit (Linux 5.18)"),
+        ("ip_*", "ip_* is a pattern: packets are captured at places that are named",
+         "kcap capture --list 'ip_*' shows those that match"),
     ],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_with_the_way_out(
@@ -140,7 +159,7 @@ def test_no_btf_is_said(tmp_path: Path) -> None:
 def test_list_has_what_can_be_traced_and_takes_a_packet(system: System) -> None:
     assert [point.probe for point in list_points("*", system)] == [
         "fentry:ip_rcv", "fentry:dev_hard_start_xmit", "fentry:takes_const",
-        "rawtracepoint:netif_receive_skb",
+        "fentry:__dev_queue_xmit", "fentry:gro_receive_skb", "rawtracepoint:netif_receive_skb",
     ]  # fmt: skip
     assert [point.probe for point in list_points("ip*", system)] == ["fentry:ip_rcv"]
 
