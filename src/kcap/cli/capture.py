@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 #: Functions that have another for lists of packets (ip_list_rcv(), since 4.19): what both call.
 _FOR_LISTS = {"ip_rcv": "ip_rcv_core", "ipv6_rcv": "ip6_rcv_core"}
 
+#: What packet filters begin with (pcap-filter(7)); no function is called so.
+_FILTER_WORDS = frozenset({
+    "not", "src", "dst", "host", "net", "port", "portrange", "proto", "ether", "ip", "ip6", "arp",
+    "rarp", "tcp", "udp", "sctp", "icmp", "icmp6", "vlan", "mpls", "less", "greater", "broadcast",
+    "multicast",
+})  # fmt: skip
+
 _EPILOG = """\
 FUNCTION is a kernel function that takes an sk_buff (ip_rcv), a tracepoint that does
 (net:netif_receive_skb), or either with its probe type (kprobe:ip_rcv: the part of packets that is
@@ -166,6 +173,7 @@ def main(argv: Sequence[str]) -> int:
             "kcap capture: no function to capture at",
             hint="kcap capture --list shows what there is",
         )
+    _refuse_filter(arguments.functions)
     if arguments.write == "-" and sys.stdout.isatty():
         raise UsageError(
             "-w - would write packets to a terminal",
@@ -175,6 +183,20 @@ def main(argv: Sequence[str]) -> int:
     if (request.rotation or request.user) and request.path in ("", "-"):
         raise UsageError("-C, -G, -W and -Z are about files: they need -w FILE")
     return _run(request, arguments)
+
+
+def _refuse_filter(functions: Sequence[str]) -> None:
+    """tcpdump takes its filter without an option: tell who expects that here, too.
+
+    :raises UsageError: part of a filter is among the functions.
+    """
+    at = next((n for n, word in enumerate(functions) if word in _FILTER_WORDS), None)
+    if at is not None:
+        places, words = " ".join(functions[:at]) or "FUNCTION", " ".join(functions[at:])
+        raise UsageError(
+            f"kcap capture: '{functions[at]}' is no function, but part of a packet filter",
+            hint=f"filters follow -f: kcap capture {places} -f '{words}'",
+        )
 
 
 def _rotation(arguments: argparse.Namespace) -> Rotation | None:
@@ -204,20 +226,27 @@ def _request(arguments: argparse.Namespace) -> CaptureRequest:
 
 def _list(patterns: Sequence[str]) -> int:
     from kcap.probes.system import System
-    from kcap.session.skb_functions import list_points, purpose
+    from kcap.session.skb_functions import list_places, purpose
 
     system = System()
+    missing: list[str] = []
     if system.btf is None:
         raise UsageError("the kernel has no BTF, so nobody knows which functions take packets")
-    found = {
-        f"{point.probe} ({point.argument})": purpose(point.name)
-        for pattern in patterns or ["*"]
-        for point in list_points(pattern, system)
-    }
+    found: dict[str, str] = {}
+    for pattern in patterns or ["*"]:
+        points = list(list_places(pattern, system))
+        found |= {f"{point.probe} ({point.argument})": purpose(point.name) for point in points}
+        if not points:
+            missing.append(f"'{pattern}'")
     width = min(max(map(len, found), default=0), 48)
     for place, said in sorted(found.items()):
         print(f"{place.ljust(width)}  {said}".rstrip())
-    return 0 if found else 1
+    if missing:
+        raise UsageError(
+            f"nothing that takes a packet matches {', '.join(missing)}",
+            hint="patterns are for names: 'tcp_*', 'net:*'; functions of modules have to be loaded",
+        )
+    return 0
 
 
 def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:

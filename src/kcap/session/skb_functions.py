@@ -173,9 +173,8 @@ def _instead(name: str, system: System, *, events: bool, written: str) -> str:
     for point in list_points("*", system):
         names[point.provider == "rawtracepoint"].append(point.name)
     if name in names[not events]:
-        return (
-            f"there is a function {name}" if events else f"the tracepoint is rawtracepoint:{name}"
-        )
+        there = f"function: {name}" if events else f"tracepoint: rawtracepoint:{name}"
+        return f"there is a {there}"
     if not events and (known := _successor(name, names[False])):
         return known
     if near := nearest(name, names[events]):
@@ -196,6 +195,20 @@ def list_points(pattern: str, system: System) -> Iterator[SkbPoint]:
             parameter = _skb_parameter(btf, proto) if proto is not None else None
             if parameter is not None:
                 yield SkbPoint("rawtracepoint", name, parameter[1], parameter[0], module)
+
+
+def list_places(text: str, system: System) -> Iterator[SkbPoint]:
+    """Every place that a user's pattern matches.
+
+    :param text: for the name (``ip_*``), with the subsystem of tracepoints or a probe type before
+        it if wanted (``net:*``, ``fentry:tcp_*``).
+    """
+    before, colon, pattern = text.rpartition(":")
+    provider = PROVIDERS.get(before.partition(":")[0], "rawtracepoint")
+    wanted = "rawtracepoint" if provider == "rawtracepoint" else "fentry"
+    for point in list_points(pattern, system):
+        if not colon or point.provider == wanted:
+            yield point
 
 
 def list_functions(pattern: str, system: System) -> Iterator[SkbPoint]:

@@ -20,7 +20,7 @@ from kcap.lang.source import Source
 from kcap.packet.sink import SiteStats
 from kcap.probes.system import Files, System
 from kcap.session.capture import Capture, CaptureRequest, PlaceStats, generate, netns_number, quote
-from kcap.session.skb_functions import SkbPoint, find_point, list_points
+from kcap.session.skb_functions import SkbPoint, find_point, list_places, list_points
 
 TRACEABLE = (
     "ip_rcv", "vfs_read", "dev_hard_start_xmit", "takes_const", "nf_in_module [nf]",
@@ -131,8 +131,8 @@ def test_place_is_found_with_its_packet(system: System, text: str, wanted: SkbPo
         ("kprobe:ip_rvc", "there is no function ip_rvc in the kernel's BTF",
          "did you mean kprobe:ip_rcv?"),
         ("netif_receive_skb", "there is no function netif_receive_skb in the kernel's BTF",
-         "the tracepoint is rawtracepoint:netif_receive_skb"),
-        ("net:ip_rcv", "there is no tracepoint net:ip_rcv", "there is a function ip_rcv"),
+         "there is a tracepoint: rawtracepoint:netif_receive_skb"),
+        ("net:ip_rcv", "there is no tracepoint net:ip_rcv", "there is a function: ip_rcv"),
         ("napi_gro_receive", "there is no function napi_gro_receive in the kernel's BTF",
          "take gro_receive_skb: napi_gro_receive became an inline wrapper of gro_receive_skb "
          "(Linux 6.15)"),
@@ -162,6 +162,51 @@ def test_list_has_what_can_be_traced_and_takes_a_packet(system: System) -> None:
         "fentry:__dev_queue_xmit", "fentry:gro_receive_skb", "rawtracepoint:netif_receive_skb",
     ]  # fmt: skip
     assert [point.probe for point in list_points("ip*", system)] == ["fentry:ip_rcv"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "places"),
+    [
+        ("net*", ["rawtracepoint:netif_receive_skb"]),
+        ("net:*", ["rawtracepoint:netif_receive_skb"]),
+        ("tracepoint:net:netif*", ["rawtracepoint:netif_receive_skb"]),
+        ("fentry:ip*", ["fentry:ip_rcv"]),
+        ("kprobe:ip*", ["fentry:ip_rcv"]),
+        ("net:ip*", []),
+        ("nosuch*", []),
+    ],
+)
+def test_list_takes_the_patterns_that_places_are_written_in(
+    system: System, pattern: str, places: list[str]
+) -> None:
+    assert [point.probe for point in list_places(pattern, system)] == places
+
+
+def test_pattern_that_matches_nothing_is_said(
+    system: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kcap.probes.system.System", lambda: system)
+    with pytest.raises(UsageError) as caught:
+        main(["--list", "ip_*", "nosuch*"])
+    assert (
+        capsys.readouterr().out
+        == "fentry:ip_rcv (skb)  IPv4: a packet arrives alone (in NAPI's lists: ip_rcv_core)\n"
+    )
+    assert str(caught.value) == "nothing that takes a packet matches 'nosuch*'"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["ip_rcv", "tcp", "port", "80"], "kcap capture ip_rcv -f 'tcp port 80'"),
+        (["host", "10.0.0.1"], "kcap capture FUNCTION -f 'host 10.0.0.1'"),
+    ],
+)
+def test_filter_among_the_functions_is_shown_its_place(words: list[str], hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        main(words)
+    assert caught.value.message.endswith("is no function, but part of a packet filter")
+    assert caught.value.hint == f"filters follow -f: {hint}"
 
 
 IP_RCV = SkbPoint("fentry", "ip_rcv", "skb", 0)
