@@ -27,8 +27,10 @@ class Played(Closing):
     points = (SkbPoint("fentry", "ip_rcv", "skb", 0),)
     stats = (PlaceStats("ip_rcv", 9, 8, 3, 5),)
     unjudged = 0
+    requests: list[CaptureRequest]
 
     def __init__(self, request: CaptureRequest) -> None:
+        self.requests.append(request)
         self.trace = SimpleNamespace(runtime=SimpleNamespace(environment=None), on_tick=None)
 
     def attach(self) -> None:
@@ -51,7 +53,7 @@ class Played(Closing):
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> type[Played]:
-    found = type("AnyPlayed", (Played,), {})
+    found = type("AnyPlayed", (Played,), {"requests": []})
     monkeypatch.setattr("kcap.session.capture.Capture", found)
     return found
 
@@ -81,6 +83,20 @@ def test_summary_comes_also_where_a_file_takes_no_more(
         *SUMMARY,
         "ERROR: cannot write to 'x': No space left on device",
     ]
+
+
+def test_interface_that_is_not_there_is_told_of(
+    played: type[Played], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["capture", "ip_rcv", "-q", "-i", "lp"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: this network namespace has no interface lp (did you mean lo?): waiting for "
+        "packets of one that is called so",
+    ]
+    assert main(["capture", "ip_rcv", "-q", "-i", "lo"]) == 0
+    assert main(["capture", "ip_rcv", "-q", "-i", "any"]) == 0
+    assert [each.interface for each in played.requests] == ["lp", "lo", ""]
+    assert capsys.readouterr().err == ""
 
 
 def test_what_a_filter_could_not_judge_is_summed_up(
