@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 #: Functions that are called with data at the MAC header before any header is set.
 _AT_MAC = frozenset({"eth_type_trans"})
 
+_SEE_MANUAL = "the expressions are those of tcpdump: see pcap-filter(7)"
+_BY_PLACE = (
+    "which way a packet goes is told by the place: net:netif_receive_skb receives, "
+    "net:net_dev_start_xmit sends"
+)
+
 
 class SkbFilter(Function):
     """Whether a packet matches an expression, as tcpdump would say of the captured frame."""
@@ -112,7 +118,7 @@ def wrong_filter(error: FilterError, text: str, span: Span) -> Diagnostic:
         f"libpcap does not take this packet filter: {error}",
         span,
         "something is missing here" if error.start == len(text) else "",
-        help=("the expressions are those of tcpdump: see pcap-filter(7)",),
+        help=(_BY_PLACE if "bound" in text[error.start : error.end] else _SEE_MANUAL,),
     )
 
 

@@ -33,6 +33,7 @@ from typing import Final
 from kcap.closing import Closing
 from kcap.errors import FileError
 
+_STANDARD_OUTPUT: Final = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _MAX_LINKS: Final = 40  # as in fs/namei.c (MAXSYMLINKS)
 _IOV_MAX: Final = 1024  # UIO_MAXIOV, include/uapi/linux/uio.h
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,6 +42,13 @@ _UNNAMED_FLAGS: Final = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
 #: Records shorter than this on average are joined: copying them in Python is then cheaper than the
 #: kernel's walk through an iovec each (42 against 66 ns a record of 80 bytes, even at about 2000).
 _JOIN_BELOW: Final = 2048
+_CREATE_HINTS: Final[dict[int | None, str]] = {
+    errno.ENOENT: "create the directory first",
+    errno.ENOTDIR: "a part of the path is a file: choose another name",
+    errno.EACCES: "choose a directory that you can write to",
+    errno.EROFS: "the file system is mounted read-only: write elsewhere",
+    errno.EISDIR: "add a file name",
+}
 
 Buffer = bytes | bytearray | memoryview
 Split = Callable[[memoryview], Iterable[memoryview]]
@@ -269,7 +277,7 @@ def _open_parent(path: str) -> tuple[int, str]:
         raise FileError(
             f"cannot create '{path}': {error.strerror}",
             path,
-            hint="create the directory first" if error.errno == errno.ENOENT else None,
+            hint=_CREATE_HINTS.get(error.errno),
         ) from error
 
 
@@ -391,13 +399,17 @@ def _check_replaceable(path: str, directory: int, status: os.stat_result) -> Non
         raise FileError(
             f"cannot create '{path}': it is a symbolic link",
             path,
-            hint="name the file that it points to, or remove the link",
+            hint="standard output is -w -"
+            if path in _STANDARD_OUTPUT
+            else "name the file that it points to, or remove the link",
         )
     if not stat.S_ISREG(status.st_mode):
         raise FileError(
             f"cannot create '{path}': it exists and is no regular file",
             path,
-            hint="choose another name",
+            hint="add a file name, for example 'packets.pcap'"
+            if stat.S_ISDIR(status.st_mode)
+            else f"choose another name; pipes and devices: kcap capture … -w - > {path}",
         )
     if not os.fstat(directory).st_mode & stat.S_IWOTH:
         return
@@ -411,16 +423,8 @@ def _check_replaceable(path: str, directory: int, status: os.stat_result) -> Non
 
 
 def _create_error(path: str, error: OSError) -> FileError:
-    hints = {
-        errno.ENOENT: "create the directory first",
-        errno.EACCES: "choose a directory that you can write to",
-        errno.EROFS: "the file system is mounted read-only: write elsewhere",
-        errno.EISDIR: "add a file name",
-    }
     return FileError(
-        f"cannot create '{path}': {error.strerror}",
-        path,
-        hint=hints.get(error.errno or 0),
+        f"cannot create '{path}': {error.strerror}", path, hint=_CREATE_HINTS.get(error.errno)
     )
 
 

@@ -213,7 +213,9 @@ def test_missing_directory_is_reported_with_what_to_do(tmp_path: Path) -> None:
 
 def test_file_as_a_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    assert "Not a directory: 'file'" in str(refusal(tmp_path / "file" / "a.pcap"))
+    error = refusal(tmp_path / "file" / "a.pcap")
+    assert "Not a directory: 'file'" in str(error)
+    assert error.hint == "a part of the path is a file: choose another name"
 
 
 @pytest.mark.parametrize("name", ["", "dir/", ".", "..", "/", "a\0b"])
@@ -223,13 +225,18 @@ def test_path_that_names_no_file_is_refused(name: str) -> None:
 
 
 def test_directory_is_refused(tmp_path: Path) -> None:
-    assert "no regular file" in str(refusal(tmp_path))
+    error = refusal(tmp_path)
+    assert "no regular file" in str(error)
+    assert error.hint == "add a file name, for example 'packets.pcap'"
 
 
 def test_fifo_and_device_are_refused_without_opening_them(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.pcap")
     assert "no regular file" in str(refusal(tmp_path / "a.pcap"))
-    assert "no regular file" in str(refusal("/dev/null"))
+    error = refusal("/dev/null")
+    assert "no regular file" in str(error)
+    assert (error.hint or "").endswith("kcap capture … -w - > /dev/null")
+    assert refusal("/dev/stdout").hint == "standard output is -w -"
 
 
 def test_unwritable_directory_is_reported_with_what_to_do() -> None:

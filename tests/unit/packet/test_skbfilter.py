@@ -327,6 +327,13 @@ def test_diagnostic_points_into_the_script() -> None:
     assert diagnostic.span.text == "prot"
 
 
+def test_direction_is_the_places_to_tell() -> None:
+    with pytest.raises(ScriptError) as caught:
+        compiled("tcp and inbound")
+    (help_,) = caught.value.diagnostics[0].help
+    assert "net:netif_receive_skb receives" in help_
+
+
 def test_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kcap.functions.pcap_filter.LIBRARIES", ("libpcap-that-is-not.so",))
     library.cache_clear()
