@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kcap.errors import FileError
 from kcap.functions import skb_record as layout
 from kcap.kernel.errors import SyscallError
-from kcap.packet import copy_loop as loop
+from kcap.packet import copy_code as loop
+from kcap.packet import copy_write
 from kcap.packet.pcapng import PcapngWriter
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class Outlet:
     def __init__(self, writer: PcapWriter | PcapngWriter, size: int) -> None:
         self.writer = writer
         self._size = min(max(size, BUFFER_LEAST), BUFFER_MOST)
-        self._memory = mmap(-1, self._size)  # only what is used takes any memory
+        # Only what is used takes any memory. The end of a block is written in whole pieces.
+        self._memory = mmap(-1, self._size + copy_write.TAIL_PIECE)
         touch(self._memory, BUFFER_LEAST)
         self._view = memoryview(self._memory)
         self.struct = Struct(loop.TARGET)
@@ -161,7 +163,7 @@ class Outlet:
         for at, word in zip(loop.KEY_WORDS, key, strict=False):
             templates.set(f"at{at}", word, slot)
         templates.set("rest", key[-1], slot)
-        kept = ctypes.create_string_buffer(tail, len(tail))
+        kept = ctypes.create_string_buffer(tail, len(tail) + copy_write.TAIL_PIECE)
         self._kept[slot] = (interface, kept)
         templates.set("interface", interface.id, slot)
         templates.set("tail", ctypes.addressof(kept), slot)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from kcap.closing import Closing
 from kcap.functions import skb_record as layout
-from kcap.packet import copy_loop, linktype
+from kcap.packet import copy_code, linktype
 from kcap.packet.copier import Copier, Outlet, Ring
 from kcap.packet.files import OutputFile
 from kcap.packet.frame import Frame, convert, finish
@@ -169,7 +169,7 @@ class PacketSink(Closing):
         """
         size = sum(ring.size for ring in rings)
         outlets = {id(target): Outlet(target.writer, size) for target in self._targets}
-        ways = {_FINISH: 0, _COPY: copy_loop.WAY_PCAP, _BLOCK: copy_loop.WAY_PCAPNG}
+        ways = {_FINISH: 0, _COPY: copy_code.WAY_PCAP, _BLOCK: copy_code.WAY_PCAPNG}
         sites = {
             site: (outlets[id(target)], ways[target.way]) for site, target in self._by_site.items()
         }

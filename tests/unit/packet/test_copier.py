@@ -24,7 +24,7 @@ from kcap.errors import FileError
 from kcap.functions import skb_record as layout
 from kcap.kernel.errors import SyscallError
 from kcap.kernel.perf import PerfRing
-from kcap.packet import copier, copy_loop, sink
+from kcap.packet import copier, copy_code, copy_loop, sink
 from kcap.packet.files import OutputFile, Split
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.record import Names, Site
@@ -211,7 +211,7 @@ def test_more_kinds_of_packets_than_templates(
     code: NativeCode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = bytes(12) + b"\x08\x00" + bytes(50)
-    order = random.Random(5).sample(range(3 * copy_loop.TEMPLATES), 1500) * 2
+    order = random.Random(5).sample(range(3 * copy_code.TEMPLATES), 1500) * 2
     traffic: list[list[list[bytes | int]]] = [
         [
             [
@@ -362,15 +362,15 @@ def test_each_of_many_packets_behind_a_younger_one_is_written_once(
     code: NativeCode, tmp_path: Path
 ) -> None:
     frame = bytes(12) + b"\x08\x00" + bytes(50)
-    behind = copy_loop.TAKEN_MOST + 40
+    behind = copy_code.TAKEN_MOST + 40
     kernel = Kernel(0)
     for n in (10_000_000, *range(behind)):
         kernel.sample(made.sample(made.received(frame), site=0, mono_ns=START + n))
     with PacketSink([Site(0, str(tmp_path / "a.pcap"))], NAMES) as out:
         out.use(code, [kernel.ring])
-        assert out.drain(START + 8_000_000) == copy_loop.TAKEN_MOST
+        assert out.drain(START + 8_000_000) == copy_code.TAKEN_MOST
         assert out.drain(START + 8_000_000) == 0
-        assert out.drain() == 1 + behind - copy_loop.TAKEN_MOST
+        assert out.drain() == 1 + behind - copy_code.TAKEN_MOST
         # The list of what was taken is free again.
         for n in (30_000_000, 20_000_000):
             kernel.sample(made.sample(made.received(frame), site=0, mono_ns=START + n))
@@ -392,8 +392,8 @@ def test_a_corrupt_ring_is_an_error_and_no_endless_loop(code: NativeCode, tmp_pa
 def test_the_hash_is_the_same_in_python() -> None:
     sample = made.sample(made.received(bytes(64)))
     key = copier._key(sample)
-    assert len(key) == len(copy_loop.KEY_WORDS) + 1
-    assert 0 <= copier._slot(key) < copy_loop.TEMPLATES
+    assert len(key) == len(copy_code.KEY_WORDS) + 1
+    assert 0 <= copier._slot(key) < copy_code.TEMPLATES
     assert key[-1] & 0xFFFF == int.from_bytes(sample[layout.FIELDS["flags"].offset :][:2], "little")
 
 
