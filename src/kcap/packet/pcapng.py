@@ -42,6 +42,7 @@ _EPB_QUEUE: Final = 6
 _ISB_STARTTIME: Final = 2
 _ISB_ENDTIME: Final = 3
 _ISB_IFRECV: Final = 4
+_ISB_FILTERACCEPT: Final = 6
 _ISB_OSDROP: Final = 7
 _ISB_USRDELIV: Final = 8
 #: Device types by name: include/uapi/linux/if_arp.h.
@@ -294,7 +295,9 @@ class PcapngWriter(RecordWriter):
     def _numbers(self, record: Record) -> tuple[int, int]:
         """The values of epb_flags and epb_queue."""
         way = direction(record, self._names.function(record))
-        return _DIRECTIONS[way], record.queue_mapping
+        # Received: the number plus one, 0 for none (skb_record_rx_queue(), linux/skbuff.h).
+        queue = record.queue_mapping - (way == "in")
+        return _DIRECTIONS[way], max(queue, 0)
 
     def _packet_comment(self, record: Record) -> bytes:
         """The comment option: probe, process, CPU, network namespace, mark, drop reason."""
@@ -322,13 +325,15 @@ class PcapngWriter(RecordWriter):
     ) -> bytes:
         end_ns = max(end_ns, interface.last_ns)
         lost, options = known + unknown, b""
+        taken = (interface.packets + lost).to_bytes(8, "little")
         if unknown and len(self._interfaces) > 1:
             said = f"{unknown} of the lost packets may have been of other interfaces"
             options = _option(_OPT_COMMENT, said.encode())
         options += (
             _option(_ISB_STARTTIME, _time(min(started_ns, interface.first_ns or started_ns)))
             + _option(_ISB_ENDTIME, _time(end_ns))
-            + _option(_ISB_IFRECV, (interface.packets + lost).to_bytes(8, "little"))
+            + _option(_ISB_IFRECV, taken)
+            + _option(_ISB_FILTERACCEPT, taken)
             + _option(_ISB_OSDROP, lost.to_bytes(8, "little"))
             + _option(_ISB_USRDELIV, interface.packets.to_bytes(8, "little"))
             + _option(0, b"")

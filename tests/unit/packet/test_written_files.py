@@ -198,7 +198,7 @@ class TestPcapng:
         path = tmp_path / "a.pcapng"
         samples = [
             s.sample(s.received(UDP4, skb_iif=7, mark=0x20, queue=2), mono_ns=1, cpu=1),
-            s.sample(s.sent(UDP4, sk=True), mono_ns=2, probe=2, comm="", pid=0),
+            s.sample(s.sent(UDP4, sk=True, queue=2), mono_ns=2, probe=2, comm="", pid=0),
             s.sample(s.received(UDP4, dev=LO), mono_ns=3),
             s.sample(s.at_network(UDP4[14:], dev=TUN), mono_ns=4),
             s.sample(s.at_network(UDP4[14:], dev=None), mono_ns=5),
@@ -237,7 +237,7 @@ class TestPcapng:
         packets = readers.tshark(path, "frame.packet_flags_direction", "frame.interface_queue")
         directions = [int(each["frame.packet_flags_direction"] or "0", 0) for each in packets]
         assert directions == [1, 2, 1, 0, 0, 0]
-        assert packets[0]["frame.interface_queue"] == "2"
+        assert [each["frame.interface_queue"] for each in packets] == ["1", "2", "0", "0", "0", "0"]
 
     def test_same_skb_has_the_same_id_that_is_no_kernel_address(self, path: Path) -> None:
         ids = {int(each["frame.packet_id"], 0) for each in readers.tshark(path, "frame.packet_id")}
@@ -274,13 +274,13 @@ class TestPcapng:
                     Loss(2, 1, 7, 4026531992, b"veth0".ljust(16, b"\0"), 5),
                 ]
             )
-        # isb_ifrecv (4), isb_osdrop (7), isb_usrdeliv (8)
-        figures = re.findall(rb"\x04\0\x08\0(.{8})\x07\0\x08\0(.{8})\x08\0\x08\0(.{8})",
-                             path.read_bytes(), re.DOTALL)  # fmt: skip
+        # isb_ifrecv (4), isb_filteraccept (6), isb_osdrop (7), isb_usrdeliv (8)
+        options = b"".join(rb"\x0%d\0\x08\0(.{8})" % code for code in (4, 6, 7, 8))
+        figures = re.findall(options, path.read_bytes(), re.DOTALL)
         assert [[int.from_bytes(each, "little") for each in one] for one in figures] == [
-            [62, 61, 1],
-            [31, 30, 1],
-            [9, 9, 0],
+            [62, 62, 61, 1],
+            [31, 31, 30, 1],
+            [9, 9, 9, 0],
         ]
         said = subprocess.run(
             ["capinfos", str(path)], capture_output=True, text=True, check=True
