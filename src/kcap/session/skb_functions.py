@@ -35,6 +35,8 @@ PROVIDERS = {
     "tracepoint": "rawtracepoint",
     "t": "rawtracepoint",
 }
+#: Probe types at a function's return, when its packet may be gone.
+_RETURNS = frozenset({"fexit", "fr", "kretfunc", "kretprobe", "kr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,14 @@ def find_point(text: str, system: System) -> SkbPoint:
             hint="it needs CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux)",
         )
     first, colon, rest = text.partition(":")
-    provider = PROVIDERS.get(first, "")
+    provider, module = PROVIDERS.get(first, ""), ""
+    if colon and first in _RETURNS:
+        raise UsageError(
+            f"{text} is where a function returns: its packet may be gone by then",
+            hint=f"take {rest}, where it begins",
+        )
     if colon and provider:
-        name = rest.rpartition(":")[2]
+        module, _, name = rest.rpartition(":")
     else:
         name = rest or first
         provider = "rawtracepoint" if colon else "fentry"
@@ -95,16 +102,19 @@ def find_point(text: str, system: System) -> SkbPoint:
         )
     if provider == "rawtracepoint":
         return _tracepoint(text, name, system)
-    return _function(provider, name, system, f"{first}:" if colon else "")
+    return _function(provider, name, system, text.removesuffix(name), module)
 
 
-def _function(provider: str, name: str, system: System, written: str) -> SkbPoint:
+def _function(provider: str, name: str, system: System, written: str, where: str) -> SkbPoint:
     """The place at a function.
 
     :param written: what the user wrote before the name.
+    :param where: the module that it is in, '' for any.
     """
     seen = False
     for module in (KERNEL, *system.btf_modules):
+        if where not in ("", module):
+            continue
         btf = system.module_btf(module)
         for function in btf.find_all(name, b.Func) if btf is not None else ():
             assert btf is not None
@@ -118,8 +128,9 @@ def _function(provider: str, name: str, system: System, written: str) -> SkbPoin
             f"{name}() takes no packet: none of its arguments is a struct sk_buff *",
             hint="kcap capture --list shows the functions that do",
         )
+    owner = f"module {where}" if where not in ("", KERNEL) else "the kernel"
     raise UsageError(
-        f"there is no function {name} in the kernel's BTF",
+        f"there is no function {name} in {owner}'s BTF",
         hint=_instead(name, system, events=False, written=written),
     )
 
@@ -172,9 +183,10 @@ def _instead(name: str, system: System, *, events: bool, written: str) -> str:
     names: dict[bool, list[str]] = {True: [], False: []}
     for point in list_points("*", system):
         names[point.provider == "rawtracepoint"].append(point.name)
-    if name in names[not events]:
-        there = f"function: {name}" if events else f"tracepoint: rawtracepoint:{name}"
-        return f"there is a {there}"
+    if name in names[False] and (events or written):
+        return f"there is a function: {name}"
+    if name in names[True]:
+        return f"there is a tracepoint: rawtracepoint:{name}"
     if not events and (known := _successor(name, names[False])):
         return known
     if near := nearest(name, names[events]):

@@ -102,6 +102,7 @@ def system(tmp_path: Path) -> System:
     [
         ("ip_rcv", SkbPoint("fentry", "ip_rcv", "skb", 0)),
         ("dev_hard_start_xmit", SkbPoint("fentry", "dev_hard_start_xmit", "first", 0)),
+        ("fentry:vmlinux:takes_const", SkbPoint("fentry", "takes_const", "it", 1)),
         ("fentry:takes_const", SkbPoint("fentry", "takes_const", "it", 1)),
         ("kprobe:takes_const", SkbPoint("kprobe", "takes_const", "it", 1)),
         ("net:netif_receive_skb", SkbPoint("rawtracepoint", "netif_receive_skb", "skb", 0)),
@@ -139,6 +140,10 @@ def test_place_is_found_with_its_packet(system: System, text: str, wanted: SkbPo
         ("dev_queue_xmit", "dev_queue_xmit() cannot be traced: it is not among the kernel's "
          "traceable functions", "take __dev_queue_xmit: dev_queue_xmit became an inline wrapper of "
          "__dev_queue_xmit (Linux 5.18)"),
+        ("fentry:openvswitch:ip_rcv", "there is no function ip_rcv in module openvswitch's BTF",
+         "there is a function: ip_rcv"),
+        ("fexit:ip_rcv", "fexit:ip_rcv is where a function returns: its packet may be gone by then",
+         "take ip_rcv, where it begins"),
         ("ip_*", "ip_* is a pattern: packets are captured at places that are named",
          "kcap capture --list 'ip_*' shows those that match"),
     ],
