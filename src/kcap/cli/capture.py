@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kcap.cli import selection
 from kcap.cli.errors import use_color
+from kcap.cli.progress import ProgressLine
 from kcap.cli.signals import ended_by_signals
 from kcap.cli.started import started
 from kcap.errors import UsageError
@@ -256,7 +257,7 @@ def _run(request: CaptureRequest, arguments: argparse.Namespace) -> int:
     # A reader of the stream that has gone has seen enough: no error.
     with (
         contextlib.suppress(StreamClosedError),
-        Capture(request) as capture,
+        Capture(request, ProgressLine()) as capture,
         ended_by_signals(capture.stop),
     ):
         detailed = arguments.verbose > 1

@@ -29,7 +29,7 @@ class Played(Closing):
     unjudged = 0
     requests: list[CaptureRequest]
 
-    def __init__(self, request: CaptureRequest) -> None:
+    def __init__(self, request: CaptureRequest, _progress: object) -> None:
         self.requests.append(request)
         self.trace = SimpleNamespace(runtime=SimpleNamespace(environment=None), on_tick=None)
 
