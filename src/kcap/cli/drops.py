@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kcap.session.drops import Drop, DroppedPacket, Drops
+    from kcap.session.namespaces import NetnsNames
 
 #: To the top left; the rest of a line away; everything below away.
 _HOME, _LINE_END, _BELOW = "\x1b[H", "\x1b[K\n", "\x1b[J"
@@ -86,14 +87,16 @@ def main(argv: Sequence[str]) -> int:
 
 def _show(drops: Drops, arguments: argparse.Namespace) -> None:
     """Print packets as they come, until the end."""
-    colours = use_color(sys.stdout)
+    from kcap.session.namespaces import NetnsNames
+
+    colours, netns = use_color(sys.stdout), NetnsNames()
     for dropped in drops.packets():
         if arguments.json:
             from json import dumps
 
             print(dumps(as_json(dropped)))
         else:
-            print(*packet_lines(dropped, colours=colours), sep="\n")
+            print(*packet_lines(dropped, netns, colours=colours), sep="\n")
 
 
 def _report_losses(drops: Drops) -> None:
@@ -190,14 +193,18 @@ def _few(names: Sequence[str]) -> str:
     return f"{shown},+{len(names) - _NAMES}" if len(names) > _NAMES else shown or "-"
 
 
-def packet_lines(dropped: DroppedPacket, *, colours: bool = False) -> list[str]:
-    """A dropped packet as a line, and a line for each function of its stack."""
+def packet_lines(dropped: DroppedPacket, netns: NetnsNames, *, colours: bool = False) -> list[str]:
+    """A dropped packet as a line, and a line for each function of its stack.
+
+    :param netns: tells interfaces of several namespaces apart.
+    """
     from kcap.packet.summary import clock, printable, summarise
 
     packet = dropped.packet
     red, dim, reset = (_RED, _DIM, _RESET) if colours else ("", "", "")
     what = summarise(packet.link_type, packet.data, packet.original_length)
-    interface, reason = printable(packet.interface) or "-", dropped.reason or "-"
+    interface = printable(netns.interface(packet.interface, packet.netns)) or "-"
+    reason = dropped.reason or "-"
     head = (
         f"{clock(packet.time_ns)} {interface} {red}{reason}{reset} "
         f"{_place(dropped)} {dim}{printable(packet.comm)}[{packet.pid}]{reset} {what}"

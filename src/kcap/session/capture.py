@@ -8,7 +8,6 @@ plain filters and the pcap-filter expression as a condition, skboutput(), and tw
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from kcap.errors import UsageError
 from kcap.functions.skb_record import is_pcapng
 from kcap.records import dataclass
 from kcap.session.iteration import Reading
+from kcap.session.namespaces import netns_number
 from kcap.session.preparation import Preparation
 from kcap.session.script import Options
 from kcap.session.skb_functions import SkbPoint, find_point
@@ -198,23 +198,6 @@ def _number(text: str, option: str) -> int:
             hint="such as 5, 0x10, or with a mask 0x10/0xff",
         )
     return number
-
-
-def netns_number(text: str) -> int:
-    """The inode number of a network namespace.
-
-    :param text: the number itself, a name of ``ip netns``, or a path such as /proc/1/ns/net.
-    :raises UsageError: there is no such namespace.
-    """
-    if text.isdigit():
-        return int(text)
-    path = text if "/" in text else f"/run/netns/{text}"
-    try:
-        return os.stat(path).st_ino
-    except OSError as error:
-        raise UsageError(
-            f"--netns {text}: {error.strerror}", hint="ip netns list shows those that have names"
-        ) from error
 
 
 class Capture(Closing):

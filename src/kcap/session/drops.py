@@ -17,6 +17,7 @@ from kcap.session.capture import Capture, CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons
 from kcap.session.in_order import InOrder
 from kcap.session.iteration import Iteration
+from kcap.session.namespaces import NetnsNames
 
 if TYPE_CHECKING:
     from kcap.packet.decode import Packet
@@ -41,7 +42,8 @@ class Drop:
 
     :param reason: the kernel's name without ``SKB_DROP_REASON_``; '' before 5.17.
     :param place: function and offset that freed them, or the address.
-    :param interfaces: names of skb->dev, the most frequent first.
+    :param interfaces: names of skb->dev, the most frequent first; behind the name (or number) of
+        its network namespace and a ``/`` if that is not this process'.
     :param processes: names of the processes that were current, the most frequent first.
     :param source: as of :class:`DroppedPacket`.
     """
@@ -141,6 +143,7 @@ class Drops(Capture):
         self._reasons = Reasons()
         self._source = _running_kernels_source() if source else None
         self._lines: dict[int, str] = {}
+        self._netns = NetnsNames()
         self._each, self._stacks = each, stacks
         super().__init__(replace(request, places=(PLACE,)))
 
@@ -149,10 +152,8 @@ class Drops(Capture):
         skb = self.points[0].skb
         reason = "(uint64)args.reason" if self._reasons.known else "(uint64)0"
         place = "(uint64)args.location"
-        extra = (
-            f"$device = {skb}.dev; $real = {_is_device('$device')}; "
-            f'@drops[{reason}, {place}, $real ? $device.name : "", comm] = count(); '
-        )
+        device = '$real ? $device.name : "", $real ? $netns : (uint64)0'
+        extra = f"{_device(skb)}@drops[{reason}, {place}, {device}, comm] = count(); "
         request, after = self.request, ""
         if self._each:
             stack, value = (" %s", f", kstack({STACK_DEPTH})") if self._stacks else ("", "")
@@ -216,9 +217,9 @@ class Drops(Capture):
     def table(self) -> list[Drop]:
         """What has been dropped so far, the most frequent first."""
         rows: dict[tuple[str, str, str], dict[tuple[str, str], int]] = {}
-        for (reason, location, interface, process), count in self.trace.read_map("@drops"):
+        for (reason, location, name, netns, process), count in self.trace.read_map("@drops"):
             key = self._reasons.name(reason), self._symbol(location), self._line(location)
-            row = rows.setdefault(key, {})
+            row, interface = rows.setdefault(key, {}), self._netns.interface(name, netns)
             row[interface, process] = row.get((interface, process), 0) + count
         drops = [
             Drop(reason, place, sum(row.values()), _frequent(row, 0), _frequent(row, 1), source)
@@ -236,10 +237,14 @@ class Drops(Capture):
         return self._messages
 
 
-def _is_device(pointer: str) -> str:
-    """An expression that tells whether an sk_buff's ``dev`` is one: the field shares its place with
-    others, which packets in queues have (rb_node, dev_scratch: include/linux/skbuff.h)."""
-    return f"{pointer}.ifindex > 0 && {pointer}.nd_net.net.ns.inum >= {FIRST_NETNS:#x}"
+def _device(skb: str) -> str:
+    """Statements that find the device of an sk_buff: ``$device``, its namespace's number
+    ``$netns``, and whether it is one, ``$real``. The field ``dev`` shares its place with others,
+    which packets in queues have (rb_node, dev_scratch: include/linux/skbuff.h)."""
+    return (
+        f"$device = {skb}.dev; $netns = (uint64)$device.nd_net.net.ns.inum; "
+        f"$real = $device.ifindex > 0 && $netns >= {FIRST_NETNS:#x}; "
+    )
 
 
 def _running_kernels_source() -> KernelSource:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from kcap.lang.parser import parse
 from kcap.lang.source import Source
 from kcap.packet.sink import SiteStats
 from kcap.probes.system import Files, System
-from kcap.session.capture import Capture, CaptureRequest, PlaceStats, generate, netns_number, quote
+from kcap.session.capture import Capture, CaptureRequest, PlaceStats, generate, quote
 from kcap.session.skb_functions import SkbPoint, find_point, list_places, list_points
 
 TRACEABLE = (
@@ -282,10 +281,6 @@ def test_filter_that_cannot_be_is_refused(request_: CaptureRequest, message: str
     with pytest.raises(UsageError) as caught:
         generate([IP_RCV], request_)
     assert str(caught.value) == message
-
-
-def test_namespace_is_known_by_its_path() -> None:
-    assert netns_number("/proc/self/ns/net") == os.stat("/proc/self/ns/net").st_ino
 
 
 def test_quoted_text_is_one_literal() -> None:

@@ -22,6 +22,7 @@ from kcap.records import replace
 from kcap.session.capture import CaptureRequest, generate
 from kcap.session.drop_reasons import Reasons, reason_names
 from kcap.session.drops import Drop, DroppedPacket, Pairs, Told
+from kcap.session.namespaces import NetnsNames
 from kcap.session.skb_functions import SkbPoint
 
 
@@ -140,7 +141,7 @@ def test_place_that_is_late_is_waited_for_but_not_for_ever() -> None:
     (found,) = pairs.overdue(1001)
     assert (found.reason, found.place) == (packet.reason, "")
     assert as_json(found)["place"] is None
-    assert " - nc[7] IP " in packet_lines(found)[0]
+    assert " - nc[7] IP " in packet_lines(found, NetnsNames())[0]
 
 
 def test_table_has_the_columns_under_each_other() -> None:
@@ -172,12 +173,12 @@ def dropped() -> DroppedPacket:
 
 
 def test_packet_is_a_line_and_its_stack() -> None:
-    head, *stack = packet_lines(dropped())
+    head, *stack = packet_lines(dropped(), NetnsNames())
     assert head.endswith(
-        ".000001 eth0 NO_SOCKET udp_rcv+31 nc[7] IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0"
+        ".000001 40/eth0 NO_SOCKET udp_rcv+31 nc[7] IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0"
     )
     assert stack == ["    kfree_skb+1", "    udp_rcv+31"]
-    assert "\x1b[31mNO_SOCKET" in packet_lines(dropped(), colours=True)[0]
+    assert "\x1b[31mNO_SOCKET" in packet_lines(dropped(), NetnsNames(), colours=True)[0]
 
 
 def test_line_of_a_capture_says_why_a_packet_is_dropped() -> None:
@@ -189,8 +190,9 @@ def test_line_of_a_capture_says_why_a_packet_is_dropped() -> None:
 def test_a_process_cannot_write_to_the_terminal_by_its_name() -> None:
     one = dropped()
     one.packet.comm, one.packet.interface = "\x1b[2J\ncurl", "eth\x07"
-    (head, *_), table = packet_lines(one), [Drop("", "f", 1, ("eth\x07",), ("\x1b[2J\ncurl",))]
-    assert r" eth\x07 NO_SOCKET udp_rcv+31 \x1b[2J\ncurl[7] IP" in head
+    head, *_ = packet_lines(one, NetnsNames())
+    table = [Drop("", "f", 1, ("eth\x07",), ("\x1b[2J\ncurl",))]
+    assert r" 40/eth\x07 NO_SOCKET udp_rcv+31 \x1b[2J\ncurl[7] IP" in head
     assert table_lines(table)[1].split() == ["1", "-", "f", r"eth\x07", r"\x1b[2J\ncurl"]
     assert r" eth\x07 in " in (said := line(one.packet))
     assert r" \x1b[2J\ncurl[7] IP" in said

@@ -54,7 +54,9 @@ def test_drop_is_counted_with_reason_and_place_and_kept(
     heads = [line.split() for line in each.splitlines() if not line.startswith(" ")]
     assert len(heads) == 3, out
     for _, interface, said_reason, place, _, *what in heads:
-        assert (interface, said_reason) == (network.b.device, reason)
+        assert (interface, said_reason) == (
+            f"{network.b.namespace}/{network.b.device}", reason,
+        )  # fmt: skip
         assert "udp" in place
         assert " ".join(what) == (
             f"IP {network.a.ipv4}.4000 > {network.b.ipv4}.{PORT}: UDP, length 9"
@@ -67,7 +69,7 @@ def test_drop_is_counted_with_reason_and_place_and_kept(
     (row,) = [line for line in rows[1:] if line[1] == reason]
     assert row[0] == "3"
     assert "udp" in row[2]
-    assert row[3] == network.b.device
+    assert row[3] == f"{network.b.namespace}/{network.b.device}"
     data = [packet.data for packet in read_capture(tmp_path / "drops.pcapng").packets]
     assert data == sent
     comments = [packet.comment for packet in pcapng.read(tmp_path / "drops.pcapng").packets]
@@ -146,4 +148,4 @@ def test_what_stands_in_the_place_of_a_device_is_not_taken_for_one(
         wait_until(lambda: sum(each.count for each in drops.table) >= 8)
         rows = drops.table
     assert any(each.place.startswith("inet_frag") for each in rows)
-    assert {name for each in rows for name in each.interfaces} <= {b.device}
+    assert {name for each in rows for name in each.interfaces} <= {f"{b.namespace}/{b.device}"}
