@@ -300,7 +300,7 @@ class Placing:
                 self._found(layout.POSITION_BEHIND_MAC, pm)
             with ir.if_(self.compare("eq", pm, 0)):
                 decapsulated = self.all(n_set, self.compare("sgt", pn, 0))
-                with ir.if_(decapsulated), ir.if_(self._starts_with_ip()):
+                with ir.if_(decapsulated), ir.if_(self._starts_with_ip()), ir.if_(self._no_frame()):
                     self._found(layout.POSITION_NETWORK)
                 with ir.if_(self.any(n_unset, self.compare("ne", pn, 0))):
                     self._found(layout.POSITION_MAC)
@@ -330,6 +330,10 @@ class Placing:
     def _is_tagged(self) -> Operand:
         """Whether a tag stands where an Ethernet header at data has one; an i1."""
         return self.one_of(self._looked_at(12, 2), *layout.TAG_TYPES)
+
+    def _no_frame(self) -> Operand:
+        """Whether no EtherType stands where an Ethernet header at data has it; an i1."""
+        return self.not_(self.one_of(self._looked_at(12, 2), *layout.FRAME_TYPES))
 
     def _starts_with_ip(self) -> Operand:
         """Whether data start with an IP header, of the version that the protocol says; an i1."""

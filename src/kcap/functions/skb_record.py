@@ -64,9 +64,12 @@ they stand in memory (network order); FIELDS says which. Signed arithmetic, 64 b
            network_header on); N - M in (14, 18, 22); N < M (decapsulated: N is the stale one)
               -> POSITION_BEHIND_MAC. (ip_rcv, icmp_rcv; with N - M anything else the MAC header
               is one of a tunnel's outer packet, left over: go on to D.)
-        G  eth, m_set, pm == 0, n_set, pn > 0, protocol is IPv4 or IPv6, and so is the first byte
+        G  eth, m_set, pm == 0, n_set, pn > 0, protocol is IPv4 or IPv6, and so is the first byte,
+           and at data + 12 there is no EtherType
               -> POSITION_NETWORK with N := H, pn := 0. (ip_tunnel_rcv: a tunnel's header was
-              taken off, mac_header put where the inner packet starts, and N is the outer one.)
+              taken off, mac_header put where the inner packet starts, and N is the outer one.
+              In eth_type_trans on VXLAN a frame is there, its MAC address begins with anything,
+              and protocol is the outer packet's.)
         C  eth, m_set, pm == 0, and (not n_set or pn != 0)
               -> POSITION_MAC.
         D  n_set, 0 <= pn <= MAX_BETWEEN
@@ -204,6 +207,9 @@ ETH_P_802_3_MIN: Final = 0x0600
 VLAN_TYPES: Final = (0x8100, 0x88A8, 0x9100)
 #: EtherTypes behind which the one of the packet comes; the last is MACsec's.
 TAG_TYPES: Final = (*VLAN_TYPES, 0x88E5)
+#: EtherTypes by which a frame is told from an IP packet: IPv4, IPv6, ARP, tags. IPv4 packets from
+#: 8.0.0.0/16, 8.6.0.0/16, 129.0.0.0/16 and the like are taken for frames where there is a doubt.
+FRAME_TYPES: Final = (0x0800, 0x86DD, 0x0806, *TAG_TYPES)
 #: IP's version by EtherType.
 IP_VERSIONS: Final = {0x0800: 4, 0x86DD: 6}
 #: Lengths of an Ethernet header with no tag, one and two tags in the data.
@@ -321,4 +327,6 @@ def _position(s: SkbState) -> tuple[int, int]:
 
 def _is_ip(s: SkbState) -> bool:
     """Whether an IP packet of the sk_buff's protocol starts at data."""
+    if int.from_bytes(s.start[12:14]) in FRAME_TYPES:
+        return False
     return s.start[:1] != b"" and s.start[0] >> 4 == IP_VERSIONS.get(s.protocol)

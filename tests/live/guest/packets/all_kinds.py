@@ -57,8 +57,9 @@ def set_up() -> None:
             f"link add link {device} name outer type vlan proto 802.1ad id 6",
             "link set outer up",
             "link add link outer name inner type vlan id 7",
-            f"link add vx type vxlan id 42 local 10.{PLAIN}.0.{own} remote 10.{PLAIN}.0.{other} "
-            f"dstport 4789 dev {device}",
+            # (an address that begins as an IP packet does)
+            f"link add vx address 46:00:00:00:93:0{own} type vxlan id 42 "
+            f"local 10.{PLAIN}.0.{own} remote 10.{PLAIN}.0.{other} dstport 4789 dev {device}",
             f"link add gre1 type gre local 10.{PLAIN}.0.{own} remote 10.{PLAIN}.0.{other}",
             *(
                 line
