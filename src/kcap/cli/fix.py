@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 from kcap.errors import FileError, UsageError
@@ -159,39 +158,17 @@ def write_in_place(path: str, data: bytes) -> None:
 
     :raises FileError: it can't be written.
     """
+    from kcap.session.replacing import replace_file
+
     _check_link(path)
     target = os.path.realpath(path)
-    directory = os.path.dirname(target)
-    temporary = ""
     try:
         old = os.stat(target)
         if not stat.S_ISREG(old.st_mode):
             raise FileError(f"{path} is no regular file", path)
-        descriptor, temporary = tempfile.mkstemp(prefix=".kcap-fix-", dir=directory)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            _keep_owner(descriptor, old)
-            os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, target)
+        replace_file(target, data, stat.S_IMODE(old.st_mode), (old.st_uid, old.st_gid))
     except OSError as error:
-        if temporary:
-            _remove(temporary)
         raise FileError(f"can't write {path}: {error.strerror}", path) from error
-
-
-def _keep_owner(descriptor: int, old: os.stat_result) -> None:
-    made = os.fstat(descriptor)
-    if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
-        os.fchown(descriptor, old.st_uid, old.st_gid)
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:  # it took the other's place already
-        return
 
 
 def _check_link(path: str) -> None:

@@ -13,10 +13,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from typing import Final, NamedTuple
 
 from kcap.errors import FileError, UsageError
+from kcap.session.replacing import replace_file
 from kcap.version import __version__
 
 INTERFACE: Final = "kcap"
@@ -138,26 +138,13 @@ def install(where: str) -> str:
     )
     try:
         os.makedirs(where, exist_ok=True)
-        _replace(path, text)
+        # Root may install into somebody else's directory: a link there is not followed.
+        replace_file(path, text.encode(), 0o755)
     except OSError as error:
         raise FileError(
             f"cannot write {path}: {error.strerror}", path, hint=_hint(error.errno)
         ) from error
     return path
-
-
-def _replace(path: str, text: str) -> None:
-    """Make a file executable for all, whole or not at all. A link that stands there is not
-    followed: root may install into a directory of somebody else's."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{FILE}-", dir=os.path.dirname(path))
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(descriptor, 0o755)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
 
 
 def uninstall(where: str) -> str:
