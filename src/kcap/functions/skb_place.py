@@ -13,6 +13,8 @@ from kcap.records import dataclass
 from kcap.sema.types import Field, Pointer, Struct, Type
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kcap.codegen.emitter import Emitter
     from kcap.codegen.ir import Operand
 
@@ -279,7 +281,7 @@ class Placing:
             with ir.if_(self.compare("eq", pn, -layout.ETH_HLEN)):
                 self._found(layout.POSITION_MAC)
             farther = self.within(pn, -layout.MAX_BEHIND_MAC, -layout.ETH_HLEN - 1)
-            with ir.if_(farther), ir.if_(self._is_tagged()):
+            with ir.if_(farther), ir.if_(self._has_type(layout.TAG_TYPES)):
                 self._found(layout.POSITION_MAC)
             long_header = self.compare("uge", hhl, layout.ETH_HLEN)
             with ir.if_(self.all(long_header, self.compare("eq", self.add(pn, hhl), 0))):
@@ -300,7 +302,11 @@ class Placing:
                 self._found(layout.POSITION_BEHIND_MAC, pm)
             with ir.if_(self.compare("eq", pm, 0)):
                 decapsulated = self.all(n_set, self.compare("sgt", pn, 0))
-                with ir.if_(decapsulated), ir.if_(self._starts_with_ip()), ir.if_(self._no_frame()):
+                with (
+                    ir.if_(decapsulated),
+                    ir.if_(self._starts_with_ip()),
+                    ir.if_(self.not_(self._has_type(layout.FRAME_TYPES))),
+                ):
                     self._found(layout.POSITION_NETWORK)
                 with ir.if_(self.any(n_unset, self.compare("ne", pn, 0))):
                     self._found(layout.POSITION_MAC)
@@ -327,13 +333,9 @@ class Placing:
         value = ir.load(f"i{bits}", where, volatile=True)
         return ir.resize(self.swap(value) if size == 2 else value, bits, 64, False)
 
-    def _is_tagged(self) -> Operand:
-        """Whether a tag stands where an Ethernet header at data has one; an i1."""
-        return self.one_of(self._looked_at(12, 2), *layout.TAG_TYPES)
-
-    def _no_frame(self) -> Operand:
-        """Whether no EtherType stands where an Ethernet header at data has it; an i1."""
-        return self.not_(self.one_of(self._looked_at(12, 2), *layout.FRAME_TYPES))
+    def _has_type(self, types: Iterable[int]) -> Operand:
+        """Whether one of some EtherTypes stands where an Ethernet header at data has it; an i1."""
+        return self.one_of(self._looked_at(12, 2), *types)
 
     def _starts_with_ip(self) -> Operand:
         """Whether data start with an IP header, of the version that the protocol says; an i1."""
