@@ -13,7 +13,6 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,13 +27,11 @@ from kcap.errors import KcapError
 from kcap.vm.errors import GuestDied
 from kcap.vm.guest import Guest
 from kcap.vm.sources import Share
-from support import traced_program
+from support import traced_program, tshark
 
 MARK = "KCAP_IN_GUEST"
 #: A property of a test with a capture file for tshark begins so; its name follows.
 FOR_TSHARK = "kcap-tshark:"
-#: PI_ERROR, epan/proto.h.
-EXPERT_ERROR = 0x00800000
 
 #: How often a guest that died of the emulator's own fault (``GuestDied.stale_breakpoint``) is
 #: followed by another one that goes on with the tests. Any other death is the test's.
@@ -281,19 +278,8 @@ def tshark_complaints(report: dict[str, Any]) -> str:
         with tempfile.NamedTemporaryFile(suffix=name) as file:
             file.write(zlib.decompress(base64.b64decode(packed)))
             file.flush()
-            said += [f"{name}: {line}" for line in _tshark(file.name)]
+            said += [f"{name}: {line}" for line in tshark.complaints(file.name)]
     return "\n".join(said)
-
-
-def _tshark(path: str) -> list[str]:
-    """What tshark objects to in a file: malformed packets, experts' errors, a damaged file."""
-    wrong = f"_ws.malformed || _ws.expert.severity >= {EXPERT_ERROR}"
-    done = subprocess.run(
-        ["tshark", "-n", "-r", path, "-Y", wrong], capture_output=True, text=True, check=False
-    )
-    # It says on standard error as well whom it runs as.
-    errors = [line for line in done.stderr.splitlines() if not line.startswith("Running as user")]
-    return [*done.stdout.splitlines(), *errors, *([] if done.returncode == 0 else ["it failed"])]
 
 
 def series_of(item: pytest.Item) -> str | None:

@@ -9,9 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-#: Severity of Wireshark's expert items from which on something is wrong: PI_ERROR, epan/proto.h.
-EXPERT_ERROR = 0x00800000
-
 
 class Read(NamedTuple):
     time_ns: int
@@ -27,16 +24,6 @@ def tshark(path: Path, *fields: str) -> list[dict[str, str]]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     return [dict(zip(fields, line.split("\t"), strict=True)) for line in lines]
-
-
-def tshark_complaints(path: Path) -> list[str]:
-    """Malformed packets and expert errors, one text each."""
-    done = subprocess.run(
-        ["tshark", "-n", "-r", str(path), "-Y",
-         f"_ws.malformed || _ws.expert.severity >= {EXPERT_ERROR}"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return done.stdout.splitlines()
 
 
 def tshark_json(path: Path) -> list[dict[str, Any]]:

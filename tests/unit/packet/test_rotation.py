@@ -15,7 +15,7 @@ from kcap.packet.pcapng import Loss
 from kcap.packet.record import Names, Site
 from kcap.packet.rotation import LastFileError, RotatingFile, Rotation, parse_size
 from kcap.packet.sink import PacketSink
-from support import pcapng
+from support import pcapng, tshark
 from unit.packet import readers
 from unit.packet import skb_samples as s
 from unit.packet.situations import LO
@@ -133,7 +133,7 @@ def test_statistics_are_those_of_each_file(tmp_path: Path) -> None:
         assert f"Number of packets:   {len(one.packets)}\n" in said
         assert f"Number of interfaces in file: {len(one.statistics)}\n" in said
         assert said.count("Number of stat entries = 1") == len(one.statistics)
-        assert readers.tshark_complaints(path) == []
+        assert tshark.complaints(path) == []
 
 
 def test_last_of_so_many_files_has_its_statistics(tmp_path: Path) -> None:

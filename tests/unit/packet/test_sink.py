@@ -21,6 +21,7 @@ from kcap.packet import linktype
 from kcap.packet.record import Names, Site
 from kcap.packet.sink import HOLD_BACK_NS, PacketSink
 from kcap.packet.stream import Discarded, StreamClosedError, StreamFile
+from support import tshark
 from unit.packet import readers
 from unit.packet import skb_samples as s
 from unit.packet.limits import size_limit
@@ -178,7 +179,7 @@ class TestFullDisk:
         assert path.stat().st_size <= 1500
         assert path.stat().st_size > 1200
         sink.close()
-        assert readers.tshark_complaints(path) == []
+        assert tshark.complaints(path) == []
         packets = readers.tcpdump(path)[1]
         assert 5 < len(packets) < 100
         assert all(each.data == UDP4 for each in packets)

@@ -20,6 +20,7 @@ from kcap.packet.pcap import PcapWriter
 from kcap.packet.pcapng import Loss, PcapngWriter
 from kcap.packet.record import Names, Site, unpack
 from kcap.packet.sink import PacketSink
+from support import tshark
 from unit.packet import readers
 from unit.packet import skb_samples as s
 from unit.packet.situations import ALL, ARP4, LO, PING4, TUN, UDP4
@@ -57,7 +58,7 @@ class TestEverySituation:
         assert [each.data for each in packets] == [each.frame for each in ALL]
 
     def test_is_read_by_tshark_without_complaints(self, path: Path) -> None:
-        assert readers.tshark_complaints(path) == []
+        assert tshark.complaints(path) == []
         packets = readers.tshark(path, "frame.time_epoch", "frame.len", "frame.cap_len")
         for packet, each, time_ns in zip(packets, ALL, self.times(), strict=True):
             assert packet == {
@@ -139,7 +140,7 @@ class TestOffsetArgument:
         link, packets = readers.tcpdump(path)
         assert link == "RAW"
         assert [each.data for each in packets] == [UDP4[14:], PING4[14:]]
-        assert readers.tshark_complaints(path) == []
+        assert tshark.complaints(path) == []
         assert len(sink.summary()) == 1
 
     def test_mixed_with_none_in_a_file_gives_one_link_type_and_is_told(
@@ -159,7 +160,7 @@ class TestOffsetArgument:
             bytes(12) + UDP4[12:],
             bytes(12) + b"\x88\xb5" + UDP4[28:],
         ]
-        assert readers.tshark_complaints(path) == []
+        assert tshark.complaints(path) == []
         assert sink.stats[2].converted == 2
         assert sink.summary() == [
             f"{path}: 3 packets written",

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from support import PATIENCE, frames
-from support.net import setns
+from support.net import choose_harmless_ports, setns
 
 NAMES = ("w-a", "w-b", "w-c", "w-d")
 #: What the devices on top of a's and b's link are in: 10.N.0.1 at a, 10.N.0.2 at b.
@@ -40,6 +40,7 @@ def set_up() -> None:
     for name in NAMES:
         # Elsewhere no IPv6: what the kernel sends by itself would go through the tunnels, too.
         with entered(name):
+            choose_harmless_ports()
             Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
     run_ip(
         "",
