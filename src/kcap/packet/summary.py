@@ -31,6 +31,7 @@ _ETHERTYPES: Final = {
 _PPP: Final = {0xC021: "LCP", 0x8021: "IPCP", 0x8057: "IPV6CP", 0xC023: "PAP", 0xC223: "CHAP"}
 _PPP_IP: Final = (0x0021, 0x0057)
 _STP: Final = 0x42
+_STP_HEADER: Final = b"\x42\x42\x03"  # an unnumbered information (IEEE 802.2)
 _STP_VERSIONS: Final = {0: "802.1d", 2: "802.1w", 3: "802.1s"}
 _STP_TYPES: Final = {0: "Config", 2: "Rapid STP", 0x80: "Topology Change"}
 _STP_FLAGS: Final = ((0x01, "Topology change"), (0x80, "Topology change ACK"))
@@ -140,7 +141,7 @@ def _llc(data: bytes, length: int, depth: int) -> str:
         return f"802.3, length {length}"
     if data[0] == _SNAP and len(data) >= 8 and data[3:6] == bytes(3):  # RFC 1042
         return _by_ethertype(u16(data, 6), data[8:], length - 8, depth + 1)
-    if data[0] == _STP and len(data) >= 7:
+    if data[:3] == _STP_HEADER and len(data) >= 7:
         return _stp(data[3:], length - 3)
     return f"802.3 {_LLC[data[0]]}, length {length}"
 
@@ -193,28 +194,32 @@ def _ip(data: bytes, length: int, depth: int) -> str:
     if depth > _DEEPEST:
         return f"IP …, length {length}"
     if version == 4 and len(data) >= 20:
-        return _ipv4(data, depth)
+        return _ipv4(data, length, depth)
     if version == 6 and len(data) >= 40:
         return _ipv6(data, length, depth)
     return f"IP, length {length}"
 
 
-def _ipv4(data: bytes, depth: int) -> str:
+def _ipv4(data: bytes, length: int, depth: int) -> str:
     header = (data[0] & 15) * 4
     if header < 20:
         return f"IP bad-hlen {header}"
     source, target = ipaddress.IPv4Address(data[12:16]), ipaddress.IPv4Address(data[16:20])
     offset = (u16(data, 6) & 0x1FFF) * 8
-    size = max(u16(data, 2) - header, 0)
+    total = u16(data, 2) or length  # 0: a super-packet
+    name = "IP" if total <= length else f"IP truncated-ip - {total - length} bytes missing!"
+    size = max(total - header, 0)
     if offset:
-        return f"IP {source} > {target}: fragment at {offset}, length {size}"
-    return _behind_ip("IP", str(source), str(target), data[9], data[header:], size, depth)
+        return f"{name} {source} > {target}: fragment at {offset}, length {size}"
+    return _behind_ip(name, str(source), str(target), data[9], data[header:], size, depth)
 
 
 def _ipv6(data: bytes, length: int, depth: int) -> str:
     source, target = ipaddress.IPv6Address(data[8:24]), ipaddress.IPv6Address(data[24:40])
     following, at = data[6], 40
     size = u16(data, 4) or length - 40  # 0: a super-packet (RFC 2675)
+    missing = size + 40 - length
+    name = "IP6" if missing <= 0 else f"IP6 truncated-ip6 - {missing} bytes missing!"
     while following in _EXTENSIONS and len(data) >= at + 2:
         following, step = data[at], (data[at + 1] + 1) * 8
         at, size = at + step, size - step
@@ -222,9 +227,9 @@ def _ipv6(data: bytes, length: int, depth: int) -> str:
         offset = u16(data, at + 2) & 0xFFF8
         following, at, size = data[at], at + 8, size - 8
         if offset:
-            return f"IP6 {source} > {target}: fragment at {offset}, length {max(size, 0)}"
+            return f"{name} {source} > {target}: fragment at {offset}, length {max(size, 0)}"
     return _behind_ip(
-        "IP6", str(source), str(target), following, data[at:], max(size, 0), depth
+        name, str(source), str(target), following, data[at:], max(size, 0), depth
     )  # fmt: skip
 
 

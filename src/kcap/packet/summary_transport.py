@@ -14,10 +14,15 @@ from kcap.packet.bigendian import u16, u32
 from kcap.packet.summary_icmp import icmp, icmp6, igmp
 
 _ICMP, _IGMP, _TCP, _UDP, _ESP, _AH, _ICMPV6, _SCTP = 1, 2, 6, 17, 50, 51, 58, 132
+_NO_NEXT_HEADER: Final = 59
+#: What stands for a header of which too little was captured, as tcpdump has it.
+_CUT: Final = {_ICMP: "[|icmp]", _TCP: "[|tcp]", _UDP: "[|udp]", _ICMPV6: "[|icmp6]",
+               _SCTP: "[|sctp]"}  # fmt: skip
+_TCP_HEADER: Final = 20
 _NAMES: Final = {_IGMP: "IGMP", _ESP: "ESP", _AH: "AH", 89: "OSPF", 103: "PIM", 112: "VRRP",
                  _SCTP: "SCTP"}  # fmt: skip
-_FLAGS: Final = ((0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x20, "U"), (0x40, "E"),
-                 (0x80, "W"), (0x10, "."))  # fmt: skip
+#: From the lowest bit on.
+_FLAGS: Final = "FSRP.UEW"
 _TCP_OPTIONS: Final = {1: "nop", 2: "mss", 3: "wscale", 4: "sackOK", 5: "sack", 8: "TS", 19: "md5",
                        29: "tcp-ao", 30: "mptcp", 34: "tfo"}  # fmt: skip
 _SCTP_CHUNKS: Final = {0: "DATA", 1: "INIT", 2: "INIT ACK", 3: "SACK", 4: "HB REQ", 5: "HB ACK",
@@ -70,9 +75,10 @@ def transport(name: str, source: str, target: str, protocol: int, data: bytes, s
 def _said(protocol: int, data: bytes, size: int) -> str:
     if protocol == _TCP and len(data) >= 16:
         return _tcp(data, size)
-    if protocol == _UDP:
+    if protocol == _UDP and len(data) >= 8:
         # What the header says is the whole datagram's length also in its first fragment.
-        return _udp(data, max((u16(data, 4) or size) - 8, 0))
+        length = u16(data, 4) or size
+        return _udp(data, length - 8) if length >= 8 else f"truncated-udplength {length}"
     if protocol in (_ICMP, _ICMPV6) and data:
         said = icmp(data) if protocol == _ICMP else icmp6(data)
         return f"{said}, length {size}"
@@ -85,12 +91,18 @@ def _said(protocol: int, data: bytes, size: int) -> str:
     if protocol == _SCTP and len(data) >= 16:
         chunks = (f"({number}) {chunk}" for number, chunk in enumerate(_sctp(data), 1))
         return f"sctp {', '.join(chunks)}"
+    if protocol in _CUT:
+        return _CUT[protocol]
+    if protocol == _NO_NEXT_HEADER:
+        return "no next header"
     return f"{_NAMES.get(protocol, f'protocol {protocol}')}, length {size}"
 
 
 def _tcp(data: bytes, size: int) -> str:
-    flags = "".join(letter for bit, letter in _FLAGS if data[13] & bit) or "none"
+    flags = "".join(x for n, x in enumerate(_FLAGS) if data[13] & 1 << n) or "none"
     header = (data[12] >> 4) * 4
+    if header < _TCP_HEADER:
+        return f"tcp {size - header} [bad hdr length {header} - too short, < {_TCP_HEADER}]"
     payload = max(size - header, 0)
     sequence = u32(data, 4)
     said = f"Flags [{flags}]"
@@ -101,7 +113,11 @@ def _tcp(data: bytes, size: int) -> str:
     if data[13] & 0x10:
         said += f", ack {u32(data, 8)}"
     said += f", win {u16(data, 14)}"
-    options = ",".join(_tcp_options(data[20:header]))
+    if data[13] & 0x20 and len(data) >= _TCP_HEADER:
+        said += f", urg {u16(data, 18)}"
+    options = ",".join(_tcp_options(data[_TCP_HEADER:header]))
+    if len(data) < header:
+        options += "[|tcp]"
     said += (f", options [{options}]" if options else "") + f", length {payload}"
     if payload and not _HTTP_PORTS.isdisjoint((u16(data, 0), u16(data, 2))):
         said += f": HTTP{_http(data[header:])}"
@@ -165,13 +181,16 @@ def _dns(data: bytes) -> str:
     number, flags, questions, answers, authorities, more = (u16(data, n) for n in range(0, 12, 2))
     name, at = _dns_name(data, 12) if questions else ("", 12)
     asked = f"{_dns_type(u16(data, at))}? {name}" if questions else ""
+    if questions and len(data) < at + 4:
+        asked = "[|domain]"
     if not flags & 0x8000:
         return f"{number}{'+' if flags & 0x100 else ''} {asked}".rstrip()
     code = flags & 15
     failed = f" {_DNS_CODES.get(code, f'code {code}')}" if code else ""
     authoritative = "*" if flags & 0x400 else ""
     counts = f"{answers}/{authorities}/{more}"
-    first = _dns_answer(data, at + 4) if questions == 1 and answers else ""
+    whole = questions == 1 and len(data) > at + 4
+    first = _dns_answer(data, at + 4) if whole and answers else ""
     return f"{number}{authoritative}{failed} {counts} {asked}{first}".rstrip()
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from scapy.contrib.geneve import GENEVE
 from scapy.layers.dhcp import BOOTP
+from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -82,6 +84,11 @@ SAME = [
     ENDS / OUTER4 / UDP(sport=1, dport=6081) / GENEVE(vni=43, proto=0x6558) / ENDS / DATAGRAM,
     ENDS / IP(src="10.0.0.1", dst="10.0.0.2", flags="MF") / UDP(sport=1, dport=2, len=3000) / b"1",
     *(ENDS / INNER / TCP(sport=1, dport=2, flags=flags, ack=7) for flags in ("A", "FA", "R", "")),
+    *(ENDS / INNER / TCP(sport=1, dport=2, flags=each, urgptr=9) for each in ("FS", "SAE", "PUC")),
+    ENDS / INNER / UDP(sport=1, dport=2, len=3) / b"short",
+    ENDS / IP(src="10.0.0.1", dst="10.0.0.2", len=100) / UDP(sport=1, dport=2) / b"1",
+    ENDS / IPv6(src="fd00::1", dst="fd00::2", nh=59),
+    ENDS / IP(src="10.0.0.1", dst="10.0.0.2", proto=6) / b"\1\2\3",
     ENDS / STREAM / b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     ENDS / STREAM / b"\x16\x03\x01 no text\r\n",
     Dot3(src=ENDS.src, dst="01:80:c2:00:00:00") / LLC(dsap=0x42, ssap=0x42, ctrl=3) / STP(),
@@ -99,3 +106,42 @@ def test_line_is_tcpdumps_very_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     ours = [summarise(linktype.ETHERNET, frame, len(frame)) for frame in map(bytes, SAME)]
     assert ours == [said.rstrip() for said in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("packet", "captured", "said"),
+    [
+        (INNER / TCP(sport=1, dport=2, options=[("MSS", 1460), ("WScale", 7)]), 44,
+         "Flags [S], seq 0, win 8192, options [mss 1460[|tcp]], length 0"),
+        (INNER / TCP(sport=1, dport=2), 30, "[|tcp]"),
+        (INNER / TCP(sport=1, dport=2, dataofs=3), 40,
+         "tcp 8 [bad hdr length 12 - too short, < 20]"),
+        (INNER / UDP(sport=1, dport=2) / b"data", 26, "[|udp]"),
+        (INNER / UDP(sport=1, dport=53) / DNS(id=5, qd=DNSQR(qname="example.org")), 45,
+         "5+ [|domain] (29)"),
+    ],
+)  # fmt: skip
+def test_what_is_cut_off_is_not_guessed(packet: IP, captured: int, said: str) -> None:
+    frame = bytes(ENDS / packet)
+    line = summarise(linktype.ETHERNET, frame[: 14 + captured], len(frame))
+    assert line.partition(": ")[2] == said
+
+
+def test_packets_longer_than_their_frame_say_how_much_is_missing() -> None:
+    frame = bytes(
+        ENDS / IPv6(src="fd00::1", dst="fd00::2", plen=100) / UDP(sport=1, dport=2) / b"1"
+    )
+    said = "IP6 truncated-ip6 - 91 bytes missing! fd00::1.1 > fd00::2.2: UDP, length 1"
+    assert summarise(linktype.ETHERNET, frame, len(frame)) == said
+
+
+def test_length_of_a_super_packet_without_one_is_the_frames() -> None:
+    frame = bytes(
+        ENDS / IP(src="10.0.0.1", dst="10.0.0.2", len=0) / TCP(sport=1, dport=2) / b"data"
+    )
+    assert summarise(linktype.ETHERNET, frame, len(frame)).endswith("length 4")
+
+
+def test_bridges_other_messages_are_no_spanning_tree() -> None:
+    frame = bytes(Dot3(src=ENDS.src, dst=ENDS.dst) / LLC(dsap=0x42, ssap=0x42, ctrl=0xF3) / b"test")
+    assert summarise(linktype.ETHERNET, frame, len(frame)) == "802.3 STP, length 7"
