@@ -87,16 +87,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _show(drops: Drops, arguments: argparse.Namespace) -> None:
     """Print packets as they come, until the end."""
-    from kcap.session.namespaces import NetnsNames
-
-    colours, netns = use_color(sys.stdout), NetnsNames()
+    colours = use_color(sys.stdout)
     for dropped in drops.packets():
         if arguments.json:
             from json import dumps
 
             print(dumps(as_json(dropped)))
         else:
-            print(*packet_lines(dropped, netns, colours=colours), sep="\n")
+            print(*packet_lines(dropped, drops.netns, colours=colours), sep="\n")
 
 
 def _report_losses(drops: Drops) -> None:

@@ -143,7 +143,8 @@ class Drops(Capture):
         self._reasons = Reasons()
         self._source = _running_kernels_source() if source else None
         self._lines: dict[int, str] = {}
-        self._netns = NetnsNames()
+        #: Names of interfaces of several network namespaces.
+        self.netns = NetnsNames()
         self._each, self._stacks = each, stacks
         super().__init__(replace(request, places=(PLACE,)))
 
@@ -219,7 +220,7 @@ class Drops(Capture):
         rows: dict[tuple[str, str, str], dict[tuple[str, str], int]] = {}
         for (reason, location, name, netns, process), count in self.trace.read_map("@drops"):
             key = self._reasons.name(reason), self._symbol(location), self._line(location)
-            row, interface = rows.setdefault(key, {}), self._netns.interface(name, netns)
+            row, interface = rows.setdefault(key, {}), self.netns.interface(name, netns)
             row[interface, process] = row.get((interface, process), 0) + count
         drops = [
             Drop(reason, place, sum(row.values()), _frequent(row, 0), _frequent(row, 1), source)
