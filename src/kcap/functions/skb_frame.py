@@ -144,8 +144,9 @@ class Frame(Placing):
         byte = ir.load("i8", ir.offset(self._at, ROOM + HEADER), volatile=True)
         version = ir.op(f"lshr i64 {ir.resize(byte, 8, 64, False)}, 4")
         some = self.compare("ne", rest, 0)
-        guess = self.select(self.compare("eq", version, 6), 0x86DD, _ETH_P_EXPERIMENTAL)
-        guess = self.select(self.compare("eq", version, 4), 0x0800, guess)
+        guess: Operand = str(_ETH_P_EXPERIMENTAL)
+        for type_, number in reversed(layout.IP_VERSIONS.items()):
+            guess = self.select(self.compare("eq", version, number), type_, guess)
         guess = self.select(some, guess, _ETH_P_EXPERIMENTAL)
         llc = self.all(
             self.compare("eq", known, _ETH_P_802_2), self.compare("ule", rest, _MAX_802_3)
