@@ -19,6 +19,7 @@ from kcap.records import replace
 if TYPE_CHECKING:
     import argparse
 
+    from kcap.cli.parser import Parser
     from kcap.packet.rotation import Rotation
     from kcap.session.capture import Capture, CaptureRequest, PlaceStats
 
@@ -46,7 +47,7 @@ examples:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     from argparse import RawDescriptionHelpFormatter
 
     from kcap.cli.parser import Parser, natural
@@ -166,7 +167,7 @@ def main(argv: Sequence[str]) -> int:
     :raises KcapError: what went wrong; nothing is left attached then.
     """
     parser = _parser()
-    arguments = parser.parse_intermixed_args(list(argv))
+    arguments = parser.read(argv)
     if arguments.list:
         return _list(arguments.functions)
     if not arguments.functions:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 from kcap.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from _typeshed import SupportsWrite
 
 
@@ -22,6 +24,19 @@ class Parser(argparse.ArgumentParser):
         :raises UsageError: always.
         """
         raise UsageError(f"{self.prog}: {message}", hint=f"see {self.prog} --help")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """The command line, with options and arguments in any order.
+
+        :raises KeyboardInterrupt: Ctrl-C came meanwhile, which argparse's tidying up fails at.
+        :raises UsageError: it is wrong.
+        """
+        try:
+            return self.parse_intermixed_args(words)
+        except AttributeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Print the help; unlike argparse, say it where nothing can be written.

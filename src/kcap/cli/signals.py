@@ -16,6 +16,9 @@ def ended_by_signals(
 ) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end a trace in order; a second one ends it at once.
 
+    So does SIGHUP, as often as it comes: when a terminal goes away, its shell and the kernel send
+    one each. With nohup(1), which has it ignored, it still is.
+
     :param stop: ends the trace; is called from the signal handler.
     :param others: further signals that mean something to the trace.
     :param take: is told of each of these.
@@ -34,7 +37,13 @@ def ended_by_signals(
         if take is not None:
             take(number)
 
-    handlers = dict.fromkeys(others, pass_on) | {signal.SIGINT: handle, signal.SIGTERM: handle}
+    def hang_up(number: int, frame: object) -> None:
+        stop()
+
+    handlers: dict[int, Callable[[int, object], None]] = {}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        handlers[signal.SIGHUP] = hang_up
+    handlers |= dict.fromkeys(others, pass_on) | {signal.SIGINT: handle, signal.SIGTERM: handle}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kcap import btf as b
 from kcap.btf.layout import tracepoint_prototype
 from kcap.errors import UsageError
+from kcap.probes.args import refusal
 from kcap.probes.names import Pattern
 from kcap.probes.renames import successors
 from kcap.probes.traceable import KERNEL
@@ -122,6 +123,11 @@ def _function(provider: str, name: str, system: System, written: str, where: str
             found = _skb_parameter(btf, btf.prototype(function))
             if found is not None:
                 _check_traceable(name, system)
+                if provider == "fentry" and (reason := refusal(btf, btf.prototype(function))):
+                    raise UsageError(
+                        f"{name}() cannot be traced by fentry: {reason}",
+                        hint=f"kprobe:{name} takes the linear part of its packets",
+                    )
                 return SkbPoint(provider, name, found[1], found[0], module)
     if seen:
         raise UsageError(
@@ -217,14 +223,15 @@ def list_places(text: str, system: System) -> Iterator[SkbPoint]:
     """
     before, colon, pattern = text.rpartition(":")
     provider = PROVIDERS.get(before.partition(":")[0], "rawtracepoint")
-    wanted = "rawtracepoint" if provider == "rawtracepoint" else "fentry"
     for point in list_points(pattern, system):
-        if not colon or point.provider == wanted:
+        event = point.provider == "rawtracepoint"
+        if not colon or event == (provider == "rawtracepoint"):
             yield point
 
 
 def list_functions(pattern: str, system: System) -> Iterator[SkbPoint]:
-    """Every traceable function that takes a packet, those of the kernel itself first.
+    """Every traceable function that takes a packet, those of the kernel itself first: by kprobe
+    where the kernel refuses fentry.
 
     :param pattern: for the name, with ``*``.
     """
@@ -236,7 +243,10 @@ def list_functions(pattern: str, system: System) -> Iterator[SkbPoint]:
             if not wanted.matches(name) or name.startswith(("__traceiter_", "__probestub_")):
                 continue
             if functions is None or name in functions:
-                yield SkbPoint("fentry", name, *_parameter(btf, proto, taking[proto]), module)
+                found = btf.type(proto)
+                assert isinstance(found, b.FuncProto)
+                provider = "kprobe" if refusal(btf, found) else "fentry"
+                yield SkbPoint(provider, name, *_parameter(found, taking[proto]), module)
 
 
 @cache
@@ -261,11 +271,9 @@ def _all_btf(system: System) -> Iterator[tuple[str, Btf]]:
             yield module, btf
 
 
-def _parameter(btf: Btf, proto: int, index: int) -> tuple[str, int]:
+def _parameter(proto: b.FuncProto, index: int) -> tuple[str, int]:
     """Name and number of a parameter, as SkbPoint has them."""
-    found = btf.type(proto)
-    assert isinstance(found, b.FuncProto)
-    return found.params[index].name or f"arg{index}", index
+    return proto.params[index].name or f"arg{index}", index
 
 
 def _events(btf: Btf, taking: Container[int]) -> Iterator[str]:

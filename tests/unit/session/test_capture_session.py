@@ -23,7 +23,7 @@ from kcap.session.skb_functions import SkbPoint, find_point, list_places, list_p
 
 TRACEABLE = (
     "ip_rcv", "vfs_read", "dev_hard_start_xmit", "takes_const", "nf_in_module [nf]",
-    "__dev_queue_xmit", "gro_receive_skb",
+    "__dev_queue_xmit", "gro_receive_skb", "udp_tunnel_xmit_skb",
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def kernel() -> BtfBuilder:
         "dev_queue_xmit": [("skb", pointer)],
         "__dev_queue_xmit": [("skb", pointer)],
         "gro_receive_skb": [("gro", void), ("skb", pointer)],
+        "udp_tunnel_xmit_skb": [("skb", pointer), *((f"a{n}", int_) for n in range(12))],
         "vfs_read": [("file", void)],
         "takes_pointer_to_pointer": [("pskb", w.pointer(pointer))],
     }
@@ -84,6 +85,14 @@ def test_places_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
     assert [each.place for each in capture.stats] == [
         "fentry:kfree_skb", "rawtracepoint:kfree_skb", "ip_rcv",
     ]  # fmt: skip
+
+
+def test_function_that_fentry_cannot_take_is_offered_as_a_kprobe(system: System) -> None:
+    with pytest.raises(UsageError, match="takes 13 arguments, more than the 12") as caught:
+        find_point("udp_tunnel_xmit_skb", system)
+    assert caught.value.hint is not None
+    point = find_point(caught.value.hint.split()[0], system)
+    assert point == SkbPoint("kprobe", "udp_tunnel_xmit_skb", "skb", 0)
 
 
 @pytest.fixture
@@ -163,7 +172,8 @@ def test_no_btf_is_said(tmp_path: Path) -> None:
 def test_list_has_what_can_be_traced_and_takes_a_packet(system: System) -> None:
     assert [point.probe for point in list_points("*", system)] == [
         "fentry:ip_rcv", "fentry:dev_hard_start_xmit", "fentry:takes_const",
-        "fentry:__dev_queue_xmit", "fentry:gro_receive_skb", "rawtracepoint:netif_receive_skb",
+        "fentry:__dev_queue_xmit", "fentry:gro_receive_skb", "kprobe:udp_tunnel_xmit_skb",
+        "rawtracepoint:netif_receive_skb",
     ]  # fmt: skip
     assert [point.probe for point in list_points("ip*", system)] == ["fentry:ip_rcv"]
 
