@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 from pathlib import Path
+from zipfile import ZipFile
 
 from unit.symbols.elf_maker import TEXT_ADDRESS, TEXT_OFFSET, elf, note
 
@@ -43,13 +44,27 @@ def make_program(path: Path) -> Path:
     return path
 
 
+def make_archive(path: Path, program: Path, member: str) -> Path:
+    """Write a ZIP archive with a program that begins at its second page, so that it can be mapped.
+
+    :param member: what the program is called in it.
+    """
+    with ZipFile(path, "w") as archive:
+        headers = 30 + len("filler") + 30 + len(member)
+        archive.writestr("filler", bytes(_PAGE - headers))
+        archive.write(program, member)
+    return path
+
+
 class MappedProgram:
     """The program in this process.
 
-    :param path: what :func:`make_program` wrote.
+    :param path: what :func:`make_program` wrote, or an archive with it.
+    :param start: where the program begins in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0) -> None:
+        self._start = start
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.mmap.restype = ctypes.c_void_p
         self._libc.mmap.argtypes = [
@@ -64,7 +79,7 @@ class MappedProgram:
         self._pointed = ctypes.create_string_buffer(b"\x01\0\0\0\0\0\0\xfe")
 
     def _map(self, fd: int, protection: int) -> int:
-        at = self._libc.mmap(None, _PAGE, protection, _MAP_PRIVATE, fd, TEXT_OFFSET)
+        at = self._libc.mmap(None, _PAGE, protection, _MAP_PRIVATE, fd, self._start + TEXT_OFFSET)
         assert at not in (None, ctypes.c_void_p(-1).value)
         return int(at)
 

@@ -11,6 +11,7 @@ from kcap.errors import FileError
 from kcap.probes.names import has_wildcard
 from kcap.probes.problems import no_match, suggestion
 from kcap.records import dataclass
+from kcap.symbols.archive import open_binary, split
 from kcap.symbols.nearest import nearest
 from kcap.symbols.perfile import kept_per_file
 
@@ -33,7 +34,8 @@ class Binary:
     """A file to probe.
 
     :param name: how the probe's name has it.
-    :param path: where this process finds it (``/proc/PID/root/…`` for another mount namespace).
+    :param path: where this process finds it (``/proc/PID/root/…`` for another mount namespace);
+        in an archive it may be (``file.apk!/lib/libfoo.so``, :mod:`kcap.symbols.archive`).
     """
 
     name: str
@@ -96,9 +98,9 @@ def _seen_by(path: str, system: System) -> Binary | None:
     """The file as the traced process sees it, else as this process does."""
     if system.pid is not None and path.startswith("/"):
         inside = f"/proc/{system.pid}/root{path}"
-        if os.path.isfile(inside):
+        if os.path.isfile(split(inside)[0]):
             return Binary(path, inside)
-    return Binary(path, path) if os.path.isfile(path) else None
+    return Binary(path, path) if os.path.isfile(split(path)[0]) else None
 
 
 def _globbed(text: str, system: System) -> list[Binary]:
@@ -116,13 +118,13 @@ def _globbed(text: str, system: System) -> list[Binary]:
 
 
 def is_elf(path: str) -> bool:
-    """Whether a file is a regular ELF file that can be read."""
+    """Whether a file, or one in an archive, is a regular ELF file that can be read."""
     try:
-        if not os.path.isfile(path):
+        if not os.path.isfile(split(path)[0]):
             return False
-        with open(path, "rb", buffering=0) as file:
+        with open_binary(path) as file:
             return file.read(4) == b"\x7fELF"
-    except OSError:
+    except (OSError, FileError):
         return False
 
 

@@ -15,6 +15,7 @@ from kcap.kernel import uapi
 from kcap.probes import serving
 from kcap.probes.base import Load
 from kcap.records import dataclass
+from kcap.symbols.archive import split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 class UserPlace:
     """A place that a program is to be attached to.
 
-    :param path: the file.
+    :param path: the file, or one in an archive.
     :param offset: bytes from its start.
     :param target: which of the context's targets it belongs to.
     :param semaphore: the offset of the counter that switches a USDT probe on, or 0.
@@ -104,7 +105,7 @@ def _attach_file(
     semaphores = [place.semaphore for place in places]
     return attach_uprobe_multi(
         fd,
-        places[0].path,
+        split(places[0].path)[0],
         [place.offset for place in places],
         context.name,
         is_return=is_return,
@@ -123,7 +124,7 @@ def _attach_one(
     (place,) = places
     return attach_uprobe(
         fd,
-        place.path,
+        split(place.path)[0],
         place.offset,
         is_return=is_return,
         pid=pid if pid is not None else -1,

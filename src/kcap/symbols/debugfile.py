@@ -15,6 +15,7 @@ from zlib import crc32
 
 from kcap import elfnotes
 from kcap.errors import FileError
+from kcap.symbols.archive import split
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.perfile import kept_per_file
 
@@ -62,7 +63,7 @@ def debug_file(path: str, directories: Sequence[str] = ()) -> str:
     if own:
         return path
     for candidate in _candidates(path, directories, build_id, link.name):
-        if os.path.isfile(candidate) and not os.path.samefile(candidate, path):
+        if os.path.isfile(candidate) and not os.path.samefile(candidate, split(path)[0]):
             has_dwarf, other_id, _ = _told(candidate)
             if has_dwarf and (other_id == build_id if build_id else link.fits(candidate)):
                 return candidate

@@ -17,6 +17,7 @@ from kcap import btf as b
 from kcap.btf.build import BtfBuilder
 from kcap.btf.types import INT_BOOL, INT_SIGNED
 from kcap.errors import FileError, KcapError
+from kcap.symbols.archive import open_binary
 from kcap.symbols.debugfile import common_file
 from kcap.symbols.elf import ElfFile
 from kcap.symbols.splitdwarf import whole_unit
@@ -177,7 +178,7 @@ def _opened(path: str) -> Iterator[DwarfInfo | None]:
         yield None
         return
     try:
-        with reading(path), open(path, "rb") as file:
+        with reading(path), open_binary(path) as file:
             elf = ELFFile(file, partial(_open_common, path))
             yield elf.get_dwarf_info() if elf.has_dwarf_info(strict=True) else None
     except OSError as error:

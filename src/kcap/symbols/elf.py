@@ -19,6 +19,7 @@ from struct import error as struct_error
 from typing import TYPE_CHECKING, NamedTuple
 
 from kcap.errors import FileError
+from kcap.symbols import archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,8 @@ class Segment(NamedTuple):
 class ElfFile:
     """An executable or library, mapped read-only.
 
-    :param path: the file.
+    :param path: the file, or one in an archive (:mod:`kcap.symbols.archive`): then places are those
+        in the archive.
     :raises FileError: it can't be read, or is no 64-bit little-endian ELF file.
 
     Paths may come from processes of other users: a FIFO in the place of a file is not waited for.
@@ -83,7 +85,7 @@ class ElfFile:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._data = _mapped(path)
+            self._data, self._start = _mapped(path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise FileError(f"can't read {path}: {reason}", path) from error
@@ -281,11 +283,12 @@ class ElfFile:
         """Where in the file a virtual address is, as uprobes want it; None if it isn't there."""
         for segment in self.segments:
             if segment.address <= address < segment.address + segment.file_size:
-                return address - segment.address + segment.offset
+                return address - segment.address + segment.offset + self._start
         return None
 
     def address_of(self, offset: int) -> int | None:
         """The virtual address (before relocation) of a mapped place in the file, or None."""
+        offset -= self._start
         for segment in self.segments:
             if segment.offset <= offset < segment.offset + segment.file_size:
                 return offset - segment.offset + segment.address
@@ -300,19 +303,26 @@ def _string(table: bytes, offset: int) -> str:
     return table[offset : table.index(b"\0", offset)].decode("utf-8", "replace")
 
 
-def _mapped(path: str) -> mmap:
-    """A file's content.
+def _mapped(path: str) -> tuple[mmap, int]:
+    """A file's content, and where it begins in the file: not at 0 where that is an archive.
 
+    :raises FileError: as :func:`kcap.symbols.archive.placed`.
     :raises OSError: it can't be read.
     :raises ValueError: it has none.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file, member = archive.split(path)
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
         if not S_ISREG(status.st_mode):
             raise ValueError("it is no regular file")
         if not status.st_size:
             raise ValueError("it is empty")
-        return mmap(descriptor, 0, access=ACCESS_READ)
+        if not member:
+            return mmap(descriptor, 0, access=ACCESS_READ), 0
+        start, size = archive.placed(file, member)
+        copy = mmap(-1, size)
+        copy.write(os.pread(descriptor, size, start))
+        return copy, start
     finally:
         os.close(descriptor)

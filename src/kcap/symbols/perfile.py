@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from kcap.symbols.archive import split
+
 Path = TypeVar("Path", str, tuple[str, ...])
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +45,7 @@ def kept_per_file(
 def _identity(path: str) -> tuple[int, ...] | None:
     """What tells a file from another at the same path; None if there is none."""
     try:
-        status = os.stat(path)
+        status = os.stat(split(path)[0])
     except OSError:
         return None
     # mtime may be kept by who writes (cp -p), ctime may not.

@@ -10,6 +10,7 @@ from pathlib import Path
 from struct import pack
 from types import SimpleNamespace
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
@@ -93,6 +94,45 @@ def test_a_wildcard_path_takes_all_elf_files(program: str) -> None:
     Path(directory, "text").write_text("no program")
     (context,) = resolved(f"uprobe:{directory}/*:first")
     assert [t.binary.name for t in context.targets] == [f"{directory}/other", program]
+
+
+@pytest.fixture
+def archive(program: str, tmp_path: Path) -> str:
+    """An archive with the program, stored and compressed."""
+    with ZipFile(tmp_path / "a.apk", "w") as made:
+        made.write(program, "lib/p.so")
+        made.write(program, "lib/small.so", ZIP_DEFLATED)
+    return str(tmp_path / "a.apk")
+
+
+def test_a_file_in_an_archive_is_placed_by_the_offset_in_the_archive(
+    program: str, archive: str
+) -> None:
+    start = Path(archive).read_bytes().index(b"\x7fELF")
+    (context,) = resolved(f'uprobe:"{archive}!/lib/p.so":first')
+    assert context.name == f"uprobe:{archive}!/lib/p.so:first"
+    assert places(context) == [("first", start + 0x10)]
+    (context,) = resolved(f'uprobe:"{archive}!/lib/p.so":{TEXT_ADDRESS + 0x30:#x}', unsafe=True)
+    assert places(context) == [("second", start + 0x30)]
+    (context,) = resolved(f'usdt:"{archive}!/lib/p.so":stop')
+    assert context.targets[0].places == ((start + TEXT_OFFSET + 0x30, start + TEXT_OFFSET + 0x200),)
+
+
+def test_a_file_that_cannot_be_mapped_from_an_archive_is_refused(archive: str) -> None:
+    named = refused(f'uprobe:"{archive}!/lib/small.so":first').label
+    assert named == f"lib/small.so is compressed in {archive}: it can't be mapped"
+    named = refused(f'uprobe:"{archive}!/lib/q.so":first').label
+    assert named == f"the archive {archive} has no lib/q.so, but lib/p.so"
+    named = refused(f'uprobe:"{__file__}!/lib/q.so":first').label
+    assert named == f"{__file__} is no ZIP archive: File is not a zip file"
+    assert "does not exist" in refused('uprobe:"/nowhere.apk!/lib/q.so":first').label
+
+
+def test_a_path_with_an_exclamation_mark_may_be_a_file_s_own(program: str, tmp_path: Path) -> None:
+    (tmp_path / "odd!").mkdir()
+    shutil.copy(program, tmp_path / "odd!" / "program")
+    (context,) = resolved(f'uprobe:"{tmp_path}/odd!/program":first')
+    assert places(context) == [("first", 0x10)]
 
 
 def test_addresses_are_virtual_and_in_a_function(program: str) -> None:

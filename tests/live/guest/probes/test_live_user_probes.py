@@ -16,7 +16,7 @@ from kcap.probes.listing import list_probes
 from kcap.probes.system import System
 from live.guest.probes.counting import attached
 from support.introduced import missing
-from support.mapped_program import MappedProgram, make_program
+from support.mapped_program import MappedProgram, make_archive, make_program
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,24 @@ def test_the_probes_of_a_wildcard_are_told_apart(
     multi = not missing("uprobe_multi", kernel) and not without
     assert loaded == ([1, 1, 1] if cookies else [2, 2, 3])
     assert links == ([1, 1, 1] if multi else [2, 2, 4])
+
+
+@pytest.mark.parametrize("without", [(), ("uprobe_multi",)])
+def test_a_library_that_is_mapped_from_an_archive_is_probed_there(
+    program: Path, tmp_path: Path, without: tuple[str, ...]
+) -> None:
+    library = f"{make_archive(tmp_path / 'a.apk', program, 'lib/p.so')}!/lib/p.so"
+    probes = [f'uprobe:"{library}":one', f'uretprobe:"{library}":t*', f'usdt:"{library}":counted']
+    script = "".join(f"{probe} {{ @[probe] = count(); }}\n" for probe in probes)
+    mapped = MappedProgram(tmp_path / "a.apk", 4096)
+    with kcap.trace(script, options=kcap.Options(without=without)) as trace:
+        trace.attach()
+        assert mapped.semaphore == 1
+        mapped.call()
+        found = dict(trace.runtime.read_map(trace.checked.script.maps["@"]))
+    mapped.close()
+    places = ("uprobe", "one"), ("uretprobe", "two"), ("usdt", "app:counted")
+    assert found == {f"{kind}:{library}:{name}": 1 for kind, name in places}
 
 
 @pytest.mark.parametrize("without", [(), ("uprobe_multi",)])
