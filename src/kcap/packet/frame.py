@@ -130,11 +130,14 @@ def _made_prefix(record: Record, prefix: bytes, payload: bytes) -> Frame:
     if record.position == layout.POSITION_LINK:
         cut = max(record.network_header - record.headroom, 0)
     rest = max(record.skb_len - cut, 0)
-    payload = payload[cut:]
-    if ntohs(record.protocol) < layout.ETH_P_802_3_MIN:
-        at = 16 if record.flags & layout.FLAG_VLAN_IN_PREFIX else 12
+    cut_off, payload = payload[:cut], payload[cut:]
+    at = 16 if record.flags & layout.FLAG_VLAN_IN_PREFIX else 12
+    protocol = ethertype = ntohs(record.protocol)
+    if protocol in linktype.VLAN_TYPES and len(cut_off) == cut >= 2:
+        ethertype = int.from_bytes(cut_off[-2:])  # the tag is left out, too
+    elif protocol < layout.ETH_P_802_3_MIN:
         ethertype = _type_for(record, prefix[at + 2 :] + payload, len(prefix) - at - 2 + rest)
-        prefix = prefix[:at] + ethertype.to_bytes(2) + prefix[at + 2 :]
+    prefix = prefix[:at] + ethertype.to_bytes(2) + prefix[at + 2 :]
     return Frame(linktype.ETHERNET, prefix + payload, len(prefix) + rest)
 
 

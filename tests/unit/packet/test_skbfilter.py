@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -146,12 +147,16 @@ def expected(interpreter: Interpreter, skb: s.Skb, linear: int | None = None) ->
     return interpreter(data, frame.original_length)
 
 
+#: Where a filter can't see the frame as it is written (docs/filters.md).
+OTHERWISE = re.compile("eth_type_trans in|in front of a frame with a tag")
+
+
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_packet_matches_as_its_frame_does_in_libpcap(expression: str) -> None:
     interpreter = Interpreter(compile_filter(expression))
     made = compiled(expression)
     rng = random.Random(expression)  # the same packets in every run
-    skbs = [each.skb for each in ALL if "eth_type_trans in" not in each.name]
+    skbs = [each.skb for each in ALL if not OTHERWISE.search(each.name)]
     skbs += [random_skb(rng) for _ in range(PACKETS)]
     wrong = [skb for skb in skbs if matches(made, skb) != expected(interpreter, skb)]
     assert wrong == []
