@@ -89,6 +89,11 @@ class MappedProgram:
             function(-3, 0x1FF, ctypes.addressof(self._pointed))
 
     @property
+    def start(self) -> int:
+        """Where its text is mapped: the address of ``one``."""
+        return self._code
+
+    @property
     def code(self) -> bytes:
         """What stands where probes are: breakpoints, when they are attached."""
         return b"".join(ctypes.string_at(self._code + at, 2) for at in _PLACES)

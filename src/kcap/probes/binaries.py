@@ -142,10 +142,9 @@ def _mapped(system: System) -> list[Binary]:
             continue
         for mapping in mappings:
             if mapping.path not in found:
-                inside = f"/proc/{pid}/root{mapping.path}"
-                path = inside if is_elf(inside) else mapping.path
-                if path == inside or is_elf(path):
-                    found[mapping.path] = Binary(mapping.path, path)
+                name = next(filter(is_elf, mapping.names(pid)), None)
+                if name is not None:
+                    found[mapping.path] = Binary(mapping.path, name)
     return [found[path] for path in sorted(found)]
 
 

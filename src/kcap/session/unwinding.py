@@ -48,8 +48,7 @@ def mapped_files(pid: int) -> list[str]:
             mappings = parse_maps(file.read())
     except OSError:  # it has ended: then there is nothing to walk
         return []
-    paths = dict.fromkeys(mapping.path for mapping in mappings)
-    return [f"/proc/{pid}/root{path}" for path in paths]
+    return list(dict.fromkeys(mapping.names(pid)[0] for mapping in mappings))
 
 
 def with_libraries(program: str) -> list[str]:

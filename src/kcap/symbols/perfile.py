@@ -32,7 +32,7 @@ def kept_per_file(
     def found(path: Path, /, *args: P.args, **named: P.kwargs) -> R:
         key = (path, args, *named.items())
         # Looked at before reading: what is replaced meanwhile will be read once more.
-        files = tuple(map(_identity, (path,) if isinstance(path, str) else path))
+        files = tuple(map(identity, (path,) if isinstance(path, str) else path))
         known = kept.get(key)
         if known is None or known[0] != files:
             kept[key] = known = files, read(path, *args, **named)
@@ -42,8 +42,8 @@ def kept_per_file(
     return found
 
 
-def _identity(path: str) -> tuple[int, ...] | None:
-    """What tells a file from another at the same path; None if there is none."""
+def identity(path: str) -> tuple[int, ...] | None:
+    """What tells a file from others, also from one at the same path; None if there is none."""
     try:
         status = os.stat(split(path)[0])
     except OSError:

@@ -2,8 +2,9 @@
 """Names of addresses in processes, for ``usym`` and ``ustack``.
 
 A process' mappings say which file an address lies in; the file's symbols say which function. Files
-are opened as the process sees them (/proc/PID/root), so that containers work. Of processes that
-have ended, what the kernel said of them while they ran is known, if somebody listened
+are opened as the process sees them (/proc/PID/root), so that containers work; what an upgrade has
+replaced is read where the process has it mapped (/proc/PID/map_files). Of processes that have
+ended, what the kernel said of them while they ran is known, if somebody listened
 (:meth:`ProcessSymbols.note`).
 """
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kcap.errors import FileError
 from kcap.kernel.mapping_events import Executed, Forked, Mapped
 from kcap.symbols.elf import ElfFile
+from kcap.symbols.perfile import identity
 
 if TYPE_CHECKING:
     from kcap.kernel.mapping_events import Change
@@ -25,15 +27,31 @@ if TYPE_CHECKING:
 
 #: The most processes of which the kernel's reports are kept; the oldest are forgotten.
 MOST_NOTED = 4096
+#: Behind the path of a mapped file that has none any more, in /proc/PID/maps.
+DELETED = " (deleted)"
 
 
 class Mapping(NamedTuple):
-    """An executable mapping of a file: addresses, offset in the file, the file's path."""
+    """An executable mapping of a file: addresses, offset in the file, the file's path.
+
+    :ivar deleted: the file has no path any more; if there is one at its path, it is another.
+    """
 
     start: int
     end: int
     offset: int
     path: str
+    deleted: bool = False
+
+    def names(self, pid: int | str, proc: str = "/proc") -> tuple[str, ...]:
+        """Where the file may be opened while the process has it mapped, the best first.
+
+        :param pid: the process.
+        :param proc: where procfs is mounted.
+        """
+        if self.deleted:  # opening it there takes CAP_SYS_ADMIN (CAP_CHECKPOINT_RESTORE from 5.9)
+            return (f"{proc}/{pid}/map_files/{self.start:x}-{self.end:x}",)
+        return f"{proc}/{pid}/root{self.path}", self.path
 
 
 class UserSymbol(NamedTuple):
@@ -56,9 +74,9 @@ def parse_maps(text: str) -> list[Mapping]:
         # address perms offset dev inode path; the path may hold spaces
         bounds, permissions, offset, _, inode, *rest = line.split(None, 5)
         if "x" in permissions and inode != "0" and rest:
-            start, _, end = bounds.partition("-")
-            path = rest[0].removesuffix(" (deleted)")
-            mappings.append(Mapping(int(start, 16), int(end, 16), int(offset, 16), path))
+            start, end = (int(bound, 16) for bound in bounds.split("-"))
+            path = rest[0].removesuffix(DELETED)
+            mappings.append(Mapping(start, end, int(offset, 16), path, path != rest[0]))
     return mappings
 
 
@@ -76,8 +94,8 @@ class ProcessSymbols:
         self._maps: dict[int, list[Mapping]] = {}
         self._noted: dict[int, list[Mapping]] = {}
         self._parents: dict[int, int] = {}
-        self._files: dict[tuple[int, int, int], ElfFile | None] = {}
-        self._paths: dict[tuple[int, str], ElfFile | None] = {}
+        self._files: dict[tuple[int, ...] | None, ElfFile | None] = {None: None}
+        self._opened: dict[tuple[str, ...], ElfFile | None] = {}
         self._sources: dict[str, SourceFrames | None] = {}
 
     def remember(self, pid: int) -> None:
@@ -139,9 +157,9 @@ class ProcessSymbols:
             from kcap.symbols.frames import SourceFrames
 
             # The name that the process has for the file is gone with the process.
-            name = elf.path if os.path.exists(elf.path) else path
+            found = (name for name in (elf.path, path) if self._files.get(identity(name)) is elf)
             try:
-                told = debug_file(name) if os.path.exists(name) else ""
+                told = debug_file(name) if (name := next(found, "")) else ""
                 self._sources[elf.path] = SourceFrames(told) if told else None
             except FileError:
                 self._sources[elf.path] = None
@@ -152,13 +170,13 @@ class ProcessSymbols:
         mapping = self._mapping(pid, address)
         if mapping is None:
             return None if pid in self._maps else self._in_programs(address)
-        elf = self._file(pid, mapping.path)
+        elf = self._file(mapping.names(pid, self._proc))
         virtual = elf.address_of(address - mapping.start + mapping.offset) if elf else None
         return (elf, virtual, mapping.path) if elf and virtual is not None else None
 
     def _in_programs(self, address: int) -> tuple[ElfFile, int, str] | None:
         for path in self._programs:
-            elf = self._file(0, path)
+            elf = self._file((path,))
             if elf is not None and elf.fixed and elf.function_at(address) is not None:
                 return elf, address, path
         return None
@@ -193,27 +211,22 @@ class ProcessSymbols:
         except OSError:  # the process has ended
             return []
 
-    def _file(self, pid: int, path: str) -> ElfFile | None:
-        known = (pid, path)
-        if known not in self._paths:
-            self._paths[known] = self._open(pid, path)
-        return self._paths[known]
+    def _file(self, names: tuple[str, ...]) -> ElfFile | None:
+        """The file that has one of some names, the first that there is."""
+        if names not in self._opened:
+            self._opened[names] = self._open(names)
+        return self._opened[names]
 
-    def _open(self, pid: int, path: str) -> ElfFile | None:
+    def _open(self, names: tuple[str, ...]) -> ElfFile | None:
         """The file, once for all processes that map it; None if it can't be read."""
-        for candidate in (f"{self._proc}/{pid}/root{path}", path):
+        name = next(filter(os.path.exists, names), "")
+        key = identity(name)
+        if key not in self._files:
             try:
-                status = os.stat(candidate)
-            except OSError:  # ended, or the file was replaced or removed
-                continue
-            key = (status.st_dev, status.st_ino, status.st_mtime_ns)
-            if key not in self._files:
-                try:
-                    self._files[key] = ElfFile(candidate)
-                except FileError:  # no ELF file: code without names
-                    self._files[key] = None
-            return self._files[key]
-        return None
+                self._files[key] = ElfFile(name)
+            except FileError:  # no ELF file: code without names
+                self._files[key] = None
+        return self._files[key]
 
 
 def _find(mappings: list[Mapping], address: int) -> Mapping | None:

@@ -213,7 +213,9 @@ MAPS = """00400000-00401000 r--p 00000000 08:01 12 /usr/bin/pro gram
 
 
 def test_executable_file_mappings_are_read() -> None:
-    assert parse_maps(MAPS) == [Mapping(0x401000, 0x402000, 0x1000, "/usr/bin/pro gram")]
+    assert parse_maps(MAPS) == [
+        Mapping(0x401000, 0x402000, 0x1000, "/usr/bin/pro gram", deleted=True)
+    ]
 
 
 def test_an_address_in_a_process_has_a_name(tmp_path: Path, program: str) -> None:
