@@ -11,6 +11,7 @@ from kcap.lang.diagnostic import Edit
 from kcap.sema import calls, tree
 from kcap.sema.coerce import changes_sign, coerce, value_of
 from kcap.sema.conversion import as_integer, promote, promote_integers
+from kcap.sema.endless import check_end
 from kcap.sema.errors import PendingType, SemaError
 from kcap.sema.operators import check_condition, operate
 from kcap.sema.scopes import Local, Origin, mismatch
@@ -398,6 +399,7 @@ def while_(a: Analyzer, node: ast.While) -> list[tree.Stmt]:
     test = condition(a, node.condition, "condition")
     with a.loop():
         body = a.block(node.body)
+    check_end(a, node.condition.span, test, body)
     return [tree.While(node.span, test, body)]
 
 

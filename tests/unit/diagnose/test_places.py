@@ -19,7 +19,7 @@ interval:s:1
 {
   $i = 0;
   @a = 1; @c = nsecs;
-  while (1) {
+  while ($i < 10) {
     @b += $i;
   }
 }

@@ -40,7 +40,48 @@ def test_bounds_have_to_be_integers() -> None:
 
 def test_break_and_continue_need_a_loop() -> None:
     assert error("break;").title == "'break' statement is not allowed in a probe"
-    body("while (1) { continue; } for ($i : 0..3) { if ($i) { break; } }")
+    body("while (pid) { continue; } for ($i : 0..3) { if ($i) { break; } }")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "while (1) { @ = nsecs; }",
+        "while (1) { continue; }",
+        "while (2 > 1) { while (pid) { break; } for ($i : 0..3) { break; } }",
+        "if (pid) { while (true) { $x = 1; } }",
+    ],
+)
+def test_a_loop_that_nothing_leaves_is_refused(text: str) -> None:
+    found = error(text)
+    assert (found.code, found.title) == ("endless-loop", "this loop never ends")
+    assert found.span is not None
+    assert found.span.text in ("1", "2 > 1", "true")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "while (1) { if (pid) { break; } }",
+        "while (1) { for ($i : 0..3) { if (pid) { break; } } return; }",
+        "while (1) { exit(); }",
+        "while (0) { @ = nsecs; }",
+        "$i = 0; while ($i < 10) { $i++; }",
+        "$i = 0; while ($i < 10) { $i += 2; }",
+        "$i = 0; while ($i < 10) { if (pid) { $i = 10; } }",
+        "$i = 0; while ($i < 10) { break; }",
+        "while (@done == 0) { @n++; @done = 1; }",
+        "while (nsecs < 10) { @n++; }",
+    ],
+)
+def test_a_loop_that_may_end_is_taken_as_it_is(text: str) -> None:
+    assert warnings(text) == []
+
+
+def test_a_loop_whose_condition_stays_as_it_is_is_warned_of() -> None:
+    assert warnings("$i = pid; $n = 0; while ($i < 10 && !$n) { @b = nsecs; $j = $i + 1; }") == [
+        "this loop never ends once it has begun"
+    ]
 
 
 def test_unroll_takes_1_to_100() -> None:

@@ -12,8 +12,8 @@ from kcap.session.script import Options
 ENDLESS = """\
 interval:s:1
 {
-  @a = 1;
-  while (1) {
+  @a = 1; $i = 0;
+  while ($i < 10) {
     @b += nsecs;
   }
 }
