@@ -24,7 +24,7 @@ usage: kcap fix [-i | --diff] [--modern] FILE [PARAMETER...]
 Prints FILE ('-': standard input) with its errors repaired where an error comes with an edit: a
 kprobe that calls what only fentry may call becomes fentry, with its arguments by name; misspelt
 names, missing declarations and more. Which functions and arguments there are is asked of the
-running kernel. Exit status: 0, or 1 if errors are left (they are printed).
+running kernel; the result is compiled. Exit status: 0, or 1 if errors are left (they are printed).
 
   -i, --in-place   write the file instead of printing it
   --diff           print what changes, as a unified diff
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     name, data = read_bytes(arguments.file)
     text = decode(name, data)
     options = Options(parameters=arguments.parameters)
-    found = repair(name, text, options, modern=arguments.modern)
+    found = repair(name, text, options, modern=arguments.modern, compiled=True)
     _report(found)
     fixed = found.text.encode("utf-8", "surrogateescape")
     if arguments.in_place:

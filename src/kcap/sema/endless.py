@@ -63,8 +63,6 @@ def _ends(node: tree.Node, read: Set[tree.Variable]) -> bool:
         case tree.AssignVariable():
             return node.variable in read
         case tree.IncDec() | tree.AddressOf():
-            parts = tree.walk(node)
-            return any(
-                isinstance(part, tree.VariableRef) and part.variable in read for part in parts
-            )
+            refs = (part for part in tree.walk(node) if isinstance(part, tree.VariableRef))
+            return any(ref.variable in read for ref in refs)
     return False

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcap.diagnose import repair as diagnose
+from kcap.errors import KcapError
 from kcap.lang.diagnostic import ScriptError
 from kcap.records import replace
 from kcap.session.options import Options
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def repair(
-    name: str, text: str, options: Options | None = None, *, modern: bool = False
+    name: str,
+    text: str,
+    options: Options | None = None,
+    *,
+    modern: bool = False,
+    compiled: bool = False,
 ) -> diagnose.Repair:
     """What can be repaired in a script: which functions and arguments there are is asked of the
     running kernel.
@@ -27,6 +33,8 @@ def repair(
     :param options: what it is to be run with. Unsafe functions are no errors, whether they are
         allowed or not: nothing runs.
     :param modern: also replace old spellings.
+    :param compiled: have the result compiled as well: the code generator refuses what checking
+        takes, such as a filter expression that libpcap doesn't understand.
     """
     options = replace(options or Options(), unsafe_functions=True)
 
@@ -37,7 +45,21 @@ def repair(
             return list(error.diagnostics)
         return []
 
-    return diagnose.repair(name, text, check, _old_spellings(name) if modern else None)
+    found = diagnose.repair(name, text, check, _old_spellings(name) if modern else None)
+    if compiled and not found.left:
+        return replace(found, left=_uncompilable(name, found.text, options))
+    return found
+
+
+def _uncompilable(name: str, text: str, options: Options) -> tuple[Diagnostic, ...]:
+    """What is wrong with a script that only compiling it finds."""
+    from kcap.diagnose.report import diagnostics_of
+
+    try:
+        check_script(text, name=name, options=options).generate()
+    except KcapError as error:
+        return tuple(found for found in diagnostics_of(error) if found.severity == "error")
+    return ()
 
 
 def _old_spellings(name: str) -> Callable[[str], list[Diagnostic]]:

@@ -59,6 +59,18 @@ def test_it_reads_standard_input(
     assert capfdbinary.readouterr().out == FIXED
 
 
+def test_what_only_compiling_finds_is_left_and_said(
+    script: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = 'fentry:icmp_rcv {{ {}(skbfilter(args.skb, "tcp prot 1")); }}'
+    script.write_text(text.format("prnt"))
+    assert fix.main([str(script)]) == 1
+    out, err = capfd.readouterr()
+    assert out == text.format("print")
+    assert "fixed: " in err
+    assert "error[packet-filter]" in err
+
+
 def test_in_place_keeps_the_mode_and_leaves_nothing_behind(script: Path) -> None:
     assert fix.main(["-i", str(script)]) == 0
     assert script.read_bytes() == FIXED
