@@ -43,7 +43,6 @@ def _note() -> Code:
     taken = c.pointer(c.get("%ring", RING, "taken"))
     count = c.get("%ring", RING, "taken_count")
     index = c.variable(0)
-    c.store("i64", "0", index)
     over, new = "over", "new"
     with c.loop():
         now = c.load("i64", index)
@@ -65,8 +64,7 @@ def _note() -> Code:
 def _insert() -> Code:
     """Put a record into the list, which has ``count`` entries: its place need not be the last."""
     c = Code("insert", "ptr %entries, i64 %count, i64 %key, i64 %number, ptr %sample")
-    spot = c.variable(0)
-    c.store("i64", "%count", spot)
+    spot = c.variable("%count")
     with c.loop() as (_, found):
         to = c.load("i64", spot)
         c.leave(c.is_("eq", to, 0), found)
@@ -272,7 +270,6 @@ def collect() -> Code:
 def _each(c: Code, rings: Operand, ring_count: Operand) -> Iterator[Operand]:
     """The instructions within run for each ring; a pointer to it."""
     index = c.variable(0)
-    c.store("i64", "0", index)
     with c.loop() as (_, end):
         now = c.load("i64", index)
         c.leave(c.is_("uge", now, ring_count), end)
@@ -286,9 +283,6 @@ def _earliest(c: Code, rings: Operand, ring_count: Operand) -> tuple[Operand, Op
     c.store("ptr", "null", best)
     least, second = c.variable(-1), c.variable(-1)
     index = c.variable(0)
-    c.store("i64", "-1", least)
-    c.store("i64", "-1", second)
-    c.store("i64", "0", index)
     with c.loop() as (start, end):
         now = c.load("i64", index)
         c.leave(c.is_("uge", now, ring_count), end)
