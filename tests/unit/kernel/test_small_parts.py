@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from kcap.kernel import asm, clock, cpus, helpers, names, pidns, uapi
+from kcap.kernel import asm, cpus, helpers, names, pidns, uapi
 from kcap.kernel.helpers import Helper
 from kcap.kernel.maps import Map
 from kcap.kernel.programs import relocate
@@ -109,18 +108,6 @@ def test_a_relocation_must_be_at_a_load() -> None:
     spec = ProgramSpec("p", 2, asm.exit_() * 2, relocations=(Relocation(0, "map", "m"),))
     with pytest.raises(ValueError, match="instruction 0 is no 64-bit load"):
         relocate(spec, {"m": cast("Map", FakeMap(1))})
-
-
-def test_the_offset_leads_from_monotonic_to_the_time_of_day() -> None:
-    offset = clock.realtime_offset()
-    difference = time.monotonic_ns() + offset.nanoseconds - time.time_ns()
-    assert abs(difference) < 100_000_000
-    assert 0 <= offset.uncertainty < 10_000_000
-
-
-def test_boot_time_is_not_behind_monotonic_time() -> None:
-    offset = clock.boot_offset()
-    assert offset.nanoseconds >= -offset.uncertainty
 
 
 def test_a_pid_namespace_is_told_as_the_kernel_numbers_devices(
