@@ -56,6 +56,7 @@ class Str(Function):
         capacity = limit if known is None else max(1, min(known, limit))
         if isinstance(operand.type, String | Array):
             return self._copy(operand, capacity, length, call, sema)
+        _warn_if_shortened(call, known, limit, sema)
         source = self._source(operand, call.args[0], sema)
         extra = [] if length is None or known is not None else [length]
         return made(self, call, String(capacity), source, *extra)
@@ -119,6 +120,18 @@ def emit_minimum(gen: Emitter, value: str, limit: int) -> str:
     return gen.ir.select(small, "i64", value, str(limit))
 
 
+def _warn_if_shortened(call: CallSite, length: int | None, limit: int, sema: Sema) -> None:
+    """Say that a length that the script gives is more than can be read."""
+    if length is not None and length > limit:
+        shortened = f"is too long and will be shortened to {sema.config.max_strlen} bytes"
+        sema.warn(
+            "length-shortened",
+            call.span,
+            f"length param ({length}) {shortened} (see BPFTRACE_MAX_STRLEN)",
+            help=[f"for more: config = {{ max_strlen = {length} }}"],
+        )
+
+
 class Buf(Function):
     name = "buf"
     signatures = ("buffer buf(void * data, [int64 length])",)
@@ -150,6 +163,7 @@ class Buf(Function):
                 f"({type_name(operand.type)} provided)",
             )
         else:
+            _warn_if_shortened(call, known, limit, sema)
             operand = address_argument(self, sema, call.args[0])
         return made(self, call, Buffer(capacity), operand, *([] if known is not None else [length]))
 

@@ -119,6 +119,22 @@ def test_str_holds_one_byte_more_than_the_limit() -> None:
     assert [each.type for each in assigned(script)] == [String(65), String(5)]
 
 
+@pytest.mark.parametrize("call", ["str(arg0, 66)", "buf(arg0, 66)"])
+def test_a_length_above_the_limit_is_said_to_be_shortened(call: str) -> None:
+    (warning,) = check(f"kprobe:f {{ print({call}) }}", config=Config(max_strlen=64)).warnings
+    assert warning.title == (
+        "length param (66) is too long and will be shortened to 64 bytes (see BPFTRACE_MAX_STRLEN)"
+    )
+    assert warning.span.text == call
+
+
+@pytest.mark.parametrize(
+    "call", ["str(arg0, 64)", "buf(arg0, 64)", 'str("x", 66)', "str(comm, 66)"]
+)
+def test_a_length_that_leaves_nothing_out_is_not_warned_of(call: str) -> None:
+    assert check(f"kprobe:f {{ print({call}) }}", config=Config(max_strlen=64)).warnings == []
+
+
 def test_pid_is_the_upper_half() -> None:
     text = ir("print(pid)")
     assert f"inttoptr (i64 {Helper.get_current_pid_tgid} to ptr)" in text
