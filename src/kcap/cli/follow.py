@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         help="look at these functions, with *; may be repeated")  # fmt: skip
     add("--no-copies", action="store_true", help="don't follow copies")
     add("--stack", action="store_true", help="with the call stack at every function")
+    add("-b", "--brief", action="store_true",
+        help="print only where packets change, are copied, or get elsewhere")  # fmt: skip
     add("--json", action="store_true", help="print a line of JSON for each packet")
     add("--html", default="", metavar="FILE", help="write a page with a timeline to FILE")
     add("-w", "--write", default="", metavar="FILE",
@@ -148,5 +150,5 @@ def _shower(arguments: argparse.Namespace) -> Callable[[Journey], None]:
         from json import dumps
 
         return lambda journey: print(dumps(as_json(journey)), flush=True)
-    ways = TextWays(colours=use_color(sys.stdout))
+    ways = TextWays(colours=use_color(sys.stdout), brief=arguments.brief)
     return lambda journey: print(*ways.lines(journey), "", sep="\n", flush=True)

@@ -46,11 +46,13 @@ class NetnsNames:
         :param name: the interface's; '' for none.
         :param netns: inode number of the namespace it is in, 0 if that is not known.
         """
-        if not name or netns in (0, self._own):
-            return name
+        return name if not name or netns in (0, self._own) else f"{self.name(netns)}/{name}"
+
+    def name(self, netns: int) -> str:
+        """A namespace's name, or its number where ``ip netns`` has none."""
         if netns not in self._names:
             self._read()
-        return f"{self._names.setdefault(netns, str(netns))}/{name}"
+        return self._names.setdefault(netns, str(netns))
 
     def _read(self) -> None:
         """Learn the names there are; of several of a namespace the first in the alphabet."""

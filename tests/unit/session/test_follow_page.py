@@ -13,6 +13,7 @@ import pytest
 from kcap.packet.headers import Change
 from kcap.session.follow_page import page_of
 from kcap.session.journey import End, Function, Journey, Step
+from kcap.session.namespaces import NetnsNames
 
 TIME = 1_700_000_000_123_456_789
 
@@ -58,7 +59,9 @@ press("c"); say("change", see(".step.now > div > .mono").textContent);
 press("ArrowDown"); say("second", title());
 const before = left(); press("+"); say("zoomed", left() > before);
 press("0"); say("back", left() === before);
-press("End"); say("third", title()); say("process", see("#way .place").textContent);
+press("End"); say("spaces", all("#way .place").join("; "));
+say("crossed", see("#way .change").textContent);
+press("ArrowUp"); say("third", title()); say("process", see("#way .place").textContent);
 const find = see("#find"); press("/"); say("focus", document.activeElement === find);
 find.value = "no_socket"; find.dispatchEvent(new Event("input"));
 say("found", rows() + " " + title());
@@ -101,7 +104,14 @@ find.dispatchEvent(new Event("input")); say("found", title());
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return what the page showed while the keyboard was used, by name."""
-    return show(tmp_path_factory.mktemp("page"), page_of(WAYS, "udp and <b>") + ACT)
+    directory = tmp_path_factory.mktemp("page")
+    web = directory / "web"
+    web.touch()
+    ways = [*WAYS, journey(9001, End())]
+    ways[-1].time_ns = ways[-2].time_ns
+    ways[-1].steps[0].netns = web.stat().st_ino
+    ways[-1].steps[1].changes = [Change("netns", str(web.stat().st_ino), "40")]
+    return show(directory, page_of(ways, "udp and <b>", NetnsNames(str(directory))) + ACT)
 
 
 def show(directory: Path, text: str) -> dict[str, str]:
@@ -116,8 +126,8 @@ def show(directory: Path, text: str) -> dict[str, str]:
 
 
 def test_page_shows_packets_and_a_way(said: dict[str, str]) -> None:
-    assert said["rows"] == "3"
-    assert said["counts"] == "3 packets, 1 dropped"
+    assert said["rows"] == "4"
+    assert said["counts"] == "4 packets, 1 dropped"
     assert said["first"] == "Packet 1: UDP number 1"
     assert said["end"] == "✕ dropped: NO_SOCKET at udp_rcv+31"
     assert said["steps"] == "ip_rcv,ip_rcv_core,nf_nat_manip_pkt,nf_nat"
@@ -162,6 +172,13 @@ def test_only_what_is_in_sight_is_drawn_of_many_packets(tmp_path: Path) -> None:
     assert (said["breaks"], said["labels"]) == ("0", "true")
     assert said["clicked"] == "Packet 501: UDP number 501 "
     assert said["found"] == "Packet 77: UDP number 77 "
+
+
+def test_namespaces_have_their_names(said: dict[str, str]) -> None:
+    assert said["spaces"].split("; ") == [
+        "eth0 · netns web · CPU 0 · ping[7]", "eth0 · netns 40 · CPU 0 · ping[7]",
+    ]  # fmt: skip
+    assert said["crossed"] == "netns web → 40"
 
 
 def test_names_of_processes_are_text(said: dict[str, str]) -> None:
