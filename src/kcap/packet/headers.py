@@ -17,8 +17,9 @@ _TCP, _UDP, _ICMP, _ICMPV6, _SCTP, _GRE, _IPIP, _IPV6 = 6, 17, 1, 58, 132, 47, 4
 #: Where the payload of a UDP datagram is known by its port (IANA; 8472 is Linux's old default).
 _VXLAN_PORTS: Final = frozenset({4789, 8472})
 _GENEVE_PORT: Final = 6081
+#: What an ARP header says of its addresses: those of IPv4 for those of Ethernet, with their sizes.
+_ARP_OF_IP: Final = b"\x08\x00\x06\x04"
 _TRANS_ETHER: Final = 0x6558  # a whole frame in GRE or GENEVE (ETH_P_TEB)
-_ARP: Final = 0x0806
 #: IPv6 extension headers with their length in 8 bytes behind the first (RFC 8200).
 _EXTENSIONS: Final = frozenset({0, 43, 60})
 _FRAGMENT: Final = 44
@@ -159,7 +160,7 @@ def _by_ethertype(ethertype: int) -> _Read | None:
         return _vlan
     if ethertype in (linktype.ETH_P_IP, linktype.ETH_P_IPV6):
         return _ip
-    return {_ARP: _arp, _TRANS_ETHER: _ethernet}.get(ethertype)
+    return {linktype.ETH_P_ARP: _arp, _TRANS_ETHER: _ethernet}.get(ethertype)
 
 
 def _by_protocol(protocol: int) -> _Read | None:
@@ -185,6 +186,8 @@ def _vlan(reader: _Reader) -> tuple[Layer, _Read | None]:
 
 def _arp(reader: _Reader) -> tuple[Layer, _Read | None]:
     data = reader.take(28)
+    if data[2:6] != _ARP_OF_IP:
+        raise _Cut
     sender, target = ipaddress.IPv4Address(data[14:18]), ipaddress.IPv4Address(data[24:28])
     kind = {1: "request", 2: "reply"}.get(u16(data, 6), str(u16(data, 6)))
     return Layer("arp", {"src": str(sender), "dst": str(target), "op": kind}), None

@@ -20,6 +20,7 @@ NAMES: Final = {ETHERNET: "Ethernet", RAW: "raw IP", USER0: "user-defined 0"}
 
 ETH_P_IP: Final = 0x0800
 ETH_P_IPV6: Final = 0x86DD
+ETH_P_ARP: Final = 0x0806
 ETH_P_802_2: Final = 0x0004  # in skb->protocol only: an 802.3 frame with LLC
 #: IEEE 802 Local Experimental EtherType 1: every reader shows what follows as plain data.
 ETH_P_EXPERIMENTAL: Final = 0x88B5

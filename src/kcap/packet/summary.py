@@ -15,7 +15,6 @@ from kcap.packet import linktype
 from kcap.packet.bigendian import u16, u32
 from kcap.packet.summary_transport import transport
 
-_ETH_P_ARP: Final = 0x0806
 _MPLS: Final = (0x8847, 0x8848)
 _PPPOE: Final = 0x8864
 _MACSEC: Final = 0x88E5
@@ -116,7 +115,7 @@ def _by_ethertype(ethertype: int, data: bytes, length: int, depth: int) -> str:
         return f"…, length {length}"
     if ethertype in (linktype.ETH_P_IP, linktype.ETH_P_IPV6):
         return _ip(data, length, depth)
-    if ethertype == _ETH_P_ARP:
+    if ethertype == linktype.ETH_P_ARP:
         return _arp(data, length)
     if ethertype == _TRANS_ETHER:
         return _frame(data, length, depth)

@@ -21,6 +21,13 @@ SOCKET: Final = frozenset({
     "sock_queue_rcv_skb_reason", "sctp_ulpq_tail_data", "tpacket_rcv",
 })  # fmt: skip
 
+#: Of these the ones that look at a packet which may go on (packet sockets with a ring: tcpdump).
+PASSING: Final = frozenset({"tpacket_rcv"})
+
+#: Where a packet socket without a ring takes what its filter lets pass: a copy, unless the packet
+#: is nobody else's.
+TAP: Final = "packet_rcv"
+
 #: Functions that free an sk_buff, also where no tracepoint tells: its address may be another
 #: packet's from then on.
 FREEING: Final = (

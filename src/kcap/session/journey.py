@@ -8,19 +8,27 @@ it until it is freed. Copies have ways of their own that name what they were cop
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from kcap.packet import linktype
 from kcap.packet.headers import Change, changes, layers
 from kcap.packet.summary import summarise
 from kcap.records import dataclass, field
-from kcap.session.follow_places import JOINING, SOCKET
+from kcap.session.follow_places import JOINING, PASSING, SOCKET, TAP
 
 if TYPE_CHECKING:
     from kcap.packet.decode import Packet
     from kcap.packet.headers import Layer
 
 EndKind = Literal["dropped", "consumed", "socket", "joined", "freed", ""]
+
+#: What the headers are called of which a packet of a protocol has one.
+_NAMES: Final = {
+    linktype.ETH_P_IP: ("ip", "ip6"), linktype.ETH_P_IPV6: ("ip", "ip6"),
+    linktype.ETH_P_ARP: ("arp",),
+}  # fmt: skip
+#: A drop without a reason of its own.
+_NO_REASON: Final = ("", "NOT_SPECIFIED")
 
 
 class Function(NamedTuple):
@@ -129,17 +137,25 @@ class Journey:
         return sum(not step.copy for step in self.steps)
 
 
-def _is_complete(data: bytes) -> bool:
-    """Whether a frame's IPv4 header has a length: it gets one late where packets are made."""
-    return data[12:14] != b"\x08\x00" or data[16:18] != bytes(2)
+def _is_complete(packet: Packet, found: Sequence[Layer]) -> bool:
+    """Whether a packet has its headers: where packets are made it gets them late, IPv4's length
+    and the ports of UDP over IPv6 last.
+
+    :param found: the headers that can be read.
+    """
+    if packet.data[12:14] == b"\x08\x00" and packet.data[16:18] == bytes(2):
+        return False
+    if any(layer.fields.get("src") == layer.fields.get("dst") == "0" for layer in found):
+        return False
+    return bool(found) or not packet.made_header
 
 
 def _readable(packet: Packet) -> list[Layer]:
-    """A packet's headers; none where those of a packet of IP are not found: in the middle of being
+    """A packet's headers; none where those of its protocol are not found: in the middle of being
     put into a tunnel, it has part of a header in front that no field of the sk_buff tells of."""
     found = layers(packet.link_type, packet.data, made_header=packet.made_header)
-    is_ip = packet.protocol in (linktype.ETH_P_IP, linktype.ETH_P_IPV6)
-    return found if not is_ip or any(each.name in ("ip", "ip6") for each in found) else []
+    names = _NAMES.get(packet.protocol)
+    return found if names is None or any(each.name in names for each in found) else []
 
 
 class Freed(NamedTuple):
@@ -209,7 +225,7 @@ class Tracker:
         changed = self._changes(journey, packet, found if journey.complete else []) + journey.news
         if not journey.complete:
             journey.what = summarise(packet.link_type, packet.data, packet.original_length)
-            journey.complete = _is_complete(packet.data)
+            journey.complete = _is_complete(packet, found)
         journey.steps.append(
             Step(
                 packet.time_ns, packet.mono_ns - journey.mono_ns, where, 0, packet.interface,
@@ -220,6 +236,8 @@ class Tracker:
         journey.news, journey.stack = [], ()
         if found:
             journey.headers = found
+        if journey.queued_at in PASSING:
+            journey.queued_at = ""
         if where.name in SOCKET:
             journey.queued_at = journey.queued_at or where.name
 
@@ -244,8 +262,13 @@ class Tracker:
         self.active[skb] = journey
         return journey
 
+    @staticmethod
+    def _last(journey: Journey) -> Step | None:
+        """The last sight of a packet."""
+        return next((step for step in reversed(journey.steps) if not step.copy), None)
+
     def _changes(self, journey: Journey, packet: Packet, found: list[Layer]) -> list[Change]:
-        last = next((step for step in reversed(journey.steps) if not step.copy), None)
+        last = self._last(journey)
         if last is None:
             return []
         made = changes(journey.headers, found) if journey.headers and found else []
@@ -262,6 +285,9 @@ class Tracker:
             return
         copy = self._begin(event.new, event.mono_ns, journey.id)
         copy.what, copy.headers, copy.connection = journey.what, journey.headers, journey.connection
+        last = self._last(journey)
+        if last is not None and last.function.name == TAP:
+            copy.queued_at = TAP
         journey.steps.append(
             Step(
                 event.mono_ns + self._offset, event.mono_ns - journey.mono_ns,
@@ -277,9 +303,10 @@ class Tracker:
         # A function that frees is told by its entry, a place that a tracepoint tells is within one.
         kind: EndKind = event.kind
         place = self._place(event.place, offset=kind != "freed")
-        if kind != "dropped" and journey.queued_at:
-            kind, place = "socket", journey.queued_at
-        elif kind != "dropped" and place.partition("+")[0] in JOINING:
+        name = place.partition("+")[0]
+        if kind != "dropped" and (journey.queued_at or name.endswith("_recvmsg")):
+            kind, place = "socket", journey.queued_at or name
+        elif name in JOINING and event.reason in _NO_REASON:
             kind = "joined"
         journey.end = End(kind, event.reason, place, event.mono_ns - journey.mono_ns)
         return journey

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP
 
 from kcap.packet import linktype
 from kcap.packet.decode import Packet
 from kcap.session.follow_conntrack import connection
 from kcap.session.follow_text import TextWays, as_json, duration
 from kcap.session.journey import Copied, Freed, Function, Stacked, Tracked, Tracker
+from kcap.session.namespaces import NetnsNames
 
 NAMES = {1: ("ip_rcv", ""), 2: ("nf_nat_packet", "nf_nat"), 3: ("__udp_enqueue_schedule_skb", ""),
-         5: ("kfree_skb_partial", "")}  # fmt: skip
+         5: ("kfree_skb_partial", ""), 6: ("tpacket_rcv", ""), 7: ("packet_rcv", ""),
+         8: ("packet_recvmsg", ""), 9: ("skb_release_data", "")}  # fmt: skip
 REALTIME = 1_700_000_000_000_000_000
 
 
@@ -70,11 +77,93 @@ def test_headers_that_are_being_made_are_no_differences() -> None:
         headers = IP(src="10.0.0.1", dst="10.0.0.2", len=length) / UDP(sport=source_port, dport=53)
         made.link_type, made.made_header = linktype.ETHERNET, True
         made.data = bytes(12) + b"\x08\x00" + bytes(headers)
+        made.original_length = len(made.data)
         tracker.seen(made)
     (journey,) = tracker.rest()
     changed = [list(map(str, step.changes)) for step in journey.steps]
     assert changed == [[], [], [], ["udp.src 9 -> 7"]]
     assert journey.what == "IP 10.0.0.1.9 > 10.0.0.2.53: UDP, length 0"
+
+
+def made_here(at: int, protocol: int, headers: bytes) -> Packet:
+    """A packet that is being made, with no Ethernet header yet."""
+    made = sight(at, 1)
+    made.link_type, made.made_header, made.protocol = linktype.ETHERNET, True, protocol
+    made.data = bytes(12) + protocol.to_bytes(2) + headers
+    made.original_length = len(made.data)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("protocol", "early", "whole", "what"),
+    [
+        (linktype.ETH_P_ARP, bytes(28), bytes(ARP(psrc="10.0.0.1", pdst="10.0.0.2")),
+         "ARP, Request who-has 10.0.0.2 tell 10.0.0.1, length 28"),
+        (linktype.ETH_P_IPV6, bytes(IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=0, dport=0)),
+         bytes(IPv6(src="fd00::1", dst="fd00::2") / UDP(sport=1, dport=2)),
+         "IP6 fd00::1.1 > fd00::2.2: UDP, length 0"),
+        (linktype.ETH_P_IP, b"", bytes(IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2)),
+         "IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0"),
+    ],
+)  # fmt: skip
+def test_packet_is_told_by_the_headers_it_gets_last(
+    protocol: int, early: bytes, whole: bytes, what: str
+) -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(made_here(1000, protocol, early))
+    tracker.seen(made_here(2000, protocol, whole))
+    (journey,) = tracker.rest()
+    assert journey.what == what
+    assert [step.changes for step in journey.steps] == [[], []]
+
+
+def test_outer_header_is_no_difference_of_arp_that_is_put_into_a_tunnel() -> None:
+    """udp_tunnel_xmit_skb() hands on what is not yet a packet of IP by skb->protocol."""
+    arp, outer = bytes(ARP(psrc="10.0.0.1")), bytes(IP(dst="10.9.0.2") / UDP() / bytes(40))
+    tracker = Tracker(symbol)
+    for at, data in enumerate((arp, outer, arp)):
+        tracker.seen(made_here(at, linktype.ETH_P_ARP, data))
+    (journey,) = tracker.rest()
+    assert [step.changes for step in journey.steps] == [[], [], []]
+
+
+def test_packet_that_a_tap_looked_at_goes_on() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 6))
+    tracker.seen(sight(2000, 1))
+    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 0x104))
+    assert journey is not None
+    assert str(journey.end) == "consumed at free_it+1"
+    tracker.seen(sight(1000, 6))
+    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 0x104))
+    assert journey is not None
+    assert str(journey.end) == "handed to a socket by tpacket_rcv"
+
+
+def test_copy_for_a_packet_socket_is_handed_to_it() -> None:
+    tracker = Tracker(symbol)
+    tracker.seen(sight(1000, 7))
+    tracker.copied(Copied(2000, 0x10, 0x20))
+    copy = tracker.freed(Freed(3500, 0x20, "consumed"))
+    assert copy is not None
+    assert str(copy.end) == "handed to a socket by packet_rcv"
+    original = tracker.freed(Freed(3500, 0x10, "consumed", "", 0x104))
+    assert original is not None
+    assert str(original.end) == "consumed at free_it+1"
+    tracker.seen(sight(4000, 7))
+    read = tracker.freed(Freed(4500, 0x10, "consumed", "", 0x108))
+    assert read is not None
+    assert str(read.end) == "handed to a socket by packet_recvmsg"
+
+
+def test_fragments_of_a_whole_packet_are_joined_though_older_kernels_drop_them() -> None:
+    """Up to 6.1 skb_release_data() frees what hangs on a packet by kfree_skb_list()."""
+    for reason, end in (("NOT_SPECIFIED", "joined"), ("", "joined"), ("NO_SOCKET", "dropped")):
+        tracker = Tracker(symbol)
+        tracker.seen(sight(1000, 1))
+        journey = tracker.freed(Freed(2000, 0x10, "dropped", reason, 0x109))
+        assert journey is not None
+        assert journey.end.kind == end
 
 
 def test_part_of_a_tunnels_header_is_no_difference() -> None:
@@ -170,6 +259,38 @@ def test_text_is_a_block_a_packet() -> None:
     ]
     assert "\x1b" not in "".join(lines)
     assert "\x1b[1;31m= dropped" in "".join(TextWays(colours=True).lines(journey))
+
+
+def test_brief_text_has_what_is_new() -> None:
+    tracker = Tracker(symbol)
+    for at in range(1000, 5000, 1000):
+        tracker.seen(sight(at, 1))
+    tracker.seen(sight(5000, 2, source="192.0.2.1"))
+    tracker.copied(Copied(6000, 0x10, 0x20))
+    for at in range(7000, 10000, 1000):
+        tracker.seen(sight(at, 1, source="192.0.2.1"))
+    (journey, _) = tracker.rest()
+    _, *lines = TextWays(brief=True).lines(journey)
+    assert [" ".join(line.split()) for line in lines] == [
+        "0.0 us +0.0 us ip_rcv eth0 netns 40 cpu 1 ping[7]", "... 3 more",
+        "4.0 us +4.0 us nf_nat_packet [nf_nat]", "~ ip.src 10.0.0.1 -> 192.0.2.1",
+        "5.0 us +1.0 us copied: the copy is packet 2", "... 2 more",
+        "8.0 us +3.0 us ip_rcv", "= still on its way",
+    ]  # fmt: skip
+
+
+def test_namespaces_have_their_names(tmp_path: Path) -> None:
+    web = tmp_path / "web"
+    web.touch()
+    tracker = Tracker(symbol)
+    for at, netns in ((1000, 40), (2000, web.stat().st_ino)):
+        one = sight(at, 1)
+        one.netns = netns
+        tracker.seen(one)
+    (journey,) = tracker.rest()
+    _, *lines = TextWays(netns=NetnsNames(str(tmp_path))).lines(journey)
+    assert lines[1].endswith("eth0 netns web cpu 1 ping[7]")
+    assert lines[2].endswith("~ netns 40 -> web")
 
 
 def test_json_says_the_same() -> None:
