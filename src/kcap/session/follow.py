@@ -104,9 +104,9 @@ class Follow(Capture):
                 f"no function that takes a packet is called {', '.join(self.follow.functions)}",
                 hint="kcap capture --list shows what there is",
             )
-        for point in chosen:
-            first = self._groups.setdefault(f"kprobe:{_first(chosen, point.index).name}", [])
-            first.append(point)
+        for index in dict.fromkeys(point.index for point in chosen):
+            group = [point for point in chosen if point.index == index]
+            self._groups[f"kprobe:{_first(group).name}"] = group
         places = [
             SkbPoint("kprobe", name.partition(":")[2], group[0].argument, group[0].index)
             for name, group in self._groups.items()
@@ -286,10 +286,9 @@ class Follow(Capture):
         return found
 
 
-def _first(points: Sequence[SkbPoint], index: int) -> SkbPoint:
-    """The first function of the kernel itself that has the packet as this argument."""
-    same = [point for point in points if point.index == index]
-    return next((point for point in same if point.module == KERNEL), same[0])
+def _first(points: Sequence[SkbPoint]) -> SkbPoint:
+    """The first function of the kernel itself; without one, of all."""
+    return next((point for point in points if point.module == KERNEL), points[0])
 
 
 def _event(kind: int, skb: str, first: str, place: str, after: str) -> str:

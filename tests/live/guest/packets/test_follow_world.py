@@ -18,10 +18,9 @@ from support.introduced import number
 from support.net import wait_until
 
 IPIP = 100
-EXPRESSION = (
-    "(ip proto 4 and ip[29] == 17) or proto gre or udp or (tcp and greater 1000) "
-    "or ip[6:2] & 0x1fff != 0"
-)
+#: All there is: what the filter of a capture can be is tested elsewhere, and each of the programs
+#: that have it takes seconds to compile in an emulated guest.
+EXPRESSION = "ip"
 STREAM, PORT = bytes(range(256)) * 120, 5555  # more than a segment of 9000 bytes
 
 
