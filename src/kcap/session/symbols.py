@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,24 @@ if TYPE_CHECKING:
     from kcap.symbols.kallsyms import Kallsyms, Symbol
     from kcap.symbols.process import ProcessSymbols
 
+#: How long a list of modules is taken for the present one, in seconds.
+_LOOK_AGAIN = 0.1
+
 
 class LazyKernelSymbols:
-    """:class:`kcap.codegen.environment.KernelSymbols` over /proc/kallsyms."""
+    """:class:`kcap.codegen.environment.KernelSymbols` over /proc/kallsyms.
 
-    def __init__(self) -> None:
+    It is read again where an address is not in the kernel itself and modules have come or gone: a
+    new one's functions would have the name of what stood before them in memory.
+
+    :param proc: where the kernel's files are.
+    """
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self._proc = proc
         self._table: Kallsyms | None = None
+        self._loaded: list[list[str]] = []
+        self._next_look = 0.0
 
     def symbolize(self, address: int) -> tuple[str, int] | None:
         """Name and offset of what holds ``address``, or None."""
@@ -32,10 +45,38 @@ class LazyKernelSymbols:
     def find(self, address: int) -> Symbol | None:
         """The symbol that holds ``address``, or None."""
         if self._table is None:
-            from kcap.symbols.kallsyms import Kallsyms
+            self._loaded = self._module_list()
+            self._table = self._read()
+        found = self._table.find(address)
+        if found is not None and found.module and self._changed():
+            read = self._read()
+            if not read.hidden:  # as it is to whom the trace was handed to (-Z)
+                self._table = read
+                found = read.find(address)
+        return found
 
-            self._table = Kallsyms.kernel()
-        return self._table.find(address)
+    def _read(self) -> Kallsyms:
+        from kcap.symbols.kallsyms import Kallsyms
+
+        return Kallsyms.kernel(f"{self._proc}/kallsyms")
+
+    def _changed(self) -> bool:
+        """Whether there are other modules than at the last look, which is some time ago."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look, before = now + _LOOK_AGAIN, self._loaded
+        self._loaded = self._module_list()
+        return self._loaded != before
+
+    def _module_list(self) -> list[list[str]]:
+        """The modules with their addresses; not how many use them."""
+        try:
+            with open(f"{self._proc}/modules", encoding="ascii", errors="replace") as file:
+                # name, size, use count, users, state, address (proc_modules(5))
+                return [[words[0], *words[5:6]] for words in map(str.split, file)]
+        except OSError:  # a kernel without modules
+            return []
 
 
 class LazyUserSymbols(Closing):
