@@ -140,14 +140,17 @@ class _Tick:
                 print(_HOME + _LINE_END.join([*lines, ""]) + _BELOW, end="", flush=True)
 
     def _lines(self) -> list[str]:
-        """The table with what came since the last look, as much of it as the screen holds."""
+        """The table with what came since the last look: what the screen holds, and how much more
+        there is."""
         import shutil
 
         table = self._drops.table
         rates = [each.count - self._before.get((each.reason, each.place), 0) for each in table]
         self._before = {(each.reason, each.place): each.count for each in table}
         size = shutil.get_terminal_size()
-        lines = table_lines(table, rates)[: max(size.lines - 1, 2)]
+        lines, height = table_lines(table, rates), max(size.lines - 1, 2)
+        if len(lines) > height:
+            lines[height - 1 :] = [f"... {len(lines) - height + 1} more"]
         return [line[: size.columns] for line in lines]
 
 

@@ -230,6 +230,26 @@ class Counted:
         self.stopped = True
 
 
+@pytest.mark.parametrize(
+    ("size", "last"),
+    [("50x9", "  101  101  REASON_6  f"), ("50x7", "... 3 more"), ("11x2", "... 7 more")],
+)
+def test_table_on_a_small_terminal_says_how_much_more_there_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, size: str, last: str
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    columns, _, rows = size.partition("x")
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", rows)
+    rest = [Drop(f"REASON_{number}", "f", 101) for number in range(7)]
+    monkeypatch.setattr(Counted, "table", rest)
+    _Tick(Counted(), _parser().parse_args([]), table=True)()  # type: ignore[arg-type]
+    lines = capsys.readouterr().out.split("\x1b[H")[-1].split("\x1b[K\n")
+    assert lines.pop() == "\x1b[J"
+    assert lines[-1].startswith(last)
+    assert {len(line) <= int(columns) for line in lines} == {True}
+
+
 def test_table_on_a_terminal_is_written_over_itself_and_has_rates(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
