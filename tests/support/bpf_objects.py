@@ -8,6 +8,7 @@ import time
 from struct import pack, unpack_from
 
 from kcap.kernel.syscall import Buffer, bpf
+from support import PATIENCE
 
 #: BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID, BPF_LINK_GET_NEXT_ID (include/uapi/linux/bpf.h).
 _NEXT = {"program": 11, "map": 12, "link": 31}
@@ -35,7 +36,7 @@ def _ids(command: int) -> list[int]:
         found.append(current)
 
 
-def left_behind(before: Objects, seconds: float = 20) -> Objects:
+def left_behind(before: Objects, seconds: float = PATIENCE) -> Objects:
     """Return what is there that was not ``before``; the kernel frees objects a little later."""
     deadline = time.monotonic() + seconds
     while (left := bpf_objects() - before) and time.monotonic() < deadline:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -18,11 +20,13 @@ import pytest
 
 import kcap
 from kcap.codegen.compile import Compiled
+from kcap.diagnose.attaching import NotAttachedError
 from kcap.probes.iterator import PINS
 from kcap.session.script import Checked
 from kcap.session.trace import Trace
 from support import PATIENCE
 from support.bpf_objects import Objects, bpf_objects, left_behind
+from support.cpus import pinned
 from support.mapped_program import MappedProgram, make_program
 from support.net import Network, wait_until
 from support.taps import Read, read_capture
@@ -72,13 +76,26 @@ def echo_requests(path: Path) -> list[Read]:
     return [one for one in read_capture(path).packets if one.data[34:35] == b"\x08"]
 
 
+def sequence_of(message: bytes) -> int:
+    """The sequence number of an ICMP echo."""
+    number: int = struct.unpack_from("!H", message, 6)[0]
+    return number
+
+
 def sequences(packets: list[Read]) -> list[int]:
-    return [struct.unpack_from("!H", one.data, 40)[0] for one in packets]
+    return [sequence_of(one.data[34:]) for one in packets]
 
 
 def ping(network: Network, count: int, size: int = 64) -> None:
-    for number in range(1, count + 1):
-        network.ping(bytes(size), sequence=number)
+    """Send echo requests, each once the one before has been answered."""
+    with network.a.entered():
+        answers = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with answers:
+        answers.settimeout(PATIENCE)
+        for number in range(1, count + 1):
+            network.ping(bytes(size), sequence=number)
+            while sequence_of(answers.recv(1 << 16)[20:]) != number:
+                pass
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +230,8 @@ def test_the_end_of_a_command_ends_the_trace_with_every_packet_written(
     script = f'fentry:icmp_rcv {{ skboutput("{path}", args.skb, args.skb.len, 0); }}'
     with Running(script, options=kcap.Options(command=command)) as running:
         running.wait()
-    assert [one.data[34] for one in read_capture(path).packets] == [8, 0] * 10
+    # A reply may come late on a busy machine: behind the next request.
+    assert sorted(one.data[34] for one in read_capture(path).packets) == [0] * 10 + [8] * 10
     assert left_behind(before) == set()
 
 
@@ -225,7 +243,7 @@ def test_exit_ends_the_trace_with_every_packet_written(
         if (@n < {COUNT}) {{ skboutput("{path}", args.skb, args.skb.len, 0); @n++; }}
         if (@n == {COUNT}) {{ exit(7); }}
     }}"""
-    with Running(script) as running:
+    with Running(script) as running, pinned():  # two CPUs could pass the condition at once
         ping(network, COUNT)
         running.wait()
         assert running.trace.exit_status == 7
@@ -378,6 +396,12 @@ def first_bytes(library: ctypes.CDLL, function: str) -> bytes:
     return ctypes.string_at(address, 16)
 
 
+# After a kill the kernel closes perf events later than the programs and links that hold them: a
+# file that only another file holds is closed by a worker thread when a process ends (fput() in
+# fs/file_table.c), a tick later or more. Until then breakpoints, semaphores and debug registers
+# stay as they are.
+
+
 def test_however_it_ends_no_kind_of_probe_is_left(tmp_path: Path, before: Objects) -> None:
     path = libc_path()
     libc, function = ctypes.CDLL(str(path)), "wordexp"
@@ -392,8 +416,8 @@ def test_however_it_ends_no_kind_of_probe_is_left(tmp_path: Path, before: Object
         assert first_bytes(libc, function) != code  # so it would be seen if it stayed
         assert process.end(number) == (-9 if number == signal.SIGKILL else 0), process.stderr
         assert left_behind(before) == set()
-        assert first_bytes(libc, function) == code
-        assert probe_events() == events
+        wait_until(lambda: first_bytes(libc, function) == code)
+        wait_until(lambda: probe_events() == events)
 
 
 #: The kinds that are of a process, and what is traced of BPF itself.
@@ -422,17 +446,17 @@ def test_however_it_ends_nothing_is_left_in_a_process_or_a_program(
             assert (program.semaphore, program.code != code) == (1, True)
             assert process.end(number) == (-9 if number == signal.SIGKILL else 0), process.stderr
             assert left_behind(before) == set()
-            assert (program.semaphore, program.code) == (0, code)
-            # All debug registers are free again, if not at once (seen late on a busy 6.1).
-            wait_until(lambda: attached(four_watchpoints()) == 4)
+            wait_until(lambda: (program.semaphore, program.code) == (0, code))
+            wait_until(lambda: attached(four_watchpoints()) == 4)  # all debug registers
         os.getpriority(os.PRIO_PROCESS, 0)
         assert dict(traced.trace.runtime.read_map(traced.trace.checked.script.maps["@seen"]))
 
 
 def attached(script: str) -> int:
-    """How many probes of a script can be attached now."""
-    with Trace(kcap.compile(script)) as trace:
+    """How many probes of a script can be attached now: all, or none."""
+    with Trace(kcap.compile(script)) as trace, contextlib.suppress(NotAttachedError):
         return trace.attach()
+    return 0
 
 
 def four_watchpoints() -> str:
