@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -26,6 +27,8 @@ from support.tracing import Process, Running
 
 ETHERTYPE = 0x88B6  # local experimental 2
 FRAMES = 4000
+#: Frames that are on their way at once: veth has room for 256.
+AT_ONCE = 200
 #: In a ring of one page, where three fit; and in one that takes some hundred.
 PAGES = (1, 64)
 #: Ways to capture: ``kcap capture`` to one file, to several, ``skboutput()`` in a script.
@@ -38,22 +41,43 @@ def frame(network: Network, number: int) -> bytes:
     return frames.ethernet(network.b.mac, network.a.mac, ETHERTYPE, data)
 
 
-def flood(
-    network: Network, first: int, count: int, *, end: End | None = None, device: str = ""
-) -> None:
-    """Send numbered frames as fast as this process can.
+class Way(NamedTuple):
+    """A pair of interfaces: where frames are sent and where they are received."""
 
-    :param end: the namespace to send in; ``network.a`` by default.
-    :param device: the interface; the end's own by default.
+    sender: End
+    sending: str
+    receiver: End
+    receiving: str
+
+
+def flood(network: Network, first: int, count: int, way: Way | None = None) -> None:
+    """Send numbered frames as fast as this process can, but no more at once than interfaces have
+    room for: what they drop themselves is not received.
+
+    :param way: from a to b by default.
     """
-    end = end or network.a
+    way = way or Way(network.a, network.a.device, network.b, network.b.device)
     made = [frame(network, number) for number in range(first, first + count)]
-    with end.entered():
+    with way.sender.entered():
         sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    with sender:
-        sender.bind((device or end.device, 0))
-        for one in made:
-            sender.send(one)
+    with way.receiver.entered():
+        receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with sender, receiver:
+        sender.bind((way.sending, 0))
+        receiver.bind((way.receiving, ETHERTYPE))
+        received = 0
+        for at in range(0, count, AT_ONCE):
+            for one in made[at : at + AT_ONCE]:
+                sender.send(one)
+            while (received := received + arrived(receiver)) < min(at + AT_ONCE, count):
+                time.sleep(0.001)
+
+
+def arrived(receiver: socket.socket) -> int:
+    """How many packets have come since it was asked last, whether or not there was room."""
+    # SOL_PACKET, PACKET_STATISTICS: struct tpacket_stats.
+    number: int = struct.unpack("II", receiver.getsockopt(263, 6, 8))[0]
+    return number
 
 
 def in_a_child(cpu: int, work: Callable[[], None]) -> int:
@@ -142,8 +166,8 @@ def test_each_packet_is_captured_or_reported_as_lost(
 
 
 @pytest.fixture
-def second_pair(network: Network) -> Iterator[tuple[str, str]]:
-    """A pair of interfaces in the other direction: where it sends (in b), where it receives."""
+def second_pair(network: Network) -> Iterator[Way]:
+    """A pair of interfaces in the other direction."""
     sender, receiver = "veth-flood-b", "veth-flood-a"
     one = f"link add {sender} netns {network.b.namespace} type veth peer name {receiver}"
     subprocess.run(["ip", *one.split(), "netns", network.a.namespace], check=True)
@@ -151,14 +175,14 @@ def second_pair(network: Network) -> Iterator[tuple[str, str]]:
         with end.entered():
             Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
         subprocess.run(["ip", "-n", end.namespace, "link", "set", device, "up"], check=True)
-    yield sender, receiver
+    yield Way(network.b, sender, network.a, receiver)
     subprocess.run(["ip", "-n", network.b.namespace, "link", "del", sender], check=True)
 
 
 @pytest.mark.parametrize("rotates", [False, True])
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
 def test_floods_on_several_cpus_devices_and_namespaces_are_captured_or_counted_in_order_of_time(
-    network: Network, second_pair: tuple[str, str], tmp_path: Path, suffix: str, rotates: bool
+    network: Network, second_pair: Way, tmp_path: Path, suffix: str, rotates: bool
 ) -> None:
     path = tmp_path / f"flood.{suffix}"
     # A ring of one page takes three frames.
@@ -173,7 +197,7 @@ def test_floods_on_several_cpus_devices_and_namespaces_are_captured_or_counted_i
         flood(network, 0, each)
 
     def other_way() -> None:
-        flood(network, each, each, end=network.b, device=second_pair[0])
+        flood(network, each, each, second_pair)
         network.a.send(others)
 
     cpus = sorted(os.sched_getaffinity(0))
@@ -198,7 +222,7 @@ def test_floods_on_several_cpus_devices_and_namespaces_are_captured_or_counted_i
         assert of_one == sorted(of_one) != []
     if suffix == "pcapng":
         statistics = [one for file in files for one in pcapng.read(file).statistics]
-        for device in (network.b.device, second_pair[1]):
+        for device in (network.b.device, second_pair.receiving):
             mine = [one for one in statistics if one.interface.name == device]
             received, dropped, delivered = (sum(part) for part in list(zip(*mine, strict=True))[1:])
             assert received == each == dropped + delivered
