@@ -28,6 +28,8 @@ tcpdump -i lo -U -w socket.pcap icmp 2> /dev/null &
 socket=$!
 tshark -i kcap -f icmp -o extcap.kcap.function:net:netif_receive_skb -c 4 -w kcap.pcapng 2> said &
 until [ -s kcap.pcapng ] && [ -s socket.pcap ]; do sleep 0.5; done
+# The header comes before kcap is attached.
+until ls -l /proc/[0-9]*/fd 2> /dev/null | grep -q bpf_link; do sleep 0.2; done
 ping -c 2 -i 0.2 -s 300 127.0.0.1 > /dev/null
 wait $!
 cat said

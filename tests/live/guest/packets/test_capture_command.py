@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import select
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -104,7 +104,7 @@ def test_capture_ends_after_as_many_packets_as_wanted(network: Network, tmp_path
     with running(CaptureRequest(("dev_hard_start_xmit",), "icmp", str(path), count=3)) as run:
         for number in range(10):
             network.ping(sequence=number)
-        run.thread.join(60)
+        run.thread.join(PATIENCE)
         assert not run.thread.is_alive()
     assert len(read_capture(path).packets) == 3
     assert run.stats[0].captured == 3
@@ -161,7 +161,7 @@ def test_stream_carries_packets_while_the_capture_runs(network: Network, tmp_pat
         process.terminate()
         data += process.stdout.read()
         said = process.stderr.read().decode()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     (tmp_path / "stream.pcapng").write_bytes(data)
     packets = read_capture(tmp_path / "stream.pcapng").packets
     assert [packet.data[42:] for packet in packets] == [b"first", b"second"]
@@ -180,7 +180,7 @@ def test_stream_ends_when_its_reader_goes(network: Network, tmp_path: Path) -> N
         assert process.stdout.read(4) == b"\x4d\x3c\xb2\xa1"
         process.stdout.close()
         network.ping()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         assert b"Traceback" not in process.stderr.read()
 
 
@@ -193,7 +193,7 @@ def test_stream_ends_when_its_reader_goes_though_no_packet_comes(tmp_path: Path)
         assert process.stderr is not None
         process.stderr.readline()
         process.stdout.close()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
         assert b"Traceback" not in process.stderr.read()
 
 
@@ -205,7 +205,7 @@ def test_lines_say_what_a_packet_is(network: Network, tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stderr.readline()
         network.ping(sequence=7)
-        out, said = process.communicate(timeout=60)
+        out, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
     address = network.b.ipv4
     wanted = (
@@ -214,6 +214,23 @@ def test_lines_say_what_a_packet_is(network: Network, tmp_path: Path) -> None:
         r"\| cpu \d+ netns \d+ mark 0x0 0x[0-9a-f]+\n"
     )
     assert re.fullmatch(wanted, out), out + said
+
+
+@contextmanager
+def written(directory: Path) -> Iterator[None]:
+    """Wait until something has been written to a directory's files since the block began."""
+
+    def state() -> list[tuple[str, int, int]]:
+        found = []
+        for each in sorted(directory.iterdir()):
+            with suppress(FileNotFoundError):  # it has made room for another
+                status = each.stat()
+                found.append((each.name, status.st_ino, status.st_mtime_ns))
+        return found
+
+    before = state()
+    yield
+    wait_until(lambda: state() != before)
 
 
 def test_files_rotate_and_belong_to_another_user(network: Network) -> None:
@@ -230,11 +247,11 @@ def test_files_rotate_and_belong_to_another_user(network: Network) -> None:
             assert f"Uid:\t{nobody.pw_uid}\t{nobody.pw_uid}\t{nobody.pw_uid}" in status
             assert re.search(r"CapEff:\t000000c000000000", status)  # CAP_PERFMON, CAP_BPF
             for number in range(12):
-                network.udp(b"%03d" % number + bytes(997))
-                time.sleep(0.3)  # so that they are not written together
+                with written(directory):  # so that they are not written together
+                    network.udp(b"%03d" % number + bytes(997))
             process.terminate()
             said = process.stderr.read()
-            assert process.wait(60) == 0, said
+            assert process.wait(PATIENCE) == 0, said
         files = sorted(directory.iterdir())
         assert [each.name for each in files] == [f"out.pcapng{n}" for n in range(3)]
         assert {each.stat().st_uid for each in files} == {nobody.pw_uid}
@@ -266,15 +283,15 @@ def test_extcap_writes_a_pcapng_into_wiresharks_pipe(network: Network, tmp_path:
         assert process.stderr is not None
         data = bytearray()
         with open(fifo, "rb") as reader:
-            data += reader.read1()  # the header comes before the first packet: it is attached
-            time.sleep(1)
-            network.ping(b"not this")
-            network.udp(b"by extcap")
-            while b"by extcap" not in data:
-                data += reader.read1()
+            while b"by extcap" not in data:  # the header comes before it is attached
+                assert process.poll() is None
+                network.ping(b"not this")
+                network.udp(b"by extcap")
+                if select.select([reader], [], [], 1)[0]:
+                    data += reader.read1()
             process.terminate()
             data += reader.read()
-        assert process.wait(60) == 0, process.stderr.read()
+        assert process.wait(PATIENCE) == 0, process.stderr.read()
     (tmp_path / "extcap.pcapng").write_bytes(data)
     packets = read_capture(tmp_path / "extcap.pcapng").packets
-    assert [packet.data[42:] for packet in packets] == [b"by extcap"]
+    assert {packet.data[42:] for packet in packets} == {b"by extcap"}
