@@ -16,13 +16,13 @@ import pytest
 
 import kcap
 from kcap.output.text import TextRenderer
-from support import silent
+from support import PATIENCE, silent
 
 PATH = "/tmp/kcap-tool-scripts"
 TIME = r"\d\d:\d\d:\d\d"
 HISTOGRAM = r"^@usecs: *\n[\[(]\S.* \d+ \|@* *\|$"
-#: For how long each script runs.
-SECONDS = 3.0
+#: How often the work is done at least.
+ROUNDS = 10
 
 FILES = """
 #!/usr/bin/env kcap
@@ -142,19 +142,29 @@ def nobody() -> Iterator[None]:
     subprocess.run(["ip", "link", "delete", "kcap-l0"], check=True)
 
 
-def printed(script: str, work: Callable[[], None]) -> str:
-    """What a script prints in some seconds beside some work, and at its end."""
-    text, stop = "", threading.Event()
+def printed(script: str, work: Callable[[], None], wanted: tuple[str, ...]) -> str:
+    """What a script prints beside some work, and at its end.
+
+    :param wanted: regular expressions: it goes on until it has printed what matches each.
+    """
+    text, stop, rounds = "", threading.Event(), 0
 
     def repeat() -> None:
+        nonlocal rounds
         while not stop.wait(0.1):
             work()
+            rounds += 1
+
+    def look() -> None:
+        if rounds >= ROUNDS and all(re.search(each, text, re.M) for each in wanted):
+            trace.stop()
 
     worker = threading.Thread(target=repeat)
     with kcap.trace(script.strip()) as trace:
         trace.attach()
+        trace.on_tick = look
         renderer = TextRenderer(trace.runtime.environment, quiet=True)
-        end = threading.Timer(SECONDS, trace.stop)
+        end = threading.Timer(PATIENCE, trace.stop)
         worker.start()
         end.start()
         try:
@@ -181,38 +191,40 @@ def test_a_tool_for_lost_packets_prints_where_they_are_dropped_and_what_is_sent_
                 sockets_made.append(made)
 
         sockets_made: list[socket.socket] = []
-        text = printed(LOST, connect_to_nobody)
-    assert re.search(rf"^{TIME} dropped 10\.99\.0\.2:6 \n +\w+\+\d+\n +\w+\+\d+$", text, re.M), text
-    assert re.search(r"^again 10\.99\.0\.3:81 SYN$", text, re.M), text
+        wanted = (
+            rf"^{TIME} dropped 10\.99\.0\.2:6 \n +\w+\+\d+\n +\w+\+\d+$",
+            r"^again 10\.99\.0\.3:81 SYN$",
+        )
+        text = printed(LOST, connect_to_nobody, wanted)
+    for each in wanted:
+        assert re.search(each, text, re.M), f"no {each} in\n{text}"
 
 
 @pytest.mark.parametrize(
-    ("script", "work", "wanted"),
+    ("script", "work", "wanted", "at_end"),
     [
         (FILES, open_files, (
             r"^PID     COMM            ERR PATH$",
             rf"^{os.getpid()} +\S+ +0 {PATH}$",
             rf"^{os.getpid()} +\S+ +2 {PATH}-missing$",
-        )),
+        ), ()),
         (PROGRAMS, start_programs, (
             rf"^{TIME} \d+ \d+ /bin/true\|one\|two words$",
-        )),
+        ), ()),
         (CONNECTIONS, connect, (
             rf"^{TIME} {os.getpid()} connect SYN_SENT 127\.0\.0\.1:\d+$",
             r"^accept 127\.0\.0\.1:\d+ \d+/7$",
-        )),
+        ), ()),
         (COUNTS, open_files, (
             rf"^{TIME}\n@\[vfs_write\]: \d+$",
-            r"^@calls\[\S+\]: \d+$",
-            HISTOGRAM,
-        )),
-        (DISKS, write_through, (HISTOGRAM,)),
+        ), (r"^@calls\[\S+\]: \d+$", HISTOGRAM)),
+        (DISKS, write_through, (), (HISTOGRAM,)),
     ],
     ids=["files", "programs", "connections", "counts", "disks"],
 )  # fmt: skip
 def test_a_tool_prints_what_its_kind_prints(
-    script: str, work: Callable[[], None], wanted: tuple[str, ...]
+    script: str, work: Callable[[], None], wanted: tuple[str, ...], at_end: tuple[str, ...]
 ) -> None:
-    text = printed(script, work)
-    for each in wanted:
+    text = printed(script, work, wanted)
+    for each in wanted + at_end:
         assert re.search(each, text, re.M), f"no {each} in\n{text}"
