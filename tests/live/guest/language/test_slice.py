@@ -21,8 +21,8 @@ import pytest
 
 from kcap.functions import events
 from kcap.lang.diagnostic import ScriptError
-from support.net import Network
-from support.tracing import Running
+from support.net import Network, wait_until
+from support.tracing import Running, without_preempted
 
 OPTION = 0x6B636170
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -253,6 +253,7 @@ def ran(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     made = Ran()
     with Running(script()) as running:
         act(made, network, path)
+        wait_until(lambda: printed(running, "fexit ") >= 2 and ticks(running) >= 3)
         running.stop()
     made.text, made.messages, made.events = running.text, running.messages, running.events
     for line in made.text.splitlines():
@@ -293,7 +294,18 @@ def act(made: Ran, network: Network, path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     made.facts["descriptor"], made.facts["path"] = descriptor, str(path)
     os.close(descriptor)
-    time.sleep(0.5)
+
+
+def printed(running: Running, beginning: str) -> int:
+    """How many lines begin so, up to now."""
+    lines = (event.text for event in running.events if isinstance(event, events.Printf))
+    return sum(line.startswith(beginning) for line in lines)
+
+
+def ticks(running: Running) -> int:
+    """How often the interval has come."""
+    trace = running.trace
+    return sum(count for _, count in trace.runtime.read_map(trace.checked.script.maps["@ticks"]))
 
 
 def everywhere(work: Callable[[], object]) -> None:
@@ -311,10 +323,8 @@ def everywhere(work: Callable[[], object]) -> None:
 
 
 def test_nothing_was_lost_or_warned_of(ran: Ran) -> None:
-    # A program that is preempted on a busy machine (seen on 7.2) keeps its CPU's others out: said,
-    # and right. What the script looks at is not among them, or its counts would be wrong below.
-    said = ran.messages.splitlines()
-    assert [line for line in said if not line.endswith("running on the same CPU already")] == []
+    # What the script looks at is not among what was missed, or its counts would be wrong below.
+    assert without_preempted(ran.messages) == []
     assert not any(isinstance(event, events.Lost) for event in ran.events)
 
 
@@ -477,7 +487,13 @@ def test_tracepoints_of_the_network_name_the_device(ran: Ran) -> None:
 
 
 def test_raw_system_calls(ran: Ran) -> None:
-    assert ran.lines["rawsys"].count(str(CASE_OPERATORS)) == len(OPERANDS)
+    # Other processes' calls run the program, too, and may keep it from these.
+    missed = sum(
+        event.count for event in ran.events
+        if isinstance(event, events.Missed) and event.probe.endswith("sys_enter")
+    )  # fmt: skip
+    seen = ran.lines["rawsys"].count(str(CASE_OPERATORS))
+    assert len(OPERANDS) - missed <= seen <= len(OPERANDS)
 
 
 def test_arguments_and_results_of_system_calls(ran: Ran) -> None:

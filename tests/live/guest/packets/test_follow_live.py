@@ -15,6 +15,7 @@ from kcap.session.capture import CaptureRequest
 from kcap.session.follow import Follow, FollowRequest
 from kcap.session.follow_text import TextWays
 from kcap.session.journey import Journey
+from support import PATIENCE
 from support.net import Network, wait_until
 
 #: b sends what comes for port 1111 to 7777, drops what comes for 9999.
@@ -55,14 +56,14 @@ class Followed:
                 with network.b.entered():
                     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
                 with raw:  # gets a copy of the ping
-                    raw.settimeout(60)
+                    raw.settimeout(PATIENCE)
                     network.ping(b"follow me")
                     assert raw.recv(100).endswith(b"follow me")
                 with network.b.entered():
                     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 with receiver:
                     receiver.bind((network.b.ipv4, 7777))
-                    receiver.settimeout(60)
+                    receiver.settimeout(PATIENCE)
                     send(network, 1111)
                     assert receiver.recv(10) == b"x"
                 send(network, 9999)
@@ -70,7 +71,7 @@ class Followed:
                 wait_until(lambda: self.find(".9999", "dropped"))
             finally:
                 follow.stop()
-                thread.join(120)
+                thread.join(PATIENCE)
             self.functions, self.losses = follow.functions, follow.losses
 
     def find(self, what: str, kind: str) -> list[Journey]:

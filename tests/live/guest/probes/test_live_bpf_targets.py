@@ -20,6 +20,7 @@ from kcap.kernel.spec import FunctionSpec, ProgramSpec
 from kcap.probes.fentry import Fentry
 from kcap.probes.listing import list_probes
 from kcap.probes.system import System
+from support import PATIENCE
 from support.tracing import Running
 
 TARGET = """
@@ -34,7 +35,7 @@ ADD = 0x0F  # BPF_ALU64 | BPF_ADD | BPF_X
 
 def wait_for(running: Running, name: str, least: int) -> dict[object, int]:
     """Return a map's entries when they add up to so many."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found = dict(running.trace.runtime.read_map(running.trace.checked.script.maps[name]))
         if sum(found.values()) >= least:

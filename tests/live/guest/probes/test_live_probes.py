@@ -19,6 +19,7 @@ from kcap.probes.listing import list_probes
 from kcap.probes.problems import NoMatchError
 from kcap.probes.system import Mode, System
 from live.guest.probes.counting import attached, resolve
+from support import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_probes_in_the_kernel_fire(system: System, text: str) -> None:
 )
 def test_timers_and_counters_fire(system: System, text: str, least: int) -> None:
     with attached(text, system) as probe:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while probe.count < least and time.monotonic() < deadline:
             bytearray(1 << 20)
         assert probe.count >= least

@@ -43,7 +43,7 @@ PRINTS = {
 
 @contextlib.contextmanager
 def traffic() -> Iterator[None]:
-    """Make what the page's examples wait for, ten times a second: calls of getppid(), echo
+    """Make what the page's examples wait for, many times a second: calls of getppid(), echo
     requests and datagrams that nobody waits for, on the loopback interface."""
     ended = threading.Event()
 
@@ -54,7 +54,7 @@ def traffic() -> Iterator[None]:
         ):
             # No copy is for this socket: one that finds its queue full has a way that ends dropped.
             pings.setsockopt(SOL_RAW, ICMP_FILTER, b"\xff\xff\xff\xff")
-            while not ended.wait(0.1):
+            while not ended.wait(0.05):
                 os.getppid()
                 pings.sendto(frames.icmp_echo(b""), (LOOPBACK, 0))
                 with contextlib.suppress(ConnectionRefusedError):
