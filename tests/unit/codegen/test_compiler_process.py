@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import errno
 import os
+import traceback
+from collections.abc import Callable
 from typing import NoReturn
+from unittest import mock
 
 import pytest
 
@@ -14,33 +17,57 @@ from kcap.codegen.llvm import CodegenError, Compiler
 IR = 'target triple = "bpfel"\ndefine i64 @f(ptr %c) section "kcap/f" {\n  ret i64 0\n}\n'
 
 
-def open_files() -> int:
-    """How many descriptors this process has."""
-    return len(os.listdir("/proc/self/fd"))
+def leaves_nothing_open(work: Callable[[], object]) -> None:
+    """Assert that this process has as many descriptors after some work as before it: in a child,
+    since threads of the tests' process boot guests meanwhile.
+
+    :param work: what it returns is kept until descriptors are counted.
+    """
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            before = os.listdir("/proc/self/fd")
+            kept = work()
+            assert len(os.listdir("/proc/self/fd")) == len(before), kept
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_nothing_is_left_open_when_a_compiler_has_answered() -> None:
-    before = open_files()
-    compiler = Compiler()
-    assert compiler.compile(IR)[0].startswith(b"\x7fELF")
-    assert open_files() == before
+    def work() -> Compiler:
+        compiler = Compiler()
+        assert compiler.compile(IR)[0].startswith(b"\x7fELF")
+        return compiler
+
+    leaves_nothing_open(work)
 
 
 def test_nothing_is_left_open_when_llvm_refuses() -> None:
-    before = open_files()
-    compiler = Compiler()
-    with pytest.raises(CodegenError) as caught:
-        compiler.compile("no module at all")
-    assert "expected top-level entity" in caught.value.log
-    assert open_files() == before
+    def work() -> Compiler:
+        compiler = Compiler()
+        with pytest.raises(CodegenError) as caught:
+            compiler.compile("no module at all")
+        assert "expected top-level entity" in caught.value.log
+        return compiler
+
+    leaves_nothing_open(work)
 
 
-def test_where_no_process_can_be_started_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_process_can_be_started_that_is_said() -> None:
     def refuse() -> NoReturn:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    before = open_files()
-    monkeypatch.setattr("kcap.codegen.llvm.os.fork", refuse)
-    with pytest.raises(CodegenError, match=r"^no process can be started for LLVM: Resource temp"):
-        Compiler()
-    assert open_files() == before
+    def work() -> None:
+        said = r"^no process can be started for LLVM: Resource temp"
+        with (
+            mock.patch("kcap.codegen.llvm.os.fork", refuse),
+            pytest.raises(CodegenError, match=said),
+        ):
+            Compiler()
+
+    leaves_nothing_open(work)

@@ -16,6 +16,7 @@ from kcap.packet.keeper import Keeper, Kept, repair
 from kcap.packet.pcap import PcapWriter
 from kcap.packet.pcapng import PcapngWriter
 from kcap.packet.rotation import RotatingFile, Rotation
+from support import PATIENCE
 
 RECORD = struct.pack("<IIII", 1, 2, 5, 50) + b"hello"
 BLOCK = struct.pack("<II", 6, 32) + bytes(20) + struct.pack("<I", 32)
@@ -70,7 +71,7 @@ def killed(path: Path, *, begun: bool) -> None:
 def test_a_file_whose_writer_was_killed_ends_with_a_whole_record(tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
     killed(path, begun=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while path.stat().st_size != 24 + 2 * len(RECORD):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -92,7 +93,7 @@ def test_a_file_that_took_the_place_of_another_ends_with_a_whole_record(tmp_path
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
     last = tmp_path / "a.pcap0"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while last.stat().st_size != 24 + 2 * len(RECORD):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -14,6 +14,7 @@ from kcap.packet.headers import Change
 from kcap.session.follow_page import page_of
 from kcap.session.journey import End, Function, Journey, Step
 from kcap.session.namespaces import NetnsNames
+from support import PATIENCE
 
 TIME = 1_700_000_000_123_456_789
 
@@ -120,7 +121,7 @@ def show(directory: Path, text: str) -> dict[str, str]:
     page.write_text(text, encoding="utf-8")
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += [f"--user-data-dir={directory / 'profile'}", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     pairs = re.findall(r'<output id="said-(\w+)">(.*?)</output>', done.stdout, re.DOTALL)
     return {name: unescape(value) for name, value in pairs}
 

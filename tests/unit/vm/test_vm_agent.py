@@ -21,6 +21,7 @@ from kcap.vm import agent
 from kcap.vm.errors import GuestDied, VmError
 from kcap.vm.guest import Guest
 from kcap.vm.sources import Share, names_below
+from support import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +148,7 @@ def test_what_runs_on_in_the_background_is_not_waited_for(guest: Guest) -> None:
 
 
 def test_what_writes_on_in_the_background_is_not_waited_for(guest: Guest) -> None:
-    assert shell(guest, "yes & sleep 0.1; exit 4", timeout=60)[0] == 4
+    assert shell(guest, "yes & sleep 0.1; exit 4", timeout=PATIENCE)[0] == 4
 
 
 def test_a_number_is_not_given_to_two_commands_at_once(guest: Guest) -> None:
