@@ -21,8 +21,9 @@ SOCKET: Final = frozenset({
     "sock_queue_rcv_skb_reason", "sctp_ulpq_tail_data", "tpacket_rcv",
 })  # fmt: skip
 
-#: Of these the ones that look at a packet which may go on (packet sockets with a ring: tcpdump).
-PASSING: Final = frozenset({"tpacket_rcv"})
+#: Where a packet socket with a ring (tcpdump) looks at a packet: it was for that socket if it is
+#: seen nowhere else afterwards.
+PASSING: Final = frozenset({"tpacket_rcv", "__packet_rcv_has_room"})
 
 #: Where a packet socket without a ring takes what its filter lets pass: a copy, unless the packet
 #: is nobody else's.

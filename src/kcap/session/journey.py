@@ -236,7 +236,7 @@ class Tracker:
         journey.news, journey.stack = [], ()
         if found:
             journey.headers = found
-        if journey.queued_at in PASSING:
+        if journey.queued_at in PASSING and where.name not in PASSING:
             journey.queued_at = ""
         if where.name in SOCKET:
             journey.queued_at = journey.queued_at or where.name

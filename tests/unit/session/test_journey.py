@@ -19,7 +19,8 @@ from kcap.session.namespaces import NetnsNames
 
 NAMES = {1: ("ip_rcv", ""), 2: ("nf_nat_packet", "nf_nat"), 3: ("__udp_enqueue_schedule_skb", ""),
          5: ("kfree_skb_partial", ""), 6: ("tpacket_rcv", ""), 7: ("packet_rcv", ""),
-         8: ("packet_recvmsg", ""), 9: ("skb_release_data", "")}  # fmt: skip
+         8: ("packet_recvmsg", ""), 9: ("skb_release_data", ""),
+         10: ("__packet_rcv_has_room", "")}  # fmt: skip
 REALTIME = 1_700_000_000_000_000_000
 
 
@@ -135,7 +136,8 @@ def test_packet_that_a_tap_looked_at_goes_on() -> None:
     assert journey is not None
     assert str(journey.end) == "consumed at free_it+1"
     tracker.seen(sight(1000, 6))
-    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 0x104))
+    tracker.seen(sight(2000, 0xA))
+    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 0x106))
     assert journey is not None
     assert str(journey.end) == "handed to a socket by tpacket_rcv"
 
