@@ -21,6 +21,7 @@ import pytest
 
 from kcap.probes.system import System
 from live.guest.packets import all_kinds as world
+from live.guest.packets import more_kinds as more
 from live.guest.packets.packet_laws import IPV4, Stream, forwarded, network_part, reassembled
 from support import pcapng
 from support.introduced import number
@@ -86,7 +87,17 @@ KINDS = {
     "loopback": Kind(16_001, f"output queue sent received {_IN}"),
     "ipv6 loopback": Kind(16_003, "output6 queue sent received ipv6_rcv local6 udp6 socket"),
     "tun": Kind(333, f"received {_IN} output queue sent"),
+    "geneve": Kind(101, UDP4, (42, "00006558 00003700")),
+    "ip in ip": Kind(105, UDP4, (23, "04")),
+    # Nothing of IPv4 sends it; who takes the label off hands it to the loopback device.
+    "mpls": Kind(102, f"queue sent received {_IN}", (12, "8847 0006 61")),
+    # Sent encrypted.
+    "esp": Kind(103, "local udp socket"),
 }
+#: Kinds on links of ``more_kinds``, by their network.
+MORE = {
+    "geneve": more.GENEVE, "ip in ip": more.IPIP, "mpls": more.MPLS, "esp": more.ESP,
+}  # fmt: skip
 #: Streams by their port: one that GRO joins from what TCP has been split into, one of TSO's
 #: super-packets, which pass the link as they are.
 JOINED, LARGE = 5555, 5556
@@ -187,7 +198,7 @@ def traffic(tun: world.TunDevice) -> None:
     padding = struct.pack("!BBBBI", 0, 0, 1, 4, 0)  # one PadN option fills the header
     options = {"hop-by-hop": {HOP_BY_HOP: padding}, "destination options": {DESTINATION: padding}}
     for kind, (_, sites, _) in KINDS.items():
-        if sites in (UDP4, UDP6) and kind not in ("bridge", "nat"):
+        if sites in (UDP4, UDP6) and kind not in ("bridge", "nat", *MORE):
             address = "fd90::2" if sites == UDP6 else f"10.{ends.get(kind, world.PLAIN)}.0.2"
             world.datagram("w-a", "w-b", address, mark(kind), options.get(kind))
     world.datagram("w-c", "w-d", f"10.{world.BRIDGE}.0.4", mark("bridge"))
@@ -195,6 +206,8 @@ def traffic(tun: world.TunDevice) -> None:
     world.datagram("w-a", "w-a", "127.0.0.1", mark("loopback"))
     world.datagram("w-a", "w-a", "::1", mark("ipv6 loopback"))
     tun.echo(mark("tun"))
+    for kind, net in MORE.items():
+        world.datagram("w-a", "w-b", f"10.{net}.0.2", mark(kind))
     world.stream(STREAM, JOINED)
     world.offloads(LINK, "tso", "on")
     world.stream(STREAM, LARGE)
@@ -204,6 +217,7 @@ def traffic(tun: world.TunDevice) -> None:
 def result(kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Result:
     path = tmp_path_factory.mktemp("kinds") / "all.pcapng"
     world.set_up()
+    more.set_up()
     # Without TSO packets pass a veth pair by NAPI, and so GRO.
     world.offloads(
         world.VETH, "gro", "on", "tso", "off", "tx-tcp-mangleid-segmentation", "off",
@@ -344,7 +358,8 @@ def test_every_packet_at_a_function_is_one_that_passed(
 def test_an_inner_packet_is_told_from_its_tunnels_header(
     result: Result, passed: Passed, site: str, kind: str
 ) -> None:
-    found = [one.data for one in result.at(site)]
+    # (other tunnels' packets pass there, too)
+    found = [one.data for one in result.at(site) if kind_of(one.data) in (kind, "")]
     assert kind in {kind_of(data) for data in found}
     assert {data[:12] for data in found} == {bytes(12)}
     assert {network_part(data) for data in found} <= passed.parts
@@ -437,6 +452,21 @@ def test_nat_is_seen_between_the_two_sides(result: Result) -> None:
             if one.interface.name == device and kind_of(one.data) == "nat"
         }  # fmt: skip
         assert found == {addresses}, (site, device)
+
+
+def test_esp_is_encrypted_between_the_ends_alone(result: Result) -> None:
+    payload, seen = mark("esp"), {}
+    for site in ("queue", "sent", "received", "local"):
+        frames = [network_part(one.data) for one in result.at(site) if one.interface.name in LINK]
+        numbers = {frame[22:26] for frame in frames if frame[:2] == IPV4 and frame[11] == 50}
+        plain = any(payload in frame for frame in frames)
+        seen[site] = ({int.from_bytes(each) for each in numbers}, plain)
+    both = {more.SPI + 1, more.SPI + 2}
+    # What is decrypted enters the stack once more, as received on the same device.
+    assert seen == {
+        "queue": (both, False), "sent": (both, False), "received": (both, True),
+        "local": (both, True),
+    }  # fmt: skip
 
 
 def lengths(result: Result, stream: Stream, port: int, site: str) -> dict[range, int]:
