@@ -365,3 +365,11 @@ def test_objects_up_to_the_limit_are_on_the_stack_and_print_the_same(
         "(1, (2, XXXX), longer than thirty-two bytes, by far)\n(0, abc)\n(1, abc)\n"
     )
     assert any(map_.name == SCRATCH for map_ in compiled(script, config=config).maps) == scratch
+
+
+def test_a_range_that_is_known_to_be_empty_has_no_callback() -> None:
+    (program,) = compiled("begin { $n = 0; for ($i : 0..$n) { @x += $i; } }").programs
+    assert len(program.spec.functions) == 1
+    assert output(
+        "begin { for ($i : pid..4242) { print(1); } for ($i : pid..4243) { print($i); } }"
+    ) == ("4242\n")
