@@ -61,7 +61,8 @@ they stand in memory (network order); FIELDS says which. Signed arithmetic, 64 b
               tags in the data. With no tag there it is a tunnel's header in front of the inner
               frame, as in udp_tunnel_xmit_skb for VXLAN: go on to E.)
         B  eth, m_set, 14 <= pm <= 128, and one of: not n_set; pn < 0 (GRO has moved
-           network_header on); N - M in (14, 18, 22); N < M (decapsulated: N is the stale one)
+           network_header on); N - M in (14, 18, 22); N - M < -14 (decapsulated: N is the stale
+           one; M within an IP header is where ESP and AH will put their number)
               -> POSITION_BEHIND_MAC. (ip_rcv, icmp_rcv; with N - M anything else the MAC header
               is one of a tunnel's outer packet, left over: go on to D.)
         G  eth, m_set, pm == 0, n_set, pn > 0, protocol is IPv4 or IPv6, and so is the first byte,
@@ -310,7 +311,7 @@ def _position(s: SkbState) -> tuple[int, int]:
     if eth and n_set and (pn == -ETH_HLEN or tagged or (hhl >= ETH_HLEN and pn == -hhl)):
         return POSITION_MAC, s.network_header
     if eth and m_set and ETH_HLEN <= pm <= MAX_BEHIND_MAC:
-        if not n_set or pn < 0 or mac_len in MAC_LENGTHS or mac_len < 0:
+        if not n_set or pn < 0 or mac_len in MAC_LENGTHS or mac_len < -ETH_HLEN:
             return POSITION_BEHIND_MAC, s.network_header
     elif eth and m_set and pm == 0 and n_set and pn > 0 and _is_ip(s):
         return POSITION_NETWORK, s.headroom

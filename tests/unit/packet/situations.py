@@ -165,6 +165,8 @@ OTHERS = [
     Situation("udp_tunnel_xmit_skb, Geneve's header in front of a frame with a tag in it",
               replace(s.sent(b"\0\0\x65\x58\0\0\x37\0" + TAGGED, network=66 + 26), protocol=0x8100),
               _LINK, made(0x0800, TAGGED[18:])),
+    Situation("esp_output, mac_header at the IP header's field for the protocol",
+              s.at_network(UDP4[14:], mac=80 + 9).pulled(28), _NET, made(0x0800, UDP4[14:])),
     Situation("ip6_tunnel's receive, mac_header at the inner IPv6 packet",
               s.at_network(PING6[14:], mac=80, network=40), _NET, made(0x86DD, PING6[14:])),
     Situation("icmp_rcv on tun", s.at_network(PING4[14:], dev=TUN).pulled(20),
