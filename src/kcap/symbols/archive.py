@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+from struct import error as struct_error
 from struct import unpack_from
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,8 @@ def placed(file: str, member: str) -> tuple[int, int]:
             raw.seek(found.header_offset)
             name, extra = unpack_from("<HH", raw.read(_LOCAL_HEADER), 26)
             return found.header_offset + _LOCAL_HEADER + name + extra, found.file_size
-    except (BadZipFile, NotImplementedError, ValueError) as error:
-        raise FileError(f"{file} is no ZIP archive: {error}", path) from error
+    except (BadZipFile, NotImplementedError, ValueError, struct_error) as error:
+        raise FileError(f"{file} is no ZIP archive, or a damaged one: {error}", path) from error
 
 
 def open_binary(path: str) -> BinaryIO:

@@ -124,7 +124,13 @@ def test_a_file_that_cannot_be_mapped_from_an_archive_is_refused(archive: str) -
     named = refused(f'uprobe:"{archive}!/lib/q.so":first').label
     assert named == f"the archive {archive} has no lib/q.so, but lib/p.so"
     named = refused(f'uprobe:"{__file__}!/lib/q.so":first').label
-    assert named == f"{__file__} is no ZIP archive: File is not a zip file"
+    assert named == f"{__file__} is no ZIP archive, or a damaged one: File is not a zip file"
+    data = bytearray(Path(archive).read_bytes())
+    at = data.index(b"PK\1\2") + 42  # where the central directory says that lib/p.so is
+    data[at : at + 4] = len(data).to_bytes(4, "little")
+    Path(archive).write_bytes(data)
+    named = refused(f'uprobe:"{archive}!/lib/p.so":first').label
+    assert named.startswith(f"{archive} is no ZIP archive, or a damaged one: ")
     assert "does not exist" in refused('uprobe:"/nowhere.apk!/lib/q.so":first').label
 
 
