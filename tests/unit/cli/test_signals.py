@@ -4,11 +4,20 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from kcap.cli.parser import Parser
 from kcap.cli.signals import ended_by_signals
+
+
+@pytest.fixture(autouse=True)
+def with_terminal() -> Iterator[None]:
+    """Let SIGHUP mean what it does in a terminal: tests may run with nohup, too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -36,13 +45,10 @@ def test_terminal_that_goes_away_may_say_so_more_than_once() -> None:
 
 
 def test_trace_outlives_its_terminal_with_nohup() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with ended_by_signals(lambda: pytest.fail("it was ended")):
-            signal.raise_signal(signal.SIGHUP)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with ended_by_signals(lambda: pytest.fail("it was ended")):
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_scripts_own_signals_are_passed_on() -> None:
