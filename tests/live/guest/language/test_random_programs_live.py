@@ -12,7 +12,7 @@ from kcap.output.text import TextRenderer
 from support.random_programs import Script, mismatches, script
 
 #: Programs a script, and scripts: always the same, however fast the machine is.
-PROGRAMS, SCRIPTS = 12, 6
+PROGRAMS, SCRIPTS = 12, 5
 
 
 def problems(made: Script) -> list[str]:
