@@ -38,7 +38,7 @@ def placed(file: str, member: str) -> tuple[int, int]:
 
     path = f"{file}{_SEPARATOR}{member}"
     try:
-        with ZipFile(file) as archive, open(file, "rb") as raw:
+        with open(file, "rb") as raw, ZipFile(raw) as archive:
             if member not in archive.namelist():
                 near = nearest(member, archive.namelist())
                 also = f", but {' and '.join(near)}" if near else ""
