@@ -294,7 +294,8 @@ class Placing:
         n_set, n_unset = values["n_set"], self.not_(values["n_set"])
         with ir.if_(values["m_set"]):
             network_fits = self.any(
-                *(n_unset, self.compare("slt", pn, 0)),
+                n_unset,
+                self.compare("slt", pn, 0),
                 self.compare("slt", mac_len, -layout.ETH_HLEN),
                 self.one_of(mac_len, *layout.MAC_LENGTHS),
             )
