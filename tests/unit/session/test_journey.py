@@ -14,7 +14,7 @@ from kcap.packet import linktype
 from kcap.packet.decode import Packet
 from kcap.session.follow_conntrack import connection
 from kcap.session.follow_text import TextWays, as_json, duration
-from kcap.session.journey import Copied, Freed, Function, Stacked, Tracked, Tracker
+from kcap.session.journey import Copied, Freed, Function, Journey, Stacked, Tracked, Tracker
 from kcap.session.namespaces import NetnsNames
 
 NAMES = {1: ("ip_rcv", ""), 2: ("nf_nat_packet", "nf_nat"), 3: ("__udp_enqueue_schedule_skb", ""),
@@ -39,12 +39,18 @@ def sight(at: int, where: int, skb: int = 0x10, source: str = "10.0.0.1", mark: 
     )  # fmt: skip
 
 
+def ended(tracker: Tracker, freed: Freed) -> Journey:
+    """The way of a packet that is on its way until it is freed."""
+    journey = tracker.freed(freed)
+    assert journey is not None
+    return journey
+
+
 def test_way_has_functions_times_and_changes() -> None:
     tracker = Tracker(symbol)
     tracker.seen(sight(1000, 1))
     tracker.seen(sight(3000, 2, source="192.0.2.1", mark=5))
-    journey = tracker.freed(Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
-    assert journey is not None
+    journey = ended(tracker, Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
     assert [(step.delta_ns, step.function, list(map(str, step.changes)))
             for step in journey.steps] == [
         (0, ("ip_rcv", ""), []),
@@ -58,16 +64,14 @@ def test_way_has_functions_times_and_changes() -> None:
 def test_queued_packet_was_handed_to_a_socket_whoever_frees_it() -> None:
     tracker = Tracker(symbol)
     tracker.seen(sight(1000, 3))
-    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 4))
-    assert journey is not None
+    journey = ended(tracker, Freed(9000, 0x10, "consumed", "", 4))
     assert str(journey.end) == "handed to a socket by __udp_enqueue_schedule_skb"
 
 
 def test_packet_whose_data_became_anothers_was_joined() -> None:
     tracker = Tracker(symbol)
     tracker.seen(sight(1000, 1))
-    journey = tracker.freed(Freed(9000, 0x10, "freed", "", 0x405))
-    assert journey is not None
+    journey = ended(tracker, Freed(9000, 0x10, "freed", "", 0x405))
     assert str(journey.end) == "joined to another packet at kfree_skb_partial"
 
 
@@ -132,13 +136,11 @@ def test_packet_that_a_tap_looked_at_goes_on() -> None:
     tracker = Tracker(symbol)
     tracker.seen(sight(1000, 6))
     tracker.seen(sight(2000, 1))
-    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 0x104))
-    assert journey is not None
+    journey = ended(tracker, Freed(9000, 0x10, "consumed", "", 0x104))
     assert str(journey.end) == "consumed at free_it+1"
     tracker.seen(sight(1000, 6))
     tracker.seen(sight(2000, 0xA))
-    journey = tracker.freed(Freed(9000, 0x10, "consumed", "", 0x106))
-    assert journey is not None
+    journey = ended(tracker, Freed(9000, 0x10, "consumed", "", 0x106))
     assert str(journey.end) == "handed to a socket by tpacket_rcv"
 
 
@@ -146,15 +148,12 @@ def test_copy_for_a_packet_socket_is_handed_to_it() -> None:
     tracker = Tracker(symbol)
     tracker.seen(sight(1000, 7))
     tracker.copied(Copied(2000, 0x10, 0x20))
-    copy = tracker.freed(Freed(3500, 0x20, "consumed"))
-    assert copy is not None
+    copy = ended(tracker, Freed(3500, 0x20, "consumed"))
     assert str(copy.end) == "handed to a socket by packet_rcv"
-    original = tracker.freed(Freed(3500, 0x10, "consumed", "", 0x104))
-    assert original is not None
+    original = ended(tracker, Freed(3500, 0x10, "consumed", "", 0x104))
     assert str(original.end) == "consumed at free_it+1"
     tracker.seen(sight(4000, 7))
-    read = tracker.freed(Freed(4500, 0x10, "consumed", "", 0x108))
-    assert read is not None
+    read = ended(tracker, Freed(4500, 0x10, "consumed", "", 0x108))
     assert str(read.end) == "handed to a socket by packet_recvmsg"
 
 
@@ -163,8 +162,7 @@ def test_fragments_of_a_whole_packet_are_joined_though_older_kernels_drop_them()
     for reason, end in (("NOT_SPECIFIED", "joined"), ("", "joined"), ("NO_SOCKET", "dropped")):
         tracker = Tracker(symbol)
         tracker.seen(sight(1000, 1))
-        journey = tracker.freed(Freed(2000, 0x10, "dropped", reason, 0x109))
-        assert journey is not None
+        journey = ended(tracker, Freed(2000, 0x10, "dropped", reason, 0x109))
         assert journey.end.kind == end
 
 
@@ -226,8 +224,7 @@ def test_copy_has_a_way_of_its_own() -> None:
     tracker.seen(sight(1000, 1))
     tracker.copied(Copied(2000, 0x10, 0x20))
     tracker.seen(sight(3000, 2, skb=0x20))
-    copy = tracker.freed(Freed(3500, 0x20, "consumed"))
-    assert copy is not None
+    copy = ended(tracker, Freed(3500, 0x20, "consumed"))
     assert (copy.id, copy.copy_of, copy.sights, copy.what) == (
         2, 1, 1, "IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0",
     )  # fmt: skip
@@ -249,8 +246,7 @@ def test_text_is_a_block_a_packet() -> None:
     tracker = Tracker(symbol)
     tracker.seen(sight(1000, 1))
     tracker.seen(sight(3500, 2, source="192.0.2.1"))
-    journey = tracker.freed(Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
-    assert journey is not None
+    journey = ended(tracker, Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
     head, *lines = TextWays().lines(journey)
     assert head.startswith("packet 1: IP 10.0.0.1.1 > 10.0.0.2.2: UDP, length 0  ")
     assert [line.split() for line in lines] == [
@@ -298,8 +294,7 @@ def test_namespaces_have_their_names(tmp_path: Path) -> None:
 def test_json_says_the_same() -> None:
     tracker = Tracker(symbol)
     tracker.seen(sight(1000, 1))
-    journey = tracker.freed(Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
-    assert journey is not None
+    journey = ended(tracker, Freed(4500, 0x10, "dropped", "NO_SOCKET", 0x1F04))
     said = as_json(journey)
     assert said["end"] == {
         "kind": "dropped", "reason": "NO_SOCKET", "place": "free_it+31", "delta": 3500,
